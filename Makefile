@@ -1,0 +1,44 @@
+# Two commands do all set-up on a fresh machine with Python >= 3.11: `make figures` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help figures test slow lint parity bench clean
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+figures: $(VENV)/run.stamp  ## install, then make every default figure into figures/
+	$(BIN)/speciation figures --out figures
+
+test: $(VENV)/test.stamp  ## the tests (minutes)
+	$(PYTEST) -n 2 -m "not slow and not parity"
+
+slow: $(VENV)/test.stamp  ## the tests marked slow
+	$(PYTEST) -m "slow and not parity"
+
+lint: $(VENV)/lint.stamp  ## ruff and pyright
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+parity: $(VENV)/parity.stamp  ## comparisons with torch-based oracles; not part of CI
+	$(PYTEST) -m parity
+
+bench: $(VENV)/bench.stamp  ## benchmark tables
+	$(BIN)/python -m benchmarks
+
+# One stamp an extra: installing again only when pyproject.toml has changed.
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+$(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
+	$(PIP) --upgrade pip
+	$(PIP) --editable .
+	@touch $@
+$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
+	$(PIP) --editable ".[test,$*]"
+	@touch $@
+
+clean:  ## remove the virtual environment and every made figure
+	rm -rf $(VENV) figures

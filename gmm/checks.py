@@ -1,0 +1,61 @@
+"""Validation of what a person hands in: done once, at constructors and entry points.
+
+Under a JAX transformation values are unknown; then only shapes are checked and non-finite numbers pass
+through, so that inner functions stay jit-able.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+
+def is_concrete(*values: object) -> bool:
+    """Whether every value (arrays, numbers or pytrees of them) is known now, outside any JAX trace."""
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def check_finite(name: str, value: object, way_out: str = "") -> None:
+    """Raise ValueError when a concrete `value` holds a NaN or an infinity."""
+    if not is_concrete(value):
+        return
+    array = np.asarray(value)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        first = array[tuple(np.argwhere(bad)[0])] if array.ndim else array
+        hint = f"; {way_out}" if way_out else ""
+        raise ValueError(f"{name} must be finite, got {int(bad.sum())} value(s) like {first}{hint}")
+
+
+def check_values(
+    name: str, value: object, allowed: str, ok: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """Raise ValueError naming the first concrete entry of `value` for which `ok` is false.
+
+    Args:
+        name: the argument, as the caller spells it.
+        value: number or array.
+        allowed: what is allowed, in words.
+        ok: elementwise predicate on a NumPy array; NaN must come out false.
+    """
+    if not is_concrete(value):
+        return
+    array = np.asarray(value)
+    bad = ~np.asarray(ok(array))
+    if bad.any():
+        first = array[tuple(np.argwhere(bad)[0])] if array.ndim else array[()]
+        raise ValueError(f"{name} must be {allowed}, got {first}")
+
+
+def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise ValueError unless the shape of `value` is one of `shapes`, described by `allowed`."""
+    shape = np.shape(value)  # type: ignore[arg-type]
+    if shape not in shapes:
+        raise ValueError(f"{name} must have shape {allowed}, got {shape}")
+
+
+def choose(name: str, value: str, allowed: Sequence[str]) -> str:
+    """Return `value` if it is one of `allowed`, else raise ValueError listing them."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
+    return value

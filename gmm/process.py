@@ -1,0 +1,364 @@
+r"""Forward processes x_t = α(t) x_0 + σ(t) ε, ε ~ N(0, I).
+
+Notation, used in the whole project::
+
+    γ(t) = α²/σ²            snr, falls as t grows          λ = log γ   log_snr
+    dx = f(t) x dt + g(t) dW    f = α'/α  drift,   g² = -σ² dλ/dt  diffusion (g itself)
+
+A posterior entropy depends on t through γ alone, so curves of different processes share the axes λ and
+σ/α = e^{-λ/2}. With drift f and diffusion g: α' = fα, (σ²)' = 2fσ² + g² and dγ/dt = -g²α²/σ⁴.
+"""
+
+import abc
+import dataclasses
+from typing import ClassVar, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from gmm.checks import check_values, is_concrete
+
+Time = Float[ArrayLike, "..."]
+Values = Float[Array, "..."]
+
+
+class Process(abc.ABC):
+    """A forward process; methods take times of any shape and return arrays of that shape.
+
+    Attributes:
+        name: the process's name on the command line.
+        t_min, t_max: ends of the time range. An end at which log_snr is infinite is a limit: densities
+            may be asked there, curves may not.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def t_min(self) -> float:
+        """Start of the time range."""
+        return 0.0
+
+    @property
+    def t_max(self) -> float:
+        """End of the time range."""
+        return float("inf")
+
+    @abc.abstractmethod
+    def alpha(self, t: Time) -> Values:
+        """Signal scale α(t)."""
+
+    @abc.abstractmethod
+    def sigma(self, t: Time) -> Values:
+        """Noise standard deviation σ(t)."""
+
+    @abc.abstractmethod
+    def log_snr(self, t: Time) -> Values:
+        """log γ(t) = 2 log(α/σ), computed without forming γ."""
+
+    @abc.abstractmethod
+    def drift(self, t: Time) -> Values:
+        """Coefficient f(t) of the drift f(t) x."""
+
+    @abc.abstractmethod
+    def diffusion(self, t: Time) -> Values:
+        """Diffusion coefficient g(t), a standard deviation per square root of time."""
+
+    @abc.abstractmethod
+    def time_at_log_snr(self, v: Values) -> Values:
+        """The time at which log_snr equals v: the inverse of `log_snr`."""
+
+    def snr(self, t: Time) -> Values:
+        """Signal-to-noise ratio γ(t) = α²/σ²."""
+        return jnp.exp(self.log_snr(t))
+
+    def check_times(self, t: Time, name: str = "times") -> None:
+        """Raise ValueError when a concrete time lies outside [t_min, t_max] or has infinite log_snr."""
+        low, high = self.t_min, self.t_max
+        check_values(
+            name, t, f"in [{low:g}, {high:g}] for {self.name}", lambda a: (a >= low) & (a <= high)
+        )
+        if is_concrete(t):
+            with jax.enable_x64(True):
+                finite = np.isfinite(np.asarray(self.log_snr(jnp.asarray(t, float))))
+            check_values(
+                name,
+                np.where(finite, np.asarray(t, float), np.nan),
+                f"strictly inside ({low:g}, {high:g}) for {self.name}, where log_snr is finite",
+                np.isfinite,
+            )
+
+    def describe(self) -> str:
+        """The constructor call, e.g. ``vp_linear(beta_min=0.1, beta_max=20.0)``; kept with results."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
+        shown = ", ".join(f"{key}={value}" for key, value in fields.items())
+        return f"{self.name}({shown})"
+
+
+P = TypeVar("P", bound="Process")
+
+
+def _process(cls: type[P]) -> type[P]:
+    """Make `cls` a frozen dataclass and a pytree whose leaves are its fields."""
+    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+
+@_process
+class VP(Process):
+    """Ornstein-Uhlenbeck clock, dx = -x dt + √2 dW: the clock of the logarithmic-time law."""
+
+    name: ClassVar[str] = "vp"
+
+    def alpha(self, t: Time) -> Values:
+        return jnp.exp(-jnp.asarray(t))
+
+    def sigma(self, t: Time) -> Values:
+        return jnp.sqrt(-jnp.expm1(-2 * jnp.asarray(t)))
+
+    def log_snr(self, t: Time) -> Values:
+        t = jnp.asarray(t)
+        return -2 * t - jnp.log(-jnp.expm1(-2 * t))
+
+    def drift(self, t: Time) -> Values:
+        return -jnp.ones_like(jnp.asarray(t))
+
+    def diffusion(self, t: Time) -> Values:
+        return jnp.full_like(jnp.asarray(t), np.sqrt(2))
+
+    def time_at_log_snr(self, v: Values) -> Values:
+        return 0.5 * jax.nn.softplus(-jnp.asarray(v))
+
+
+@_process
+class VPLinear(Process):
+    """Variance preserving with β(t) = beta_min + (beta_max - beta_min) t on [0, 1]."""
+
+    name: ClassVar[str] = "vp_linear"
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    def _beta(self, t: Time) -> Values:
+        return self.beta_min + (self.beta_max - self.beta_min) * jnp.asarray(t)
+
+    def _integral(self, t: Time) -> Values:
+        """∫_0^t β, equal to -2 log α."""
+        t = jnp.asarray(t)
+        return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
+
+    def alpha(self, t: Time) -> Values:
+        return jnp.exp(-0.5 * self._integral(t))
+
+    def sigma(self, t: Time) -> Values:
+        return jnp.sqrt(-jnp.expm1(-self._integral(t)))
+
+    def log_snr(self, t: Time) -> Values:
+        integral = self._integral(t)
+        return -integral - jnp.log(-jnp.expm1(-integral))
+
+    def drift(self, t: Time) -> Values:
+        return -0.5 * self._beta(t)
+
+    def diffusion(self, t: Time) -> Values:
+        return jnp.sqrt(self._beta(t))
+
+    def time_at_log_snr(self, v: Values) -> Values:
+        integral = jax.nn.softplus(-jnp.asarray(v))
+        slope = self.beta_max - self.beta_min
+        # The root of ½ slope t² + beta_min t = integral, in the form that does not cancel.
+        return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
+
+
+@_process
+class VE(Process):
+    """Variance exploding on Brownian time: α = 1, σ = √t."""
+
+    name: ClassVar[str] = "ve"
+
+    def alpha(self, t: Time) -> Values:
+        return jnp.ones_like(jnp.asarray(t))
+
+    def sigma(self, t: Time) -> Values:
+        return jnp.sqrt(jnp.asarray(t))
+
+    def log_snr(self, t: Time) -> Values:
+        return -jnp.log(jnp.asarray(t))
+
+    def drift(self, t: Time) -> Values:
+        return jnp.zeros_like(jnp.asarray(t))
+
+    def diffusion(self, t: Time) -> Values:
+        return jnp.ones_like(jnp.asarray(t))
+
+    def time_at_log_snr(self, v: Values) -> Values:
+        return jnp.exp(-jnp.asarray(v))
+
+
+@_process
+class EDM(Process):
+    """Karras et al. 2022: α = 1 and time is the noise standard deviation, σ = t."""
+
+    name: ClassVar[str] = "edm"
+
+    def alpha(self, t: Time) -> Values:
+        return jnp.ones_like(jnp.asarray(t))
+
+    def sigma(self, t: Time) -> Values:
+        return jnp.asarray(t)
+
+    def log_snr(self, t: Time) -> Values:
+        return -2 * jnp.log(jnp.asarray(t))
+
+    def drift(self, t: Time) -> Values:
+        return jnp.zeros_like(jnp.asarray(t))
+
+    def diffusion(self, t: Time) -> Values:
+        return jnp.sqrt(2 * jnp.asarray(t))
+
+    def time_at_log_snr(self, v: Values) -> Values:
+        return jnp.exp(-0.5 * jnp.asarray(v))
+
+
+@_process
+class Flow(Process):
+    """Rectified flow / flow matching: α = 1 - t, σ = t on [0, 1]."""
+
+    name: ClassVar[str] = "flow"
+
+    @property
+    def t_max(self) -> float:
+        return 1.0
+
+    def alpha(self, t: Time) -> Values:
+        return 1 - jnp.asarray(t)
+
+    def sigma(self, t: Time) -> Values:
+        return jnp.asarray(t)
+
+    def log_snr(self, t: Time) -> Values:
+        t = jnp.asarray(t)
+        return 2 * (jnp.log1p(-t) - jnp.log(t))
+
+    def drift(self, t: Time) -> Values:
+        return -1 / (1 - jnp.asarray(t))
+
+    def diffusion(self, t: Time) -> Values:
+        t = jnp.asarray(t)
+        return jnp.sqrt(2 * t / (1 - t))
+
+    def time_at_log_snr(self, v: Values) -> Values:
+        return jax.nn.sigmoid(-0.5 * jnp.asarray(v))
+
+
+@_process
+class DDPM(Process):
+    """A discrete beta table; t is the index 0..N-1 and log_snr is linear between indices.
+
+    Attributes:
+        log_snr_table: (N,) log ᾱ/(1-ᾱ), strictly decreasing. Build it with `ddpm`.
+    """
+
+    name: ClassVar[str] = "ddpm"
+    log_snr_table: Float[Array, " n"]
+
+    @property
+    def t_max(self) -> float:
+        return float(self.log_snr_table.shape[0] - 1)
+
+    def _slope(self, t: Time) -> Values:
+        """dλ/dt, piecewise constant, continuous from the right."""
+        cell = jnp.clip(jnp.floor(jnp.asarray(t)).astype(int), 0, self.log_snr_table.shape[0] - 2)
+        return jnp.diff(self.log_snr_table)[cell]
+
+    def alpha(self, t: Time) -> Values:
+        return jnp.sqrt(jax.nn.sigmoid(self.log_snr(t)))
+
+    def sigma(self, t: Time) -> Values:
+        return jnp.sqrt(jax.nn.sigmoid(-self.log_snr(t)))
+
+    def log_snr(self, t: Time) -> Values:
+        table = self.log_snr_table
+        t = jnp.asarray(t)
+        cell = jnp.clip(jnp.floor(t).astype(int), 0, table.shape[0] - 2)
+        return table[cell] + (t - cell) * jnp.diff(table)[cell]
+
+    def drift(self, t: Time) -> Values:
+        return 0.5 * jax.nn.sigmoid(-self.log_snr(t)) * self._slope(t)
+
+    def diffusion(self, t: Time) -> Values:
+        return self.sigma(t) * jnp.sqrt(-self._slope(t))
+
+    def time_at_log_snr(self, v: Values) -> Values:
+        table = self.log_snr_table
+        index = jnp.arange(table.shape[0], dtype=table.dtype)
+        return jnp.interp(jnp.asarray(v), table[::-1], index[::-1])
+
+    def describe(self) -> str:
+        table = np.asarray(self.log_snr_table)
+        return f"ddpm(steps={len(table)}, log_snr={table[0]:.6g}..{table[-1]:.6g})"
+
+
+def vp() -> VP:
+    """The Ornstein-Uhlenbeck process, α = e^{-t}, σ² = 1 - e^{-2t}, t > 0."""
+    return VP()
+
+
+def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0) -> VPLinear:
+    """Variance preserving with linear β on [0, 1] (Song et al. 2021).
+
+    Raises:
+        ValueError: unless 0 <= beta_min <= beta_max and beta_max > 0.
+    """
+    if is_concrete(beta_min, beta_max) and not (0 <= beta_min <= beta_max and beta_max > 0):
+        raise ValueError(
+            f"beta_min and beta_max must satisfy 0 <= beta_min <= beta_max, beta_max > 0; got {beta_min}, {beta_max}"
+        )
+    return VPLinear(beta_min, beta_max)
+
+
+def ve() -> VE:
+    """Variance exploding, α = 1, σ = √t, t > 0."""
+    return VE()
+
+
+def edm() -> EDM:
+    """Karras et al.'s process, α = 1, σ = t, t > 0; 0.002..80 is only the samplers' grid."""
+    return EDM()
+
+
+def flow() -> Flow:
+    """Rectified flow, α = 1 - t, σ = t on [0, 1]."""
+    return Flow()
+
+
+def ddpm(betas: Float[ArrayLike, " n"]) -> DDPM:
+    """A discrete chain ᾱ_n = Π(1-β_i); Stable Diffusion 1.5's is `scaled_linear_betas()`.
+
+    Args:
+        betas: (N,), N >= 2, every β in (0, 1).
+
+    Raises:
+        ValueError: when betas has another shape or range.
+    """
+    betas64 = np.asarray(betas, np.float64)
+    if betas64.ndim != 1 or betas64.size < 2:
+        raise ValueError(f"betas must have shape (N,) with N >= 2, got {betas64.shape}")
+    check_values("betas", betas64, "in (0, 1)", lambda b: (b > 0) & (b < 1))
+    # float64 on the host: log ᾱ/(1-ᾱ) of a float32 cumulative product loses three digits.
+    log_alpha_bar = np.cumsum(np.log1p(-betas64))
+    return DDPM(jnp.asarray(log_alpha_bar - np.log(-np.expm1(log_alpha_bar))))
+
+
+def scaled_linear_betas(
+    start: float = 0.00085, stop: float = 0.012, steps: int = 1000
+) -> np.ndarray:
+    """Stable Diffusion's "scaled linear" table: β linear in its square root."""
+    return np.linspace(np.sqrt(start), np.sqrt(stop), steps) ** 2
+
+
+PROCESSES = {"vp": vp, "vp_linear": vp_linear, "ve": ve, "edm": edm, "flow": flow}
+"""Continuous processes by their command-line name."""

@@ -1,0 +1,1 @@
+"""Numbers without sampling: channel entropies, speciation times and scaling laws, in float64."""
