@@ -27,9 +27,7 @@ def check_finite(name: str, value: object, way_out: str = "") -> None:
         raise ValueError(f"{name} must be finite, got {int(bad.sum())} value(s) like {first}{hint}")
 
 
-def check_values(
-    name: str, value: object, allowed: str, ok: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def check_values(name: str, value: object, allowed: str, ok: Callable[[np.ndarray], np.ndarray]) -> None:
     """Raise ValueError naming the first concrete entry of `value` for which `ok` is false.
 
     Args:

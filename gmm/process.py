@@ -31,9 +31,11 @@ class Process(abc.ABC):
         name: the process's name on the command line.
         t_min, t_max: ends of the time range. An end at which log_snr is infinite is a limit: densities
             may be asked there, curves may not.
+        time_range: the times at which log_snr is finite, in words.
     """
 
     name: ClassVar[str]
+    time_range: ClassVar[str] = "0 < t < inf"
 
     @property
     def t_min(self) -> float:
@@ -74,20 +76,16 @@ class Process(abc.ABC):
         return jnp.exp(self.log_snr(t))
 
     def check_times(self, t: Time, name: str = "times") -> None:
-        """Raise ValueError when a concrete time lies outside [t_min, t_max] or has infinite log_snr."""
-        low, high = self.t_min, self.t_max
-        check_values(
-            name, t, f"in [{low:g}, {high:g}] for {self.name}", lambda a: (a >= low) & (a <= high)
-        )
-        if is_concrete(t):
-            with jax.enable_x64(True):
-                finite = np.isfinite(np.asarray(self.log_snr(jnp.asarray(t, float))))
-            check_values(
-                name,
-                np.where(finite, np.asarray(t, float), np.nan),
-                f"strictly inside ({low:g}, {high:g}) for {self.name}, where log_snr is finite",
-                np.isfinite,
-            )
+        """Raise ValueError when a concrete time is outside the range or has infinite log_snr."""
+        if not is_concrete(t):
+            return
+        times = np.asarray(t, np.float64)
+        with jax.enable_x64(True):
+            inside = (times >= self.t_min) & (times <= self.t_max)
+            finite = np.isfinite(np.asarray(self.log_snr(jnp.where(inside, times, 1.0))))
+        known = np.where(finite & inside, times, np.nan)
+        allowed = f"in the range of {self.name}, {self.time_range}"
+        check_values(name, times, allowed, lambda a: np.isfinite(known) & np.isfinite(a))
 
     def describe(self) -> str:
         """The constructor call, e.g. ``vp_linear(beta_min=0.1, beta_max=20.0)``; kept with results."""
@@ -135,6 +133,7 @@ class VPLinear(Process):
     """Variance preserving with β(t) = beta_min + (beta_max - beta_min) t on [0, 1]."""
 
     name: ClassVar[str] = "vp_linear"
+    time_range: ClassVar[str] = "0 < t <= 1"
     beta_min: float = 0.1
     beta_max: float = 20.0
 
@@ -228,6 +227,7 @@ class Flow(Process):
     """Rectified flow / flow matching: α = 1 - t, σ = t on [0, 1]."""
 
     name: ClassVar[str] = "flow"
+    time_range: ClassVar[str] = "0 < t < 1"
 
     @property
     def t_max(self) -> float:
@@ -263,6 +263,7 @@ class DDPM(Process):
     """
 
     name: ClassVar[str] = "ddpm"
+    time_range: ClassVar[str] = "0 <= t <= N-1"
     log_snr_table: Float[Array, " n"]
 
     @property
@@ -353,9 +354,7 @@ def ddpm(betas: Float[ArrayLike, " n"]) -> DDPM:
     return DDPM(jnp.asarray(log_alpha_bar - np.log(-np.expm1(log_alpha_bar))))
 
 
-def scaled_linear_betas(
-    start: float = 0.00085, stop: float = 0.012, steps: int = 1000
-) -> np.ndarray:
+def scaled_linear_betas(start: float = 0.00085, stop: float = 0.012, steps: int = 1000) -> np.ndarray:
     """Stable Diffusion's "scaled linear" table: β linear in its square root."""
     return np.linspace(np.sqrt(start), np.sqrt(stop), steps) ** 2
 
