@@ -1,0 +1,238 @@
+"""EntropyCurve: what every source of a curve returns, so that curves can be laid over each other.
+
+Quadrature, sampling and trained networks all end here. Schema of the files: ``docs/curves.md``.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+
+from gmm.checks import choose
+from gmm.files import write_aside
+from gmm.process import ddpm, scaled_linear_betas
+
+FORMAT = "speciation-entropy-curve/1"
+AXES = ("t", "log-snr", "sigma", "timestep")
+UNITS = ("nats", "bits")
+
+_POINT_FIELDS = {
+    "entropy": "posterior entropy H[Z|X_t]",
+    "entropy_stderr": "standard error of entropy",
+    "rate": "entropy rate dH/dt",
+    "rate_stderr": "standard error of rate",
+    "surprise_variance": "variance of the surprise -log p(Z|X_t)",
+    "clone_agreement": "expected sum of squared cell posteriors",
+    "clone_agreement_stderr": "standard error of clone_agreement",
+    "cross_entropy": "mean of -log p(target|x_t) along guided paths",
+    "cross_entropy_stderr": "standard error of cross_entropy",
+}
+_CELL_FIELDS = {
+    "per_cell": "mean of -log p(z|X_t) given Z = z",
+    "per_cell_stderr": "standard error of per_cell",
+}
+# How a field scales with the unit of information; fields that are not named here do not.
+_INFORMATION_POWER = {
+    **dict.fromkeys(("entropy", "entropy_stderr", "rate", "rate_stderr", "prior_entropy"), 1),
+    **dict.fromkeys(("per_cell", "per_cell_stderr", "cross_entropy", "cross_entropy_stderr"), 1),
+    "surprise_variance": 2,
+}
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on, for its metadata."""
+    names = ("speciation", "jax", "jaxlib", "numpy")
+    found = {f"version_{name}": importlib.metadata.version(name) for name in names}
+    return found | {"version_python": platform.python_version()}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EntropyCurve:
+    """H[Z|X_t] and its rate at T points of a forward process, with standard errors.
+
+    Attributes:
+        t: (T,) the process's own time.
+        log_snr: (T,) log of alpha²/sigma², finite.
+        entropy, entropy_stderr: (T,) posterior entropy and its standard error (zero for quadrature).
+        rate, rate_stderr: (T,) dH/dt, positive, and its standard error.
+        prior_entropy: H[Z].
+        per_cell, per_cell_stderr: (T, C) mean surprise -log p(z|X_t) given Z = z; its prior-weighted
+            sum is `entropy`. C = 0 where the source does not give it.
+        surprise_variance: (T,) variance of -log p(Z|X_t), in squared units; NaN where not given.
+        clone_agreement, clone_agreement_stderr: (T,) E Σ_z p(z|X_t)², the probability that two
+            reverse paths from one x_t end in the same cell; NaN where not given.
+        cross_entropy, cross_entropy_stderr: (T,) or None; set for guided paths and held-out data.
+        log_snr_slope: (T,) d log_snr/dt, to turn `rate` into a rate on another axis.
+        units: "nats" or "bits".
+        metadata: facts to reproduce the curve: seed, sizes, process, versions.
+    """
+
+    t: np.ndarray
+    log_snr: np.ndarray
+    entropy: np.ndarray
+    entropy_stderr: np.ndarray
+    rate: np.ndarray
+    rate_stderr: np.ndarray
+    prior_entropy: float
+    per_cell: np.ndarray | None = None
+    per_cell_stderr: np.ndarray | None = None
+    surprise_variance: np.ndarray | None = None
+    clone_agreement: np.ndarray | None = None
+    clone_agreement_stderr: np.ndarray | None = None
+    cross_entropy: np.ndarray | None = None
+    cross_entropy_stderr: np.ndarray | None = None
+    log_snr_slope: np.ndarray | None = None
+    units: str = "nats"
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        choose("units", self.units, UNITS)
+        points = np.shape(self.t)
+        if len(points) != 1:
+            raise ValueError(f"t must have shape (T,), got {points}")
+        for name in ("t", "log_snr", *_POINT_FIELDS, *_CELL_FIELDS, "log_snr_slope"):
+            value = self._default(name) if getattr(self, name) is None else getattr(self, name)
+            if value is None:
+                continue
+            array = np.asarray(value, np.float64)
+            wanted = (*points, array.shape[-1]) if name in _CELL_FIELDS else points
+            if array.shape != wanted:
+                raise ValueError(f"{name} must have shape {wanted} like t, got {array.shape}")
+            object.__setattr__(self, name, array)
+        if not np.isfinite(self.log_snr).all():
+            raise ValueError("log_snr must be finite; leave out times where the process has no noise or no signal")
+        object.__setattr__(self, "prior_entropy", float(self.prior_entropy))
+        object.__setattr__(self, "metadata", dict(self.metadata))
+
+    def _default(self, name: str) -> np.ndarray | None:
+        points = np.shape(self.t)[0]
+        if name == "log_snr_slope":
+            return np.gradient(self.log_snr, self.t) if points > 1 else np.full(points, np.nan)
+        if name in _CELL_FIELDS:
+            return np.zeros((points, 0)) if self.per_cell is None else np.zeros(np.shape(self.per_cell))
+        if name.startswith("cross_entropy"):
+            return None
+        return np.full(points, np.nan)
+
+    @property
+    def sigma(self) -> np.ndarray:
+        """(T,) noise-to-signal ratio sigma/alpha, the axis that all processes share."""
+        return np.exp(-0.5 * self.log_snr)
+
+    def axis(self, name: str = "t") -> np.ndarray:
+        """(T,) positions of the points on an axis.
+
+        Args:
+            name: "t"; "log-snr"; "sigma", meaning sigma/alpha; or "timestep", the index at the same
+                log-SNR on Stable Diffusion 1.5's 1000-step chain (NaN outside it).
+        """
+        choose("axis", name, AXES)
+        if name == "timestep":
+            with jax.enable_x64(True):
+                chain = ddpm(scaled_linear_betas())
+                table = np.asarray(chain.log_snr_table)
+                inside = (self.log_snr <= table[0]) & (self.log_snr >= table[-1])
+                index = np.asarray(chain.time_at_log_snr(jnp.asarray(self.log_snr)))
+            return np.where(inside, index, np.nan)
+        return {"t": self.t, "log-snr": self.log_snr, "sigma": self.sigma}[name]
+
+    def rate_per_log_noise(self) -> tuple[np.ndarray, np.ndarray]:
+        """dH/d log(sigma/alpha) and its standard error, (T,) each: the rate that no clock changes."""
+        assert self.log_snr_slope is not None
+        scale = -2 / self.log_snr_slope
+        return self.rate * scale, self.rate_stderr * scale
+
+    def in_bits(self) -> "EntropyCurve":
+        """The same curve in bits."""
+        return self.in_units("bits")
+
+    def in_units(self, units: str) -> "EntropyCurve":
+        """The same curve in "nats" or "bits"."""
+        if choose("units", units, UNITS) == self.units:
+            return self
+        factor = 1 / math.log(2) if units == "bits" else math.log(2)
+        values = {name: getattr(self, name) for name in _INFORMATION_POWER}
+        scaled = {
+            name: value * factor ** _INFORMATION_POWER[name]
+            for name, value in values.items()
+            if value is not None
+        }
+        return dataclasses.replace(self, units=units, **scaled)
+
+    def to_dataset(self) -> xr.Dataset:
+        """Labelled form: dimensions point and cell, coordinates t, log_snr, sigma; see docs/curves.md."""
+        described = _POINT_FIELDS | {"log_snr_slope": "d log_snr / dt"}
+        data: dict[str, Any] = {
+            name: ("point", getattr(self, name), {"long_name": text})
+            for name, text in described.items()
+            if getattr(self, name) is not None
+        }
+        data |= {n: (("point", "cell"), getattr(self, n), {"long_name": x}) for n, x in _CELL_FIELDS.items()}
+        data["prior_entropy"] = ((), self.prior_entropy, {"long_name": "prior entropy H[Z]"})
+        for name in data:
+            power = _INFORMATION_POWER.get(name, 0)
+            per_time = " per unit t" if name.startswith("rate") else ""
+            data[name][2]["units"] = (self.units + ("^2" if power == 2 else "") + per_time) if power else "1"
+        coords = {
+            "t": ("point", self.t, {"long_name": "time of the process"}),
+            "log_snr": ("point", self.log_snr, {"long_name": "log(alpha^2/sigma^2)"}),
+            "sigma": ("point", self.sigma, {"long_name": "sigma/alpha"}),
+        }
+        attributes = {"format": FORMAT, "units": self.units, "metadata": json.dumps(self.metadata)}
+        return xr.Dataset(data, coords, attributes)
+
+    @classmethod
+    def from_dataset(cls, dataset: xr.Dataset) -> "EntropyCurve":
+        """Inverse of `to_dataset`.
+
+        Raises:
+            ValueError: when the Dataset is not an entropy curve of this format.
+        """
+        found = dataset.attrs.get("format")
+        if found != FORMAT:
+            raise ValueError(f"dataset must be an entropy curve ({FORMAT}), got format {found!r}")
+        names = ["t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS]
+        missing = [n for n in (*names, "prior_entropy") if n not in dataset and not n.startswith("cross_entropy")]
+        if missing:
+            raise ValueError(f"entropy curve lacks {', '.join(missing)}")
+        fields = {name: dataset[name].values for name in names if name in dataset}
+        return cls(
+            **fields,
+            prior_entropy=float(dataset["prior_entropy"]),
+            units=str(dataset.attrs["units"]),
+            metadata=json.loads(dataset.attrs["metadata"]),
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write NetCDF, aside and then renamed; raises ValueError when `path` cannot be written."""
+        with write_aside(path) as aside:
+            self.to_dataset().to_netcdf(aside, engine="h5netcdf")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "EntropyCurve":
+        """Read a curve saved by `save`.
+
+        Raises:
+            ValueError: when the file is missing, unreadable or not an entropy curve.
+        """
+        return cls.from_dataset(load_dataset(path))
+
+
+def load_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
+    """Read a whole NetCDF file into memory, with one clear ValueError for whatever is wrong with it."""
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+            return dataset.load()
+    except FileNotFoundError as error:
+        raise ValueError(f"no such file: {os.fspath(path)}") from error
+    except Exception as error:  # h5py raises many kinds for a damaged file
+        raise ValueError(f"cannot read {os.fspath(path)} as NetCDF: {error}") from error
