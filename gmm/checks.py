@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from jax.core import Tracer
 
 
 def is_concrete(*values: object) -> bool:
     """Whether every value (arrays, numbers or pytrees of them) is known now, outside any JAX trace."""
-    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+    return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
 
 
 def check_finite(name: str, value: object, way_out: str = "") -> None:

@@ -109,7 +109,9 @@ class EntropyCurve:
                 raise ValueError(f"{name} must have shape {wanted} like t, got {array.shape}")
             object.__setattr__(self, name, array)
         if not np.isfinite(self.log_snr).all():
-            raise ValueError("log_snr must be finite; leave out times where the process has no noise or no signal")
+            raise ValueError(
+                "log_snr must be finite; leave out times where the process has no noise or no signal"
+            )
         object.__setattr__(self, "prior_entropy", float(self.prior_entropy))
         object.__setattr__(self, "metadata", dict(self.metadata))
 
@@ -201,7 +203,9 @@ class EntropyCurve:
         if found != FORMAT:
             raise ValueError(f"dataset must be an entropy curve ({FORMAT}), got format {found!r}")
         names = ["t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS]
-        missing = [n for n in (*names, "prior_entropy") if n not in dataset and not n.startswith("cross_entropy")]
+        missing = [
+            n for n in (*names, "prior_entropy") if n not in dataset and not n.startswith("cross_entropy")
+        ]
         if missing:
             raise ValueError(f"entropy curve lacks {', '.join(missing)}")
         fields = {name: dataset[name].values for name in names if name in dataset}

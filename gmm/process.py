@@ -11,6 +11,7 @@ A posterior entropy depends on t through γ alone, so curves of different proces
 
 import abc
 import dataclasses
+import typing
 from typing import ClassVar, TypeVar
 
 import jax
@@ -97,6 +98,7 @@ class Process(abc.ABC):
 P = TypeVar("P", bound="Process")
 
 
+@typing.dataclass_transform(frozen_default=True)
 def _process(cls: type[P]) -> type[P]:
     """Make `cls` a frozen dataclass and a pytree whose leaves are its fields."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
@@ -315,9 +317,8 @@ def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0) -> VPLinear:
         ValueError: unless 0 <= beta_min <= beta_max and beta_max > 0.
     """
     if is_concrete(beta_min, beta_max) and not (0 <= beta_min <= beta_max and beta_max > 0):
-        raise ValueError(
-            f"beta_min and beta_max must satisfy 0 <= beta_min <= beta_max, beta_max > 0; got {beta_min}, {beta_max}"
-        )
+        allowed = "0 <= beta_min <= beta_max and beta_max > 0"
+        raise ValueError(f"betas must satisfy {allowed}, got {beta_min} and {beta_max}")
     return VPLinear(beta_min, beta_max)
 
 
