@@ -2,6 +2,8 @@
 
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic, LowRank
 from gmm.curve import EntropyCurve
+from gmm.entropy import class_entropy, clone_agreement
+from gmm.estimate import Estimate
 from gmm.mixture import Mixture, denoise, diffuse, log_posterior, log_prob, sample, score
 from gmm.partition import Partition
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
@@ -11,12 +13,15 @@ __all__ = [
     "Covariance",
     "Diagonal",
     "EntropyCurve",
+    "Estimate",
     "Full",
     "Isotropic",
     "LowRank",
     "Mixture",
     "Partition",
     "Process",
+    "class_entropy",
+    "clone_agreement",
     "ddpm",
     "denoise",
     "diffuse",

@@ -276,8 +276,8 @@ def _in_blocks(function: Callable[..., Array], mixture: Mixture, *arrays: Array)
     return jnp.concatenate([done, function(*(a[whole:] for a in arrays))]) if whole < n else done
 
 
-def _joint(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n K"]:
-    """log π_k + log N(x; μ_k, Σ_k)."""
+def joint_log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n K"]:
+    """log π_k + log N(x; μ_k, Σ_k), unchecked and in one block."""
     covariance, dim = mixture.covariance, mixture.dim
     distance = covariance.map(lambda value: 1 / value).quadratic(x, mixture.means)
     constant = jnp.atleast_1d(covariance.log_det(dim)) + dim * np.log(2 * np.pi)
@@ -303,7 +303,7 @@ def _fold(
     """
 
     def block(part: Mixture) -> tuple[Array, Any]:
-        joint = _joint(law(part), x)
+        joint = joint_log_prob(law(part), x)
         total = jax.nn.logsumexp(joint, axis=-1)
         # A block may hold only components of weight zero: its total is -inf and its weights must be 0.
         base = jnp.where(jnp.isfinite(total), total, 0)
@@ -362,7 +362,7 @@ def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
 
 @jax.jit
 def _log_posterior(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n K"]:
-    return _in_blocks(lambda rows: log_normalise(_joint(mixture, rows)), mixture, x)
+    return _in_blocks(lambda rows: log_normalise(joint_log_prob(mixture, rows)), mixture, x)
 
 
 @jax.jit

@@ -1,0 +1,173 @@
+r"""H[Z|X_t] of a mixture and its rate, by sampling, with standard errors.
+
+The estimator is in `gmm.posterior_sampling`; here it meets processes, partitions and people.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, Float, PRNGKeyArray
+
+from gmm.curve import EntropyCurve, versions
+from gmm.estimate import Estimate
+from gmm.mixture import Mixture, check_key
+from gmm.partition import Partition, trivial_partition
+from gmm.posterior_sampling import Decision, branches, decide, statistics, strata_of
+from gmm.process import Process
+
+
+class Schedule(NamedTuple):
+    """The process at T times, in float64: t, log_snr, its slope, alpha, sigma and diffusion g, (T,) each."""
+
+    t: np.ndarray
+    log_snr: np.ndarray
+    log_snr_slope: np.ndarray
+    alpha: np.ndarray
+    sigma: np.ndarray
+    diffusion: np.ndarray
+
+
+def schedule(process: Process, times: Float[ArrayLike, " T"]) -> Schedule:
+    """Evaluate a process at `times` (T,) in float64, whatever the caller's precision.
+
+    Raises:
+        ValueError: when times is not one-dimensional or leaves the process's range.
+    """
+    t = np.asarray(times, np.float64)
+    if t.ndim != 1 or t.size == 0:
+        raise ValueError(f"times must have shape (T,) with T >= 1, got {t.shape}")
+    process.check_times(t)
+    with jax.enable_x64(True):
+        x = jnp.asarray(t)
+        functions = (process.log_snr, jax.vmap(jax.grad(process.log_snr)))
+        rest = (process.alpha, process.sigma, process.diffusion)
+        values = [np.asarray(f(x), np.float64) for f in (*functions, *rest)]
+    return Schedule(t, *values)
+
+
+def class_entropy(
+    mixture: Mixture,
+    process: Process,
+    times: Float[ArrayLike, " T"],
+    *,
+    partition: Partition | None = None,
+    key: PRNGKeyArray,
+    samples: int,
+    boundary: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> EntropyCurve:
+    """Posterior entropy H[Z|X_t] in nats, its rate dH/dt and what else the same samples tell.
+
+    The mixture is sampled in its own coordinates; `reduce` it first where the covariance is shared, for
+    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased. Without boundary
+    points (per-component covariances, very many components, or `boundary=False`) value and standard error
+    are both too small wherever the decision is left open with a probability below 1/samples.
+
+    Args:
+        mixture: law of x_0.
+        process: forward process.
+        times: (T,) times in any order, where log_snr is finite; the curve keeps their order.
+        partition: the decision; None makes every component a class. Components outside a restricted
+            partition are left out: sampling and posterior are conditioned on the rest.
+        key: JAX random key; the same noise serves all times.
+        samples: points per time, rounded up to whole strata (of 8 points, or 4 without boundary points).
+        boundary: whether to place half of the points between the classes.
+        progress: called with (times done, times in all).
+
+    Returns:
+        A curve with every field but cross_entropy; see `EntropyCurve`.
+
+    Raises:
+        ValueError: on fewer than two cells, a partition of another size, times outside the range or
+            samples < 1.
+    """
+    decision = decide(mixture, _partition_of(mixture, partition))
+    check_key(key)
+    if samples < 1:
+        raise ValueError(f"samples must be >= 1, got {samples}")
+    grid = schedule(process, times)
+    results = []
+    for done, (alpha, sigma) in enumerate(zip(grid.alpha, grid.sigma, strict=True)):
+        if progress is not None:
+            progress(done, len(grid.t))
+        found = statistics(decision, alpha, sigma, key, samples=samples, boundary=boundary)
+        results.append(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found))
+    if progress is not None:
+        progress(len(grid.t), len(grid.t))
+    mean, stderr = (
+        jax.tree.map(lambda *leaves: np.stack(leaves), *parts) for parts in zip(*results, strict=True)
+    )
+    half_g2 = 0.5 * grid.diffusion**2
+    prior = np.bincount(decision.labels, np.asarray(decision.mixture.weights, np.float64))
+    return EntropyCurve(
+        t=grid.t,
+        log_snr=grid.log_snr,
+        log_snr_slope=grid.log_snr_slope,
+        entropy=mean.entropy,
+        entropy_stderr=stderr.entropy,
+        rate=half_g2 * mean.spread,
+        rate_stderr=half_g2 * stderr.spread,
+        prior_entropy=float(-np.sum(prior * np.log(prior))),
+        per_cell=mean.per_cell,
+        per_cell_stderr=stderr.per_cell,
+        surprise_variance=mean.second_moment - mean.entropy**2,
+        clone_agreement=1 - mean.disagreement,
+        clone_agreement_stderr=stderr.disagreement,
+        metadata=_facts(decision, process, key, samples, boundary),
+    )
+
+
+def _partition_of(mixture: Mixture, partition: Partition | None) -> Partition:
+    partition = trivial_partition(mixture.components) if partition is None else partition
+    if len(partition.labels) != mixture.components:
+        raise ValueError(
+            f"partition must have one label for each of the {mixture.components} components, "
+            f"got {len(partition.labels)}"
+        )
+    if partition.cells < 2:
+        raise ValueError("partition must have at least two cells for a decision, got one")
+    return partition
+
+
+def _facts(
+    decision: Decision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
+) -> dict[str, object]:
+    """What it takes to compute the curve again."""
+    drawn = branches(decision, boundary)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return {
+        "source": "sampling",
+        "process": process.describe(),
+        "components": decision.mixture.components,
+        "cells": decision.cells,
+        "dim": decision.mixture.dim,
+        "covariance": type(decision.mixture.covariance).__name__,
+        "dtype": str(decision.mixture.dtype),
+        "samples": strata_of(samples, drawn).points,
+        "boundary_points": drawn > 1,
+        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
+        **versions(),
+    }
+
+
+def clone_agreement(
+    mixture: Mixture,
+    process: Process,
+    times: Float[ArrayLike, " T"],
+    *,
+    partition: Partition | None = None,
+    key: PRNGKeyArray,
+    samples: int,
+) -> Estimate:
+    """E Σ_c p(c|X_t)²: the probability that two reverse paths cloned at time t end in the same cell.
+
+    Biroli, Bonnaire, de Bortoli, Mezard 2024. Arguments and errors as in `class_entropy`, whose curve
+    carries the same numbers; returns an `Estimate` with value and stderr of shape (T,).
+    """
+    curve = class_entropy(mixture, process, times, partition=partition, key=key, samples=samples)
+    assert curve.clone_agreement is not None
+    assert curve.clone_agreement_stderr is not None
+    return Estimate(curve.clone_agreement, curve.clone_agreement_stderr)
