@@ -1,0 +1,215 @@
+"""EDM2 as a denoiser: preconditioning, class labels, and loading.
+
+Preconditioning (Karras et al. 2022, table 1), s = sigma_data::
+
+    D(x, σ) = c_skip x + c_out F(c_in x, c_noise)      c_skip = s²/(σ²+s²)      c_out = σ s/√(σ²+s²)
+                                                       c_in = 1/√(σ²+s²)        c_noise = ¼ log σ
+
+It is computed in at least float32 whatever the network computes in: at small σ, D is x but for a correction
+that half precision would drown.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from gmm.checks import check_values, choose
+from gmm.process import EDM, edm
+from neural.edm2 import network
+from neural.edm2.architecture import Config, read_config
+from neural.edm2.network import NO_CLASS, Weights
+from neural.edm2.weights import fold, wide
+
+State = Float[Array, "n height width channels"]
+Times = Float[ArrayLike, ""] | Float[ArrayLike, " n"]
+Labels = Int[ArrayLike, ""] | Int[ArrayLike, " n"]
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["weights", "unconditional"],
+    meta_fields=["config", "dtype"],
+)
+@dataclasses.dataclass(frozen=True, eq=False)
+class EDM2:
+    """A class-conditional (or unconditional) EDM2 network as a denoiser; a pytree of its weights.
+
+    Images are NHWC. Times are σ, the standard deviation of the noise, in units of the network's own input.
+    Functions are jitted once per shape and may be called inside other transformations.
+
+    Attributes:
+        weights: folded weights by the checkpoint's names.
+        unconditional: the network that guidance and gaps use in place of the untrained zero label, if one
+            was loaded.
+        config: sizes and constants.
+        dtype: of the convolutions.
+    """
+
+    weights: Weights
+    unconditional: "EDM2 | None"
+    config: Config
+    dtype: np.dtype
+
+    @property
+    def process(self) -> EDM:
+        """The forward process: α = 1, σ = t."""
+        return edm()
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """Every class index; empty for an unconditional network."""
+        return tuple(range(self.config.label_dim))
+
+    def __repr__(self) -> str:
+        c = self.config
+        shape = "x".join(map(str, c.image_shape))
+        return f"EDM2({shape}, classes={c.label_dim}, channels={c.channels}, {self.dtype})"
+
+    def denoise(self, x: State, t: Times, condition: Labels | None = None) -> State:
+        """E[x_0 | x_t, condition].
+
+        Args:
+            x: (n, H, W, C) noisy images, not scaled.
+            t: () or (n,) noise standard deviations, positive.
+            condition: () or (n,) class indices; -1, or None for the whole batch, is the zero label. It is
+                untrained in the published conditional networks: for an unconditional prediction use
+                `unconditional`.
+
+        Returns:
+            (n, H, W, C), in the type of x, but at least float32.
+
+        Raises:
+            ValueError: when a shape does not fit, a time is not positive, or a class does not exist.
+        """
+        t = self._check(x, t)
+        label = self._check_labels("condition", NO_CLASS if condition is None else condition)
+        if label.shape not in ((), t.shape):
+            raise ValueError(f"condition must have shape () or {t.shape}, got {label.shape}")
+        return _denoise(
+            self.weights, x, t, jnp.broadcast_to(label, t.shape), config=self.config, dtype=self.dtype
+        )
+
+    def denoise_classes(
+        self, x: State, t: Times, conditions: Int[ArrayLike, " k"]
+    ) -> Float[Array, "n k h w c"]:
+        """E[x_0 | x_t, condition] of every state under each of K classes.
+
+        The same numbers as K calls of `denoise`, to rounding; what does not depend on the class is computed
+        once a state.
+
+        Args:
+            x: (n, H, W, C) noisy images.
+            t: () or (n,) noise standard deviations.
+            conditions: (K,) class indices, -1 for the zero label.
+
+        Returns:
+            (n, K, H, W, C).
+
+        Raises:
+            ValueError: as `denoise`.
+        """
+        t = self._check(x, t)
+        labels = self._check_labels("conditions", conditions)
+        if labels.ndim != 1 or not labels.size:
+            raise ValueError(f"conditions must have shape (K,), K >= 1, got {labels.shape}")
+        n, rows = x.shape[0], jnp.tile(labels, x.shape[0])
+        d = _denoise(self.weights, x, t, rows, config=self.config, dtype=self.dtype)
+        return d.reshape(n, labels.size, *x.shape[1:])
+
+    def uncertainty(self, t: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+        """The network's own log variance u(σ): it expects E‖x_0 - D‖² = c_out² e^u a value (c_out above).
+
+        Args:
+            t: noise standard deviations of any shape, positive.
+        """
+        t = self._check_times(t)
+        dtype = wide(self.dtype)
+        return network.uncertainty(self.weights, (jnp.log(t.ravel()) / 4).astype(dtype)).reshape(t.shape)
+
+    def _check(self, x: State, t: Times) -> Float[Array, " n"]:
+        shape = np.shape(x)
+        if len(shape) != 4 or shape[1:] != self.config.image_shape:
+            height, width, channels = self.config.image_shape
+            hint = (
+                "; transpose (n, C, H, W) with (0, 2, 3, 1)" if shape[1:] == (channels, height, width) else ""
+            )
+            raise ValueError(f"x must have shape (n, {height}, {width}, {channels}), got {shape}{hint}")
+        if np.shape(t) not in ((), shape[:1]):
+            raise ValueError(f"t must have shape () or ({shape[0]},), got {np.shape(t)}")
+        return jnp.broadcast_to(self._check_times(t), shape[:1])
+
+    def _check_times(self, t: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
+        check_values("t", t, "a positive noise standard deviation", lambda a: (a > 0) & np.isfinite(a))
+        t = jnp.asarray(t)
+        return t.astype(jnp.promote_types(t.dtype, jnp.float32))
+
+    def _check_labels(self, name: str, labels: Int[ArrayLike, "..."]) -> Int[Array, "..."]:
+        labels = jnp.asarray(labels)
+        if not jnp.issubdtype(labels.dtype, jnp.integer):
+            raise ValueError(f"{name} must be integers (class indices, -1 for no class), got {labels.dtype}")
+        last = self.config.label_dim - 1
+        allowed = (
+            f"a class index 0..{last} or -1 for no class" if last >= 0 else "-1: this network has no classes"
+        )
+        check_values(name, labels, allowed, lambda a: (a >= NO_CLASS) & (a <= last))
+        return labels
+
+
+@functools.partial(jax.jit, static_argnames=("config", "dtype"))
+def _denoise(
+    weights: Weights,
+    x: State,
+    t: Float[Array, " n"],
+    label: Int[Array, " rows"],
+    *,
+    config: Config,
+    dtype: np.dtype,
+) -> Float[Array, "rows height width channels"]:
+    """D for every row of `label`; each row of `x` serves rows / n consecutive labels."""
+    classes = label.shape[0] // x.shape[0]
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    sigma = t.astype(x.dtype)[:, None, None, None]
+    spread = jnp.sqrt(sigma**2 + config.sigma_data**2)
+    c_noise = jnp.repeat(jnp.log(t) / 4, classes).astype(wide(dtype))
+    emb = network.embed(weights, config, c_noise, label)
+    f = network.unet(weights, config, (x / spread).astype(dtype), emb).astype(x.dtype)
+    skip = x * (config.sigma_data / spread) ** 2
+    return (
+        jnp.repeat(skip, classes, axis=0)
+        + jnp.repeat(sigma * config.sigma_data / spread, classes, axis=0) * f
+    )
+
+
+def from_tensors(
+    tensors: Mapping[str, np.ndarray],
+    options: Mapping[str, Any] | None = None,
+    *,
+    dtype: DTypeLike = jnp.float32,
+    as_published: bool = False,
+) -> EDM2:
+    """A network from the tensors of a checkpoint.
+
+    Args:
+        tensors: by `state_dict` name, in the checkpoint's layout (out, in, height, width).
+        options: the keyword arguments that the network was built with, where known.
+        dtype: float32, bfloat16 or float16 for the convolutions; float64 too where JAX is set to 64 bit.
+        as_published: as in `load_edm2`.
+
+    Raises:
+        ValueError: as `read_config`, or on another dtype.
+    """
+    names = ("float32", "bfloat16", "float16") + (("float64",) if _in_64_bit() else ())
+    dtype = np.dtype(choose("dtype", jnp.dtype(dtype).name, names))
+    config = read_config({name: np.shape(tensor) for name, tensor in tensors.items()}, options)
+    return EDM2(fold(tensors, config, dtype, as_published=as_published), None, config, dtype)
+
+
+def _in_64_bit() -> bool:
+    return jax.dtypes.canonicalize_dtype(np.float64) == np.float64

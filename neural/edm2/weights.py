@@ -1,0 +1,104 @@
+"""From a checkpoint's tensors to the weights that the network computes with, once, at load.
+
+Training keeps the stored rows unnormalised and normalises them in every forward pass (Karras et al. 2024).
+For inference the factors are constants, so they are multiplied in here: w / (1e-4 + RMS(w)) · gain / √fan_in
+for each output row w of every convolution and linear layer.
+
+The folded weights are keyed by the checkpoint's own names. A gain lives on in the layer that it scales, and
+layouts are those that XLA runs fastest: convolutions (height, width, in, out), linear layers (in, out).
+"""
+
+import functools
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from neural.edm2.architecture import Config
+
+EPSILON = 1e-4
+"""Added to the root mean square that a row of weights, or the channels of a pixel, are divided by."""
+
+
+def wide(dtype: np.dtype) -> np.dtype:
+    """The type of what must not be rounded to half precision: `dtype`, but at least float32."""
+    return np.dtype(jnp.promote_types(dtype, np.float32))
+
+
+def fold(
+    tensors: Mapping[str, np.ndarray], config: Config, dtype: np.dtype, *, as_published: bool = False
+) -> dict[str, Array]:
+    """Fold normalisation and gains into the weights of a checkpoint that fits `config`.
+
+    Args:
+        tensors: the checkpoint, by `state_dict` name.
+        config: its sizes, from `read_config`.
+        dtype: of the convolutions. The embedding of noise level and class and the uncertainty output, a
+            negligible share of the work, stay in at least float32: a noise level rounded to bfloat16 would be
+            another noise level.
+        as_published: round every gain / √fan_in to float16, as the published float16 pickles do when the
+            official code computes with them in float32.
+    """
+    convert = functools.partial(_fold, tensors, config, np.dtype(dtype), as_published)
+    names = [name for name in tensors if not name.endswith("_gain")]
+    # NumPy lets go of the interpreter lock: threads share the conversion of some hundred million numbers.
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return {
+            name: jax.device_put(array) for name, array in zip(names, pool.map(convert, names), strict=True)
+        }
+
+
+def _fold(
+    tensors: Mapping[str, np.ndarray], config: Config, dtype: np.dtype, rounded: bool, name: str
+) -> np.ndarray:
+    stored = np.asarray(tensors[name], wide(dtype))
+    if not name.endswith(".weight"):
+        return stored
+    gain = _gain_name(name)
+    weight = normalised(stored, None if gain is None else tensors[gain], rounded=rounded)
+    if name == "unet.emb_label.weight":
+        # The network is handed a class index where training multiplied a one-hot row by √label_dim.
+        weight *= np.sqrt(weight.dtype.type(config.label_dim))
+    if name.endswith(".attn_qkv.weight"):
+        weight = _split_qkv(weight, config.channels_per_head)
+    if weight.ndim == 2:
+        return np.ascontiguousarray(weight.T)
+    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).astype(dtype, copy=False)
+
+
+def _gain_name(name: str) -> str | None:
+    if name == "unet.out_conv.weight":
+        return "unet.out_gain"
+    return name.replace(".emb_linear.weight", ".emb_gain") if name.endswith(".emb_linear.weight") else None
+
+
+def normalised(weight: np.ndarray, gain: np.ndarray | None = None, *, rounded: bool = False) -> np.ndarray:
+    """Each row of `weight` (out, ...) over its root mean square plus ε, times gain / √fan_in.
+
+    A row of zeros stays zero. JAX arrays work too.
+    """
+    rows = weight.reshape(weight.shape[0], -1)
+    rms = (rows**2).mean(axis=1, keepdims=True) ** 0.5
+    return (rows * (_factor(gain, rows.shape[1], weight.dtype, rounded) / (rms + EPSILON))).reshape(
+        weight.shape
+    )
+
+
+def _factor(gain: np.ndarray | None, fan_in: int, dtype: np.dtype, rounded: bool) -> np.ndarray:
+    """gain / √fan_in; a layer without a gain has the plain number 1, which float16 leaves alone."""
+    root = np.sqrt(np.float64(fan_in))
+    if gain is None:
+        return np.asarray(1 / root, dtype)
+    if rounded:
+        return np.asarray(np.float16(np.float32(gain) / np.float32(root)), dtype)
+    return np.asarray(np.float64(gain) / root, dtype)
+
+
+def _split_qkv(weight: np.ndarray, width: int) -> np.ndarray:
+    """Order the output rows as (q | k | v, head, channel); stored are (head, channel, q | k | v)."""
+    out = weight.shape[0]
+    return weight.reshape(out // (3 * width), width, 3, -1).transpose(2, 0, 1, 3).reshape(weight.shape)

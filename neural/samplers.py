@@ -1,0 +1,384 @@
+"""Samplers for any denoiser: EDM's Heun solver of the probability flow, and the stochastic reverse kernel.
+
+Notation: x_t = α x_0 + σ ε, level = σ/α, γ = (α/σ)². In the coordinate x/α every process is the EDM process
+of its level, whose probability flow is dx/dlevel = (x - D)/level (Karras et al. 2022, eq. 1 and algorithm 2);
+the Heun solver works there. The stochastic kernel works on x itself and is finite where α = 0.
+
+A sampler is one `lax.scan`, jitted once per shape, whose body holds each network once: time to compile counts
+for networks of this size. With several devices the batch is split over them.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.tree_util import Partial
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+
+from gmm.checks import check_values, is_concrete
+from gmm.process import Process
+
+State = Float[Array, "n ..."]
+Guidance = float | Callable[[np.ndarray], Float[ArrayLike, "..."]]
+
+
+class Denoiser(Protocol):
+    """What a sampler asks of a denoiser."""
+
+    @property
+    def process(self) -> Process:
+        """The forward process that it inverts."""
+        ...
+
+    def denoise(self, x: State, t: Any, condition: Any = None) -> State:
+        """E[x_0 | x_t, condition]."""
+        ...
+
+
+class Kernel(NamedTuple):
+    """The Gaussian p(x_s | x_t, x_0 = D): mean state·x_t + clean·D, variance `variance` a dimension."""
+
+    state: Float[Array, "..."]
+    clean: Float[Array, "..."]
+    variance: Float[Array, "..."]
+
+
+def reverse_kernel(process: Process, t: Float[ArrayLike, "..."], s: Float[ArrayLike, "..."]) -> Kernel:
+    """Coefficients of the reverse step from time t to an earlier time s < t.
+
+    With r = γ_t/γ_s: mean (α_t σ_s²)/(α_s σ_t²) x_t + α_s (1-r) D, variance σ_s² (1-r). This is the exact
+    posterior of the forward process for known x_0, DDIM with η = 1 (Song et al. 2021, eqs. 12 and 16). It is
+    finite at α_t = 0, and at σ_s = 0 it is D itself.
+
+    Args:
+        process: forward process.
+        t: times to step from.
+        s: times to step to, of a shape that broadcasts with t.
+    """
+    t, s = jnp.asarray(t), jnp.asarray(s)
+    sigma_t, sigma_s, alpha_s = process.sigma(t), process.sigma(s), process.alpha(s)
+    # 1 - r from the difference of logarithms: neighbouring noise levels must not cancel.
+    kept = -jnp.expm1(process.log_snr(t) - process.log_snr(s))
+    return Kernel(process.alpha(t) / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * kept, sigma_s**2 * kept)
+
+
+def edm_times(
+    process: Process, steps: int = 32, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> np.ndarray:
+    """Times whose levels σ/α are EDM's grid (σ_max^{1/ρ} + i/(steps-1) (σ_min^{1/ρ} - σ_max^{1/ρ}))^ρ.
+
+    A process that does not reach so far up or down is sampled on the part of the range that it has. The
+    final step to zero noise is not on the grid: samplers add it.
+
+    Args:
+        process: forward process.
+        steps: number of times, >= 2.
+        sigma_min: smallest level.
+        sigma_max: largest level.
+        rho: the larger, the more of the grid is at small levels.
+
+    Returns:
+        (steps,) falling times, float64.
+
+    Raises:
+        ValueError: unless steps >= 2, 0 < sigma_min < sigma_max and rho > 0.
+    """
+    if steps < 2:
+        raise ValueError(f"steps must be at least 2, got {steps}")
+    if not 0 < sigma_min < sigma_max < math.inf:
+        raise ValueError(f"levels must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho must be positive, got {rho}")
+    lowest, highest = (float(_on_host(_level, process, t)) for t in (process.t_min, process.t_max))
+    top, bottom = min(sigma_max, highest) ** (1 / rho), max(sigma_min, lowest) ** (1 / rho)
+    levels = np.linspace(top, bottom, steps) ** rho
+    times = _on_host(process.time_at_log_snr, -2 * np.log(levels))
+    return np.clip(times, process.t_min, process.t_max)
+
+
+@dataclasses.dataclass(frozen=True)
+class Churn:
+    """Noise added before each step of the Heun sampler (Karras et al. 2022, algorithm 2).
+
+    Attributes:
+        amount: S_churn; a step raises its level by the factor 1 + min(amount/steps, √2 - 1).
+        low, high: S_min and S_max, the levels σ/α between which noise is added.
+        noise: S_noise, standard deviation of the added noise relative to what the raise calls for.
+    """
+
+    amount: float = 0.0
+    low: float = 0.0
+    high: float = math.inf
+    noise: float = 1.0
+
+    def raised(self, levels: np.ndarray) -> np.ndarray:
+        """Levels after the noise has been added."""
+        factor = min(self.amount / len(levels), math.sqrt(2) - 1)
+        return np.where((levels >= self.low) & (levels <= self.high), levels * (1 + factor), levels)
+
+
+def heun(
+    denoiser: Denoiser,
+    noise: State,
+    condition: Any = None,
+    *,
+    times: Float[ArrayLike, " steps"] | None = None,
+    guide: Denoiser | None = None,
+    guidance_scale: Guidance = 1.0,
+    churn: Churn = Churn(),
+    key: PRNGKeyArray | None = None,
+) -> State:
+    """Samples by EDM's second-order sampler, deterministic unless churned.
+
+    2·steps - 1 evaluations; the last step, to zero noise, is a plain denoising.
+
+    Args:
+        denoiser: any denoiser that JAX can trace.
+        noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
+        condition: handed to the denoiser.
+        times: (steps,) falling times of the denoiser's process; default `edm_times(process)`.
+        guide: denoiser of the unconditional law, called without condition. Default: the denoiser's own
+            `unconditional`, needed only where guidance is asked for.
+        guidance_scale: w in D = D_guide + w (D - D_guide); a number, or a function of the level σ/α.
+        churn: noise to add before each step.
+        key: for churn only.
+
+    Returns:
+        (n, ...) samples of x_0.
+
+    Raises:
+        ValueError: when the times do not fall or have an infinite level, when guidance has no guide, or
+            churn no key.
+    """
+    process, times = denoiser.process, _grid(denoiser.process, times)
+    table = _heun_table(process, times, churn, guidance_scale)
+    if not np.isfinite(table.level).all():
+        raise ValueError(f"times must have finite σ/α, got {times[0]:g} first; start a little before it")
+    if churn.amount and key is None:
+        raise ValueError("churn needs a key; pass key=jax.random.key(seed)")
+    noise, condition = _split_over_devices(noise, condition)
+    model = _model(denoiser, condition, guide, guidance_scale)
+    return _heun(model, noise, table, Partial(_normal, key) if churn.amount else None)[0]
+
+
+def ancestral(
+    denoiser: Denoiser,
+    noise: State,
+    condition: Any = None,
+    *,
+    key: PRNGKeyArray,
+    times: Float[ArrayLike, " steps"] | None = None,
+    guide: Denoiser | None = None,
+    guidance_scale: Guidance = 1.0,
+) -> State:
+    """Samples by the stochastic reverse kernel, `reverse_kernel` (ancestral sampling, DDIM with η = 1).
+
+    One evaluation a step; the last step, to zero noise, is a plain denoising. The chain starts at N(0, σ_T²).
+
+    Args:
+        denoiser: any denoiser that JAX can trace.
+        noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
+        condition: handed to the denoiser.
+        key: for the noise of the steps.
+        times: (steps,) falling times of the denoiser's process; default `edm_times(process)`. The first may
+            have α = 0.
+        guide: as in `heun`.
+        guidance_scale: as in `heun`.
+
+    Returns:
+        (n, ...) samples of x_0.
+
+    Raises:
+        ValueError: when the times do not fall, or guidance has no guide.
+    """
+    process, times = denoiser.process, _grid(denoiser.process, times)
+    table = _ancestral_table(process, times, guidance_scale)
+    noise, condition = _split_over_devices(noise, condition)
+    model = _model(denoiser, condition, guide, guidance_scale)
+    start = noise * _on_host(process.sigma, times[0]).astype(noise.dtype)
+    return _ancestral(model, start, table, Partial(_normal, key))
+
+
+class _Evaluations(NamedTuple):
+    """One row for every evaluation of a Heun solve: predictor, corrector, predictor, ..., last predictor."""
+
+    t: np.ndarray
+    alpha: np.ndarray
+    level: np.ndarray  # σ/α of the evaluation
+    scale: np.ndarray  # guidance scale
+    raised: np.ndarray  # standard deviation, in x/α, of the noise to add before it
+    length: np.ndarray  # of the step that it belongs to, in level; negative
+    corrects: np.ndarray  # whether it is a corrector
+
+
+class _Steps(NamedTuple):
+    """One row for every step of an ancestral chain."""
+
+    t: np.ndarray
+    scale: np.ndarray
+    state: np.ndarray
+    clean: np.ndarray
+    deviation: np.ndarray
+
+
+def _heun_table(process: Process, times: np.ndarray, churn: Churn, scale: Guidance) -> _Evaluations:
+    nominal = _on_host(_level, process, times)
+    raised, after = churn.raised(nominal), np.append(nominal[1:], 0.0)
+    # Predictors sit at the raised level, correctors where the step ends; the step to zero noise has none.
+    level = _alternate(raised, after)
+    t = np.clip(_on_host(process.time_at_log_snr, -2 * np.log(level)), process.t_min, process.t_max)
+    return _Evaluations(
+        t=t,
+        alpha=_on_host(process.alpha, t),
+        level=level,
+        scale=_scales(scale, level),
+        raised=_alternate(churn.noise * np.sqrt(raised**2 - nominal**2), np.zeros_like(nominal)),
+        length=_alternate(after - raised, after - raised),
+        corrects=np.arange(level.size) % 2 == 1,
+    )
+
+
+def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.stack([first, second], axis=1).ravel()[:-1]
+
+
+def _ancestral_table(process: Process, times: np.ndarray, scale: Guidance) -> _Steps:
+    state, clean, variance = (
+        _on_host(lambda t, s, i=i: reverse_kernel(process, t, s)[i], times[:-1], times[1:]) for i in range(3)
+    )
+    return _Steps(
+        t=times,
+        scale=_scales(scale, _on_host(_level, process, times)),
+        state=np.append(state, 0.0),
+        clean=np.append(clean, 1.0),
+        deviation=np.append(np.sqrt(variance), 0.0),
+    )
+
+
+def _scales(scale: Guidance, level: np.ndarray) -> np.ndarray:
+    values = scale(level) if callable(scale) else scale
+    return np.broadcast_to(np.asarray(values, np.float64), level.shape)
+
+
+class _Model(NamedTuple):
+    """What to evaluate: the denoiser under its condition, pulled away from the guide's answer."""
+
+    denoise: Partial
+    guide: Partial | None
+    condition: Any
+
+    def __call__(self, x: State, row: _Evaluations | _Steps) -> State:
+        denoised = self.denoise(x, row.t, self.condition)
+        if self.guide is None:
+            return denoised
+        reference = self.guide(x, row.t, None)
+        return reference + row.scale * (denoised - reference)
+
+
+def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Guidance) -> _Model:
+    if not callable(scale) and scale == 1:
+        return _Model(_traceable(denoiser), None, condition)
+    guide = guide or getattr(denoiser, "unconditional", None)
+    if guide is None:
+        raise ValueError("guidance needs a denoiser of the unconditional law; pass guide=...")
+    return _Model(_traceable(denoiser), _traceable(guide), condition)
+
+
+def _traceable(denoiser: Denoiser) -> Partial:
+    """`denoiser.denoise` as a pytree: of the denoiser's arrays where it is one, else of nothing."""
+    if jax.tree_util.all_leaves([denoiser]):
+        return Partial(denoiser.denoise)
+    return Partial(type(denoiser).denoise, denoiser)
+
+
+@functools.partial(jax.jit, static_argnames=("record",))
+def _heun(
+    model: _Model, noise: State, table: _Evaluations, draw: Partial | None, *, record: bool = False
+) -> tuple[State, tuple[Array, Array] | None]:
+    """The solve in x/α; with `record` also every (x/α, D) of the evaluations, stacked."""
+    rows = _cast(table, noise)
+    start = noise * rows.level[0]
+
+    def evaluate(carry: Any, inputs: Any) -> Any:
+        start, x, slope = carry
+        row, index = inputs
+        if draw is not None:
+            x = x + row.raised * draw(index, x)
+        start = jnp.where(row.corrects, start, x)
+        denoised = model(row.alpha * x, row)
+        here = (x - denoised) / row.level
+        slope = jnp.where(row.corrects, (slope + here) / 2, here)
+        return (start, start + row.length * slope, slope), ((x, denoised) if record else None)
+
+    carry, path = jax.lax.scan(evaluate, (start, start, start), (rows, jnp.arange(table.t.size)))
+    return carry[1], path
+
+
+@jax.jit
+def _ancestral(model: _Model, start: State, table: _Steps, draw: Partial) -> State:
+    rows = _cast(table, start)
+
+    def step(x: State, inputs: Any) -> tuple[State, None]:
+        row, index = inputs
+        return row.state * x + row.clean * model(x, row) + row.deviation * draw(index, x), None
+
+    return jax.lax.scan(step, start, (rows, jnp.arange(table.t.size)))[0]
+
+
+T = TypeVar("T", _Evaluations, _Steps)
+
+
+def _cast(table: T, like: State) -> T:
+    return jax.tree.map(lambda a: jnp.asarray(a, a.dtype if a.dtype == bool else like.dtype), table)
+
+
+def _normal(key: PRNGKeyArray, index: Array, like: Array) -> Array:
+    return jax.random.normal(jax.random.fold_in(key, index), like.shape, like.dtype)
+
+
+def _grid(process: Process, times: Float[ArrayLike, " steps"] | None) -> np.ndarray:
+    grid = edm_times(process) if times is None else np.asarray(times, np.float64)
+    if grid.ndim != 1 or not grid.size:
+        raise ValueError(f"times must have shape (steps,), got {grid.shape}")
+    if (np.diff(grid) >= 0).any():
+        raise ValueError("times must fall from noise to data; reverse them")
+    check_values(
+        "times",
+        grid,
+        f"in [{process.t_min:g}, {process.t_max:g}]",
+        lambda t: (t >= process.t_min) & (t <= process.t_max),
+    )
+    return grid
+
+
+def _level(process: Process, t: Array) -> Array:
+    return jnp.exp(-0.5 * process.log_snr(t))
+
+
+def _on_host(function: Callable[..., Array], *arguments: Any) -> np.ndarray:
+    """Evaluate in float64 whatever JAX is set to: all samples would share the rounding of a grid."""
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        arrays = [jnp.asarray(a, jnp.float64) if isinstance(a, np.ndarray | float) else a for a in arguments]
+        return np.asarray(function(*arrays), np.float64)
+
+
+def _split_over_devices(x: State, condition: Any) -> tuple[State, Any]:
+    """Lay a batch out over as many of this host's devices as divide it."""
+    x = jnp.asarray(x)
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if isinstance(condition, Sequence | int | np.ndarray) and not isinstance(condition, str):
+        condition = jnp.asarray(condition)
+    devices = jax.local_devices()
+    count = math.gcd(x.shape[0], len(devices))
+    if count == 1 or not is_concrete(x, condition):
+        return x, condition
+    batch = NamedSharding(Mesh(np.array(devices[:count]), ("batch",)), PartitionSpec("batch"))
+    everywhere = NamedSharding(batch.mesh, PartitionSpec())
+    place = lambda a: jax.device_put(a, batch if np.shape(a)[:1] == x.shape[:1] else everywhere)  # noqa: E731
+    return place(x), jax.tree.map(place, condition)
