@@ -32,7 +32,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.covariance import matmul, squared_distances
+from gmm.covariance import matmul
 from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, diffuse, joint_log_prob, log_normalise
 from gmm.partition import Partition, cell_log_posterior
 
@@ -138,9 +138,11 @@ def statistics(
 
     Args:
         decision: what is asked; see `decide`.
-        alpha, sigma: () signal scale and noise standard deviation.
+        alpha: () signal scale.
+        sigma: () noise standard deviation.
         key: random key; stratum i uses fold_in(key, i), however strata are grouped.
-        samples, boundary: as in `class_entropy`.
+        samples: points, rounded up to whole strata.
+        boundary: whether to draw boundary points where they can be had.
     """
     noisy = diffuse(decision.mixture, alpha, sigma)
     drawn = branches(decision, boundary)
@@ -149,13 +151,13 @@ def statistics(
     centre = _control(decision, noisy, boundaries)
 
     def block(carry: tuple[Statistics, Statistics], index: Int[Array, " s"]) -> tuple[tuple, None]:
-        points = _draw(decision, noisy, boundaries, key, index, strata)
+        points = _draw(noisy, boundaries, key, index, strata)
         joint = joint_log_prob(noisy, points.x)
         weight = _balance_weight(decision, boundaries, joint, points.component)
         found = _per_point(decision, noisy, points.x, joint)
         real = index < strata
 
-        def add(total: Array, squared: Array, f: Array, c: Array) -> tuple[Array, Array]:
+        def add(total: Array, error: Array, f: Array, c: Array) -> tuple[Array, Array]:
             # In this order w = 1 leaves f exactly as it is.
             w = weight.reshape(-1, *(1,) * (f.ndim - 1))
             y = w * f + (1 - w) * c[None]
@@ -163,15 +165,22 @@ def statistics(
             keep = real.reshape(-1, *(1,) * (f.ndim - 1))
             half = jnp.where(keep, 0.5 * (per_draw[:, 0] - per_draw[:, 1]), 0)
             middle = jnp.where(keep, per_draw.mean(axis=1), 0)
-            return total + middle.sum(axis=0), squared + (half**2).sum(axis=0)
+            return total + middle.sum(axis=0), jnp.hypot(error, _norm(half))
 
         added = [add(*leaves) for leaves in zip(*carry, found, centre, strict=True)]
         return tuple(Statistics(*leaves) for leaves in zip(*added, strict=True)), None  # type: ignore[arg-type]
 
     zero = jax.tree.map(jnp.zeros_like, centre)
-    total, squared = lax.scan(block, (zero, zero), _blocks(decision, strata, drawn))[0]
+    total, error = lax.scan(block, (zero, zero), _blocks(decision, strata, drawn))[0]
     mean = jax.tree.map(lambda leaf: leaf / strata, total)
-    return mean, jax.tree.map(lambda leaf: jnp.sqrt(leaf) / strata, squared)
+    return mean, jax.tree.map(lambda leaf: leaf / strata, error)
+
+
+def _norm(values: Float[Array, "s ..."]) -> Float[Array, "..."]:
+    """Euclidean norm over the first axis; squares of 1e-25 must not underflow in float32."""
+    scale = jnp.max(jnp.abs(values), axis=0)
+    safe = jnp.where(scale > 0, scale, 1)
+    return scale * jnp.sqrt(jnp.sum((values / safe[None]) ** 2, axis=0))
 
 
 def _blocks(decision: Decision, strata: int, drawn: int) -> Int[Array, "b s"]:
@@ -215,7 +224,6 @@ class _Points(NamedTuple):
 
 
 def _draw(
-    decision: Decision,
     noisy: Mixture,
     boundaries: _Boundaries | None,
     key: PRNGKeyArray,
