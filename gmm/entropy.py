@@ -101,7 +101,7 @@ def class_entropy(
         jax.tree.map(lambda *leaves: np.stack(leaves), *parts) for parts in zip(*results, strict=True)
     )
     half_g2 = 0.5 * grid.diffusion**2
-    prior = np.bincount(decision.labels, np.asarray(decision.mixture.weights, np.float64))
+    prior = np.asarray(decision.prior, np.float64)
     return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,
@@ -141,7 +141,7 @@ def _facts(
     return {
         "source": "sampling",
         "process": process.describe(),
-        "components": decision.mixture.components,
+        "components": int(jnp.sum(decision.mixture.log_weights > -jnp.inf)),
         "cells": decision.cells,
         "dim": decision.mixture.dim,
         "covariance": type(decision.mixture.covariance).__name__,

@@ -99,16 +99,17 @@ class Mixture:
         """Floating dtype of all parameters."""
         return self.means.dtype
 
+    def reweighted(self, log_weights: Float[Array, " K"]) -> "Mixture":
+        """The same components with other log weights, normalised here; -inf leaves a component out."""
+        normalised = log_weights - jax.nn.logsumexp(log_weights)
+        return build(Mixture, log_weights=normalised, means=self.means, covariance=self.covariance)
+
     def take(self, index: Int[ArrayLike, " m"]) -> "Mixture":
         """The mixture conditioned on the components `index` (m,), weights renormalised."""
         index = jnp.asarray(index)
-        log_weights = self.log_weights[index]
-        return build(
-            Mixture,
-            log_weights=log_weights - jax.nn.logsumexp(log_weights),
-            means=self.means[index],
-            covariance=self.covariance.take(index),
-        )
+        log_weights, means = self.log_weights[index], self.means[index]
+        taken = build(Mixture, log_weights=log_weights, means=means, covariance=self.covariance.take(index))
+        return taken.reweighted(log_weights)
 
     def __repr__(self) -> str:
         return f"Mixture(K={self.components}, d={self.dim}, {self.covariance!r}, {self.dtype})"

@@ -34,7 +34,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.covariance import matmul
 from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, diffuse, joint_log_prob, log_normalise
-from gmm.partition import Partition, cell_log_posterior
+from gmm.partition import Partition
 
 DRAWS = 2  # independent draws in a stratum: the least that has a variance
 SIGNS = 2  # the antithetic pair
@@ -42,48 +42,50 @@ SIGNS = 2  # the antithetic pair
 MAX_BOUNDARY_COMPONENTS = 4096
 
 
-@functools.partial(
-    jax.tree_util.register_dataclass,
-    data_fields=("mixture", "labels", "members", "present"),
-    meta_fields=(),
-)
+@functools.partial(jax.tree_util.register_dataclass, data_fields=("mixture",), meta_fields=("cells",))
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """What is asked of a mixture: the components that take part, sorted by cell.
+    """What is asked of a mixture: the components that take part, cell by cell.
 
     Attributes:
-        mixture: the components inside the decision, weights renormalised.
-        labels: (K,) cell of each component, ascending.
-        members: (C, m) component indices of each cell, padded by repeating its last one.
-        present: (C, m) 1 for a member, 0 for padding.
+        mixture: the components inside the decision, sorted by cell, weights renormalised. Every cell has
+            as many components as the largest one: smaller cells repeat a member with weight zero.
+        cells: number of cells C; components per cell m = K/C.
     """
 
     mixture: Mixture
-    labels: np.ndarray
-    members: np.ndarray
-    present: np.ndarray
-
-    @property
-    def cells(self) -> int:
-        """Number of cells C."""
-        return self.members.shape[0]
+    cells: int
 
     @property
     def trivial(self) -> bool:
         """Whether every component is its own cell."""
-        return self.cells == self.labels.shape[0]
+        return self.cells == self.mixture.components
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(K,) cell of each component."""
+        return np.repeat(np.arange(self.cells), self.mixture.components // self.cells)
+
+    @property
+    def prior(self) -> Float[Array, " C"]:
+        """(C,) prior probability of each cell."""
+        return self.by_cell(self.mixture.weights).sum(axis=-1)
+
+    def by_cell(self, values: Float[Array, "... K"]) -> Float[Array, "... C m"]:
+        """Split the last axis into cells and their members."""
+        return values.reshape(*values.shape[:-1], self.cells, -1)
 
 
 def decide(mixture: Mixture, partition: Partition) -> Decision:
     """The decision `partition` about `mixture`."""
     inside = partition.inside
     order = inside[np.argsort(partition.labels[inside], kind="stable")]
-    labels = partition.labels[order]
-    counts = np.bincount(labels)
+    counts = np.bincount(partition.labels[order])
     offset = np.arange(counts.max())[None, :]
-    members = (np.cumsum(counts) - counts)[:, None] + np.minimum(offset, counts[:, None] - 1)
-    present = (offset < counts[:, None]).astype(mixture.dtype)
-    return Decision(mixture.take(order), labels, members, present)
+    place = (np.cumsum(counts) - counts)[:, None] + np.minimum(offset, counts[:, None] - 1)
+    present = (offset < counts[:, None]).reshape(-1)
+    taken = mixture.take(order[place.reshape(-1)])
+    return Decision(taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf)), len(counts))
 
 
 class Statistics(NamedTuple):
@@ -185,8 +187,10 @@ def _norm(values: Float[Array, "s ..."]) -> Float[Array, "..."]:
 
 def _blocks(decision: Decision, strata: int, drawn: int) -> Int[Array, "b s"]:
     """Stratum numbers in blocks of bounded memory; numbers past the last stratum count for nothing."""
-    width = max(decision.mixture.components, decision.mixture.dim, decision.cells)
-    most = max(1, BLOCK_ELEMENTS // (4 * DRAWS * drawn * SIGNS * width))
+    width = max(decision.mixture.components, decision.mixture.dim)
+    if not decision.trivial:
+        width = max(width, decision.cells * decision.mixture.dim)
+    most = max(1, BLOCK_ELEMENTS // (2 * DRAWS * drawn * SIGNS * width))
     blocks = -(-strata // most)
     return jnp.arange(blocks * -(-strata // blocks)).reshape(blocks, -1)
 
@@ -208,7 +212,7 @@ class _Boundaries(NamedTuple):
 def _boundaries(decision: Decision, noisy: Mixture) -> _Boundaries:
     precision = noisy.covariance.map(jnp.reciprocal)
     distance = precision.quadratic(noisy.means, noisy.means)
-    other = decision.labels[:, None] != decision.labels[None, :]
+    other = jnp.asarray(decision.labels[:, None] != decision.labels[None, :])
     flat = jnp.where(other, 0.5 * noisy.log_weights[None, :], -jnp.inf)
     logits = flat - distance / 8
     normaliser = jax.nn.logsumexp(logits, axis=1)
@@ -285,79 +289,95 @@ def _control(decision: Decision, noisy: Mixture, boundaries: _Boundaries | None)
 def _per_point(
     decision: Decision, noisy: Mixture, x: Float[Array, "n d"], joint: Float[Array, "n K"]
 ) -> Statistics:
-    labels = jnp.asarray(decision.labels)
-    cell_joint = joint if decision.trivial else cell_log_posterior(joint, labels, decision.cells)
-    log_p = log_normalise(cell_joint)
+    by_cell = decision.by_cell(joint)
+    top = by_cell.max(axis=-1, keepdims=True)
+    top = jnp.where(jnp.isfinite(top), top, 0)
+    inside = jnp.exp(by_cell - top)
+    total = inside.sum(axis=-1)
+    log_p = log_normalise(jnp.log(total) + top[..., 0])
     p = jnp.exp(log_p)
     # 0 log 0 = 0: a posterior that underflows contributes nothing.
     log_p = jnp.where(p > 0, log_p, 0)
     surprise = -p * log_p
-    prior = jax.ops.segment_sum(decision.mixture.weights, labels, num_segments=decision.cells)
-    if decision.trivial and noisy.covariance.shared:
+    inside = inside / jnp.where(total > 0, total, 1)[..., None]
+    if not noisy.covariance.shared:
+        spread = _spread_one_by_one(decision, noisy, x, inside, p)
+    elif decision.trivial:
         spread = _component_spread(noisy, p)
     else:
-        spread = _cell_spread(decision, noisy, x, joint, cell_joint, p)
+        spread = _cell_spread(decision, noisy, inside, p)
     return Statistics(
         entropy=surprise.sum(axis=-1),
         disagreement=(-p * jnp.expm1(log_p)).sum(axis=-1),
         second_moment=(p * log_p**2).sum(axis=-1),
         spread=spread,
-        per_cell=surprise / prior[None, :],
+        per_cell=surprise / decision.prior[None, :],
     )
 
 
-def _component_spread(noisy: Mixture, p: Float[Array, "n K"]) -> Float[Array, " n"]:
-    """Σ_k p_k ‖s_k - s‖² when s_k - s_j = Σ_t⁻¹(μ_k - μ_j) does not depend on x: one matrix product.
-
-    Measured from the likeliest component, so that nothing cancels when its posterior is nearly one.
-    """
+def _pulls(noisy: Mixture) -> Float[Array, "K d"]:
+    """Σ_t⁻¹ μ_k: under a shared covariance s_k - s_j is the difference of two of these, whatever x is."""
     centred = noisy.means - jnp.mean(noisy.means, axis=0, keepdims=True)
-    pull = noisy.covariance.map(jnp.reciprocal).apply(centred)
+    return noisy.covariance.map(jnp.reciprocal).apply(centred)
+
+
+def _without_top(p: Float[Array, "n C"]) -> tuple[Float[Array, "n C"], Int[Array, " n"]]:
+    """Posteriors with the largest set to zero, and where it was.
+
+    What is measured from the likeliest cell does not cancel when its posterior is nearly one.
+    """
     top = jnp.argmax(p, axis=-1)
-    rest = jnp.where(jnp.arange(p.shape[1])[None, :] == top[:, None], 0, p)
+    return jnp.where(jnp.arange(p.shape[1])[None, :] == top[:, None], 0, p), top
+
+
+def _component_spread(noisy: Mixture, p: Float[Array, "n K"]) -> Float[Array, " n"]:
+    """Σ_k p_k ‖s_k - s‖², every component a cell, shared covariance: one matrix product."""
+    pull = _pulls(noisy)
+    rest, top = _without_top(p)
     mass = rest.sum(axis=-1)
-    total = matmul(rest, pull)
+    total, best = matmul(rest, pull), pull[top]
     norms = jnp.sum(pull**2, axis=-1)
-    best = pull[top]
     second = matmul(rest, norms) + mass * norms[top] - 2 * jnp.sum(total * best, axis=-1)
     shift = total - mass[:, None] * best
     return jnp.maximum(second - jnp.sum(shift**2, axis=-1), 0)
 
 
 def _cell_spread(
+    decision: Decision, noisy: Mixture, inside: Float[Array, "n C m"], p: Float[Array, "n C"]
+) -> Float[Array, " n"]:
+    """Σ_c p_c ‖s_c - s‖² under a shared covariance: one matrix product, a cell at a time.
+
+    The likeliest cell's own term follows from Σ_c p_c (s_c - s) = 0.
+    """
+    pull = _pulls(noisy).reshape(decision.cells, -1, noisy.dim)
+    of_cell = matmul(inside.transpose(1, 0, 2), pull)
+    gap = of_cell - jnp.sum(p.T[:, :, None] * of_cell, axis=0, keepdims=True)
+    weight = _without_top(p)[0].T
+    remainder = jnp.sum(weight[:, :, None] * gap, axis=0)
+    squares = jnp.sum(weight * jnp.sum(gap**2, axis=-1), axis=0)
+    return squares + jnp.sum(remainder**2, axis=-1) / jnp.max(p, axis=-1)
+
+
+def _spread_one_by_one(
     decision: Decision,
     noisy: Mixture,
     x: Float[Array, "n d"],
-    joint: Float[Array, "n K"],
-    cell_joint: Float[Array, "n C"],
+    inside: Float[Array, "n C m"],
     p: Float[Array, "n C"],
 ) -> Float[Array, " n"]:
-    """Σ_c p_c ‖s_c - s‖² for any partition and covariance, one cell at a time.
+    """Σ_c p_c ‖s_c - s‖² under per-component covariances: two passes over the components."""
+    precision = noisy.covariance.map(jnp.reciprocal)
+    everything = (inside * p[..., None]).reshape(len(x), -1)
+    score = precision.weighted_apply(everything, x, noisy.means)
 
-    The likeliest cell's own term follows from Σ_c p_c (s_c - s) = 0, where its difference would cancel.
-    """
+    def add(carry: tuple[Array, Array], cell: tuple) -> tuple[tuple[Array, Array], None]:
+        squares, remainder = carry
+        operator, means, within, weight = cell
+        gap = operator.weighted_apply(within, x, means) - score
+        return (squares + weight * jnp.sum(gap**2, axis=-1), remainder + weight[:, None] * gap), None
 
-    def score_of(index: Int[Array, " m"], weights: Float[Array, "n m"]) -> Float[Array, "n d"]:
-        part = noisy.covariance.take(index).map(jnp.reciprocal)
-        return part.weighted_apply(weights, x, noisy.means[index])
-
-    everything = jnp.arange(noisy.components)
-    total = jax.nn.logsumexp(joint, axis=-1, keepdims=True)
-    score = score_of(everything, jnp.exp(joint - total))
-    top = jnp.argmax(p, axis=-1)
-
-    def add(carry: tuple[Array, Array], cell: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
-        squares, vectors = carry
-        number, members, present = cell
-        base = jnp.take(cell_joint, number, axis=1)[:, None]
-        inside = jnp.exp(joint[:, members] - base) * present[None, :]
-        inside = jnp.where(jnp.isfinite(base), inside, 0)
-        weight = jnp.where(top == number, 0, jnp.take(p, number, axis=1))
-        gap = score_of(members, inside) - score
-        return (squares + weight * jnp.sum(gap**2, axis=-1), vectors + weight[:, None] * gap), None
-
-    start = (jnp.zeros(x.shape[0], x.dtype), jnp.zeros_like(score))
-    cells = (jnp.arange(decision.cells), jnp.asarray(decision.members), jnp.asarray(decision.present))
-    squares, vectors = lax.scan(add, start, cells)[0]
-    best = jnp.max(p, axis=-1)
-    return squares + jnp.sum(vectors**2, axis=-1) / best
+    split = lambda leaf: leaf.reshape(decision.cells, -1, *leaf.shape[1:])  # noqa: E731
+    parts = (*jax.tree.map(split, (precision, noisy.means)), inside.transpose(1, 0, 2), _without_top(p)[0].T)
+    start = (jnp.zeros(len(x), x.dtype), jnp.zeros_like(score))
+    squares, remainder = lax.scan(add, start, parts)[0]
+    return squares + jnp.sum(remainder**2, axis=-1) / jnp.max(p, axis=-1)
