@@ -147,8 +147,8 @@ class EDM2:
 
     def _check_times(self, t: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         check_values("t", t, "a positive noise standard deviation", lambda a: (a > 0) & np.isfinite(a))
-        t = jnp.asarray(t)
-        return t.astype(jnp.promote_types(t.dtype, jnp.float32))
+        # Half precision is widened before any arithmetic, integers become the default float.
+        return jnp.asarray(t, jnp.promote_types(jnp.result_type(t, float), jnp.float32))
 
     def _check_labels(self, name: str, labels: Int[ArrayLike, "..."]) -> Int[Array, "..."]:
         labels = jnp.asarray(labels)

@@ -1,0 +1,51 @@
+"""Between the latents of the Stable Diffusion autoencoder and those that the ImageNet-512 networks see.
+
+The networks work on latents of sd-vae-ft-mse, normalised channel by channel to mean 0 and standard deviation
+0.5. Two things differ from that autoencoder's usual use: images enter it as pixels in [0, 1], not [-1, 1],
+and its factor 0.18215 is not applied.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class Latents:
+    """The affine map z ↦ scale·z + bias, one number of each a channel.
+
+    Attributes:
+        raw_mean, raw_std: (C,) statistics of the autoencoder's latents over the training images.
+        final_std: standard deviation of the network's latents; their mean is 0.
+    """
+
+    raw_mean: tuple[float, ...]
+    raw_std: tuple[float, ...]
+    final_std: float = 0.5
+
+    @property
+    def scale(self) -> Float[Array, " c"]:
+        """Factor of each channel."""
+        return self.final_std / jnp.asarray(self.raw_std)
+
+    @property
+    def bias(self) -> Float[Array, " c"]:
+        """Offset of each channel."""
+        return -jnp.asarray(self.raw_mean) * self.scale
+
+    def from_raw(self, raw: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h w c"]:
+        """The network's latents of the autoencoder's (means, or samples)."""
+        return jnp.asarray(raw) * _row(self.scale) + _row(self.bias)
+
+    def to_raw(self, x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h w c"]:
+        """What the autoencoder's decoder takes, from the network's latents."""
+        return (jnp.asarray(x) - _row(self.bias)) / _row(self.scale)
+
+
+def _row(values: Float[Array, " c"]) -> Float[Array, "1 1 1 c"]:
+    return values[None, None, None]
+
+
+IMG512 = Latents(raw_mean=(5.81, 3.25, 0.12, -2.15), raw_std=(4.17, 4.62, 3.71, 3.28))
+"""The published ImageNet-512 networks' latents."""
