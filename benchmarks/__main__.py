@@ -1,0 +1,38 @@
+"""Run benchmarks: ``python -m benchmarks [NAME ...]``; without names, all but those marked long."""
+
+import argparse
+import importlib
+import sys
+
+# name -> (question it answers, whether it takes minutes)
+BENCHMARKS = {
+    "mixture_throughput": ("Do scores and posteriors run at the rate of their matrix products?", False),
+    "mixture_memory": ("Does memory stay flat while n·K·d grows past it?", False),
+    "quadrature_against_sampling": ("What does an equal error cost by quadrature and by sampling?", False),
+    "cost_of_dimension": ("How does the cost of a curve grow with d and K?", False),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run the named benchmarks and print their tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="benchmarks to run (default: the short ones)"
+    )
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and what each answers")
+    chosen = parser.parse_args(arguments)
+    if chosen.list:
+        for name, (question, long) in BENCHMARKS.items():
+            print(f"{name:30s} {question}{' (minutes)' if long else ''}")
+        return 0
+    unknown = [name for name in chosen.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"unknown benchmark {unknown[0]!r}; one of {', '.join(BENCHMARKS)}")
+    for name in chosen.names or [name for name, (_, long) in BENCHMARKS.items() if not long]:
+        print(f"\n{name}: {BENCHMARKS[name][0]}", flush=True)
+        importlib.import_module(f"benchmarks.{name}").run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
