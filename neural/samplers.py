@@ -158,8 +158,6 @@ def heun(
     """
     process, times = denoiser.process, _grid(denoiser.process, times)
     table = _heun_table(process, times, churn, guidance_scale)
-    if not np.isfinite(table.level).all():
-        raise ValueError(f"times must have finite σ/α, got {times[0]:g} first; start a little before it")
     if churn.amount and key is None:
         raise ValueError("churn needs a key; pass key=jax.random.key(seed)")
     noise, condition = _split_over_devices(noise, condition)
@@ -229,6 +227,8 @@ class _Steps(NamedTuple):
 
 def _heun_table(process: Process, times: np.ndarray, churn: Churn, scale: Guidance) -> _Evaluations:
     nominal = _on_host(_level, process, times)
+    if not np.isfinite(nominal).all():
+        raise ValueError(f"times must have finite σ/α, got {times[0]:g} first; start a little before it")
     raised, after = churn.raised(nominal), np.append(nominal[1:], 0.0)
     # Predictors sit at the raised level, correctors where the step ends; the step to zero noise has none.
     level = _alternate(raised, after)

@@ -119,7 +119,9 @@ def test_a_missing_tensor_that_shows_a_size_is_named(shapes, name):
 
 def test_a_superfluous_tensor_is_named(shapes):
     shapes["unet.enc.16x16_block0.bias"] = (32,)
-    with pytest.raises(ValueError, match=r"1 tensor\(s\) that this network does not have: unet\.enc\.16x16_b"):
+    with pytest.raises(
+        ValueError, match=r"1 tensor\(s\) that this network does not have: unet\.enc\.16x16_b"
+    ):
         read_config(shapes)
 
 

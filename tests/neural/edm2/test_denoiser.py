@@ -82,7 +82,9 @@ def test_uncertainty_of_any_shape(model, golden):
 
 def test_uncertainty_does_not_round_in_half_precision(network):
     sigma = jnp.geomspace(0.002, 80, 9, dtype=jnp.float32)
-    np.testing.assert_array_equal(network("tiny", "bfloat16").uncertainty(sigma), network("tiny").uncertainty(sigma))
+    np.testing.assert_array_equal(
+        network("tiny", "bfloat16").uncertainty(sigma), network("tiny").uncertainty(sigma)
+    )
 
 
 def test_derivatives_are_those_of_the_function(model, x):
@@ -105,7 +107,10 @@ def test_describes_itself(model, network):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"x": np.zeros((2, 4, 16, 16))}, r"x must have shape \(n, 16, 16, 4\), got .* transpose \(n, C, H, W\)"),
+        (
+            {"x": np.zeros((2, 4, 16, 16))},
+            r"x must have shape \(n, 16, 16, 4\), got .* transpose \(n, C, H, W\)",
+        ),
         ({"x": np.zeros((16, 16, 4))}, r"x must have shape \(n, 16, 16, 4\), got \(16, 16, 4\)$"),
         ({"t": np.ones(3)}, r"t must have shape \(\) or \(2,\), got \(3,\)"),
         ({"t": 0.0}, "t must be a positive noise standard deviation, got 0.0"),
@@ -135,7 +140,9 @@ def test_an_unconditional_network_takes_no_class(network, x):
 
 
 def test_only_types_that_the_network_computes_in(tensors):
-    with pytest.raises(ValueError, match="dtype must be one of float32, bfloat16, float16, float64; got 'int8'"):
+    with pytest.raises(
+        ValueError, match="dtype must be one of float32, bfloat16, float16, float64; got 'int8'"
+    ):
         from_tensors(tensors("tiny"), dtype=jnp.int8)
     with jax.enable_x64(False), pytest.raises(ValueError, match="float32, bfloat16, float16; got 'float64'"):
         from_tensors(tensors("tiny"), dtype="float64")
@@ -150,7 +157,10 @@ def test_lowers_for_every_platform(network, dtype):
     def denoise(x, t, label):
         return model.denoise(x, t, label)
 
-    shapes = [jax.ShapeDtypeStruct(*spec) for spec in [((2, 16, 16, 4), "float32"), ((2,), "float32"), ((2,), "int32")]]
+    shapes = [
+        jax.ShapeDtypeStruct(*spec)
+        for spec in [((2, 16, 16, 4), "float32"), ((2,), "float32"), ((2,), "int32")]
+    ]
     exported = jax.export.export(denoise, platforms=["cpu", "cuda", "tpu"])(*shapes)
     assert exported.platforms == ("cpu", "cuda", "tpu")
     assert [(a.shape, a.dtype) for a in exported.out_avals] == [((2, 16, 16, 4), jnp.float32)]

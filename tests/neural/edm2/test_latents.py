@@ -19,7 +19,9 @@ def test_there_and_back(golden):
     # The golden latents have zero standard deviation in channels 4-7: the sample is the mean.
     mean = file["encoder/raw"][..., :4]
     np.testing.assert_allclose(IMG512.from_raw(mean), file["encoder/final"], atol=FLOAT32)
-    np.testing.assert_allclose(IMG512.to_raw(file["encoder/final"]), file["encoder/back"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        IMG512.to_raw(file["encoder/final"]), file["encoder/back"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_statistics_become_zero_and_one_half():

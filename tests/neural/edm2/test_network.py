@@ -1,4 +1,4 @@
-"""The network against golden vectors of the official implementation, and its parts against first principles."""
+"""The network against golden vectors of the official implementation, its parts against first principles."""
 
 import jax
 import jax.numpy as jnp
@@ -179,7 +179,10 @@ def test_silu_preserves_magnitude():
 
 @pytest.mark.parametrize("t", [0.3, 0.5])
 def test_sum_of_independent_unit_terms_has_unit_variance(t):
-    a, b = net.mp_sum(jnp.asarray(1.0), jnp.asarray(0.0), t), net.mp_sum(jnp.asarray(0.0), jnp.asarray(1.0), t)
+    a, b = (
+        net.mp_sum(jnp.asarray(1.0), jnp.asarray(0.0), t),
+        net.mp_sum(jnp.asarray(0.0), jnp.asarray(1.0), t),
+    )
     assert a**2 + b**2 == pytest.approx(1, rel=1e-12)
     assert b / a == pytest.approx(t / (1 - t), rel=1e-12)
 
@@ -201,7 +204,9 @@ def test_convolution_is_zero_padded_correlation():
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1, 6, 6, 3)), rng.standard_normal((3, 3, 3, 2))
     expected = [sum(correlate(x[0, ..., c], w[..., c, o], "same") for c in range(3)) for o in range(2)]
-    np.testing.assert_allclose(net.conv(jnp.asarray(x), jnp.asarray(w))[0], np.stack(expected, -1), rtol=1e-12)
+    np.testing.assert_allclose(
+        net.conv(jnp.asarray(x), jnp.asarray(w))[0], np.stack(expected, -1), rtol=1e-12
+    )
 
 
 def test_resampling():

@@ -1,0 +1,391 @@
+"""Samplers against the official trajectories, and on Gaussian data, where every sampler's law is known."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.tree_util import Partial
+from safetensors.numpy import load_file
+
+from gmm import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, vp
+from neural.edm2 import from_tensors
+from neural.samplers import Churn, _heun, _heun_table, _model, ancestral, edm_times, heun, reverse_kernel
+
+DATA = Path(__file__).parent / "data" / "edm2"
+
+# Measured spread of the official sampler in float32 is 1.6e-6.
+FLOAT32 = 2e-5
+# Both sides in float64; 3e-15 measured.
+FLOAT64 = 1e-13
+EXACT = 1e-10
+
+ALL_PROCESSES = [make() for make in PROCESSES.values()] + [ddpm(scaled_linear_betas())]
+by_name = pytest.mark.parametrize("process", ALL_PROCESSES, ids=lambda process: process.name)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Gaussian:
+    """Exact denoiser of N(mean, var I) data; the condition, if any, is added to the mean."""
+
+    mean: float | jax.Array
+    var: float
+    process: Process
+
+    def denoise(self, x, t, condition=None):
+        alpha, noise = self.process.alpha(t), self.process.sigma(t) ** 2
+        mean = self.mean if condition is None else self.mean + condition
+        return (noise * mean + alpha * self.var * x) / (alpha**2 * self.var + noise)
+
+
+# The official sampler.
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(DATA / "samples.npz") as file:
+        return {
+            key: np.moveaxis(file[key], -3, -1) if file[key].ndim >= 4 else file[key] for key in file.files
+        }
+
+
+@pytest.fixture(scope="module")
+def networks():
+    def load(dtype: str):
+        return [
+            from_tensors(load_file(DATA / f"{name}.safetensors"), dtype=dtype)
+            for name in ("tiny", "tiny-uncond")
+        ]
+
+    return {dtype: load(dtype) for dtype in ("float32", "float64")}
+
+
+RUNS = {"heun": (1.0, Churn()), "guided": (2.0, Churn()), "churn": (1.0, Churn(10, 0.05, 50, 1.003))}
+
+
+def replay(golden, networks, run: str, dtype: str):
+    """The official run: its start, its draws. Returns the samples and what the network saw and answered."""
+    denoiser, guide = networks[dtype]
+    scale, churn = RUNS[run]
+    table = _heun_table(edm(), edm_times(edm(), int(golden["num_steps"])), churn, scale)
+    draw = None
+    if churn.amount:
+        # Row j of the evaluations; draws belong to the predictors of steps 1 to 5.
+        draws = np.zeros((15, *golden["noise"].shape), dtype)
+        draws[2:12:2] = golden["churn/draws"]
+        draw = Partial(lambda draws, index, like: draws[index], jnp.asarray(draws))
+    label = jnp.asarray(golden["labels"].argmax(1))
+    return _heun(
+        _model(denoiser, label, guide, scale), jnp.asarray(golden["noise"], dtype), table, draw, record=True
+    )
+
+
+def error(a, b) -> float:
+    return float(np.abs(np.asarray(a) - b).max() / np.abs(b).max())
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_official_trajectory_in_float32(golden, networks, run):
+    samples, (x, denoised) = replay(golden, networks, run, "float32")
+    assert error(samples, golden[f"{run}/x"][-1]) < FLOAT32
+    for step in range(8):
+        assert error(x[2 * step], golden[f"{run}/x"][step]) < FLOAT32
+    for step in range(7):
+        assert error(x[2 * step + 1], golden[f"{run}/x_pred"][step]) < FLOAT32
+    answers = {"D": denoised[::2], "D_corr": denoised[1::2]}
+    for name, found in answers.items():
+        expected = golden[f"{run}/{name}"]
+        if run == "guided":
+            expected = golden[f"{run}/g{name}"] + 2 * (expected - golden[f"{run}/g{name}"])
+        assert error(found, expected) < FLOAT32
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_official_trajectory_in_float64(golden, networks, run):
+    samples, (x, _) = replay(golden, networks, run, "float64")
+    assert error(samples, golden[f"{run}/x_f64"][-1]) < FLOAT64
+    for step in range(8):
+        assert error(x[2 * step], golden[f"{run}/x_f64"][step]) < FLOAT64
+
+
+def test_the_public_sampler_takes_the_same_path(golden, networks):
+    denoiser, guide = networks["float64"]
+    label, times = golden["labels"].argmax(1), edm_times(edm(), 8)
+    plain = heun(denoiser, golden["noise"].astype(float), label, times=times)
+    assert error(plain, golden["heun/x_f64"][-1]) < FLOAT64
+    guided = heun(denoiser, golden["noise"].astype(float), label, times=times, guide=guide, guidance_scale=2)
+    assert error(guided, golden["guided/x_f64"][-1]) < FLOAT64
+
+
+# Time grids.
+
+
+@by_name
+def test_grid_has_edm_levels(process):
+    times = edm_times(process, 9)
+    levels = np.exp(-0.5 * np.asarray(process.log_snr(times)))
+    assert (np.diff(times) < 0).all()
+    ends = [80, 0.002] if process.name != "ddpm" else [14.6146, 0.0292]
+    np.testing.assert_allclose(levels[[0, -1]], ends, rtol=2e-3)
+    # Evenly spaced in level^(1/7), whatever the ends.
+    np.testing.assert_allclose(np.diff(levels ** (1 / 7), n=2), 0, atol=1e-6)
+
+
+def test_grid_stays_within_a_discrete_process():
+    process = ddpm(scaled_linear_betas())
+    times = edm_times(process, 20)
+    assert times[0] == process.t_max
+    assert times[-1] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 1}, "steps must be at least 2, got 1"),
+        ({"sigma_min": 0.0}, "0 < sigma_min < sigma_max, got 0.0 and 80.0"),
+        ({"sigma_min": 100.0}, "0 < sigma_min < sigma_max"),
+        ({"rho": 0.0}, "rho must be positive, got 0.0"),
+    ],
+)
+def test_refused_grids(options, message):
+    with pytest.raises(ValueError, match=message):
+        edm_times(edm(), **options)
+
+
+# The reverse kernel.
+
+
+@by_name
+def test_kernel_is_the_bayes_posterior_of_the_forward_process(process):
+    # p(x_s | x_t, x_0) ∝ p(x_s | x_0) p(x_t | x_s), with the transition that the two marginals imply.
+    t, s = edm_times(process, 6)[[1, 3]]
+    alpha_t, alpha_s, sigma_t, sigma_s = (float(f(u)) for f in (process.alpha, process.sigma) for u in (t, s))
+    gain = alpha_t / alpha_s
+    added = sigma_t**2 - gain**2 * sigma_s**2
+    precision = 1 / sigma_s**2 + gain**2 / added
+    kernel = reverse_kernel(process, t, s)
+    assert float(kernel.variance) == pytest.approx(1 / precision, rel=1e-9)
+    assert float(kernel.state) == pytest.approx(gain / added / precision, rel=1e-9)
+    assert float(kernel.clean) == pytest.approx(alpha_s / sigma_s**2 / precision, rel=1e-9)
+
+
+def test_kernel_is_finite_without_signal_and_without_noise():
+    start = reverse_kernel(flow(), 1.0, 0.6)
+    np.testing.assert_allclose(start, [0.0, 0.4, 0.36], rtol=1e-12)
+    np.testing.assert_allclose(reverse_kernel(flow(), 0.6, 0.0), [0, 1, 0], atol=0)
+    np.testing.assert_allclose(reverse_kernel(edm(), 80.0, 0.0), [0, 1, 0], atol=0)
+
+
+def test_kernel_of_neighbouring_times_does_not_cancel():
+    # Relative step 1e-9 in float64: 1 - r = 2e-9 keeps eight digits.
+    t = 1.0
+    s = t / (1 + 1e-9)
+    expected = 1e-9 * (2 + 1e-9) / (1 + 1e-9) ** 2
+    assert float(reverse_kernel(edm(), t, s).clean) == pytest.approx(expected, rel=1e-6)
+
+
+# Gaussian data: the exact law of each sampler.
+
+
+def exact_sample(process: Process, times: np.ndarray, var: float) -> float:
+    """Where the probability flow takes noise 1 by the last time, then the plain denoising at its end.
+
+    x/α scales as the standard deviation √(var + level²) of its law.
+    """
+    first, last = (float(process.sigma(t) / process.alpha(t)) ** 2 for t in (times[0], times[-1]))
+    return np.sqrt(first * (var + last) / (var + first)) * var / (var + last)
+
+
+@by_name
+def test_heun_converges_to_the_probability_flow_at_second_order(process):
+    denoiser, noise, errors = Gaussian(0.0, 0.25, process), jnp.ones((1, 1)), []
+    for steps in (32, 64, 128):
+        times = edm_times(process, steps)
+        found = float(heun(denoiser, noise, times=times)[0, 0])
+        errors.append(abs(found / exact_sample(process, times, 0.25) - 1))
+    assert errors[-1] < 1e-3
+    np.testing.assert_allclose(-np.diff(np.log2(errors)), 2, atol=0.2)
+
+
+@by_name
+def test_ancestral_chain_has_its_exact_law(process):
+    # One linear recursion for the mean and one for the variance; 40000 independent coordinates.
+    mean, var, steps, n = 1.5, 0.25, 12, 40_000
+    denoiser, times = Gaussian(mean, var, process), edm_times(process, 12)
+    samples = ancestral(
+        denoiser, jax.random.normal(jax.random.key(0), (n, 1)), times=times, key=jax.random.key(1)
+    )
+    centre, spread = 0.0, float(process.sigma(times[0])) ** 2
+    for step in range(steps):
+        offset = float(denoiser.denoise(0.0, times[step]))
+        slope = float(denoiser.denoise(1.0, times[step])) - offset
+        state, clean, added = (
+            (0, 1, 0) if step == steps - 1 else map(float, reverse_kernel(process, *times[step : step + 2]))
+        )
+        centre, spread = (
+            (state + clean * slope) * centre + clean * offset,
+            (state + clean * slope) ** 2 * spread + added,
+        )
+    # Five standard errors: false alarm 6e-7 each.
+    assert float(samples.mean()) == pytest.approx(centre, abs=5 * np.sqrt(spread / n))
+    assert float(samples.var()) == pytest.approx(spread, rel=5 * np.sqrt(2 / n))
+
+
+def test_ancestral_starts_where_there_is_no_signal():
+    times = np.array([1.0, 0.7, 0.4, 0.1])
+    samples = ancestral(Gaussian(2.0, 0.0, flow()), jnp.ones((3, 2)), times=times, key=jax.random.key(0))
+    np.testing.assert_allclose(samples, 2.0, rtol=EXACT)
+
+
+def test_churn_leaves_the_law_alone():
+    # With exact denoisers and S_noise = 1 added noise is taken out again: variance of the data.
+    n = 40_000
+    denoiser, times = Gaussian(0.0, 0.25, edm()), edm_times(edm(), 128)
+    noise = jax.random.normal(jax.random.key(2), (n, 1))
+    samples = heun(denoiser, noise, times=times, churn=Churn(40.0, 0.01, 50.0), key=jax.random.key(3))
+    # Five standard errors beside the solver's own 1e-3: false alarm 6e-7.
+    assert float(samples.var()) == pytest.approx(0.25, rel=5 * np.sqrt(2 / n) + 2e-3)
+    still = heun(denoiser, noise, times=times)
+    assert float(jnp.corrcoef(samples[:, 0], still[:, 0])[0, 1]) < 0.9
+    assert float(jnp.corrcoef(samples[:, 0], still[:, 0])[0, 1]) > -0.1
+
+
+@pytest.mark.parametrize("sampler", [heun, ancestral])
+def test_guidance_is_that_of_one_extrapolated_denoiser(sampler):
+    # D_w of two Gaussians of one variance is the denoiser of a Gaussian with the extrapolated mean.
+    noise, times = jax.random.normal(jax.random.key(4), (5, 2)), edm_times(vp(), 10)
+    one, zero, extrapolated = (Gaussian(mean, 0.3, vp()) for mean in (1.0, 0.0, 2.5))
+    options = {"times": times} | ({"key": jax.random.key(5)} if sampler is ancestral else {})
+    guided = sampler(one, noise, guide=zero, guidance_scale=2.5, **options)
+    np.testing.assert_allclose(guided, sampler(extrapolated, noise, **options), rtol=EXACT)
+    same = sampler(one, noise, guide=zero, guidance_scale=lambda level: np.ones_like(level), **options)
+    np.testing.assert_allclose(same, sampler(one, noise, **options), rtol=EXACT)
+
+
+def test_a_denoiser_s_own_unconditional_guides():
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Paired(Gaussian):
+        unconditional: Gaussian
+
+    noise, zero = jnp.ones((1, 1)), Gaussian(0.0, 0.3, edm())
+    options = {"times": edm_times(edm(), 4), "guidance_scale": 2.0}
+    paired = heun(Paired(1.0, 0.3, edm(), zero), noise, **options)
+    np.testing.assert_array_equal(paired, heun(Gaussian(1.0, 0.3, edm()), noise, guide=zero, **options))
+
+
+def test_guidance_may_depend_on_the_level():
+    noise, times = jnp.ones((1, 1)), edm_times(edm(), 10)
+    zero, one = Gaussian(0.0, 0.3, edm()), Gaussian(1.0, 0.3, edm())
+    early = heun(one, noise, times=times, guide=zero, guidance_scale=lambda level: 1 + 2 * (level > 1))
+    plain, full = (heun(one, noise, times=times, guide=zero, guidance_scale=w) for w in (1, 3))
+    assert float(plain[0, 0]) < float(early[0, 0]) < float(full[0, 0])
+
+
+def test_conditions_reach_the_denoiser():
+    noise, times = jnp.zeros((2, 1)), edm_times(edm(), 6)
+    samples = heun(Gaussian(0.0, 0.0, edm()), noise, np.array([[1.0], [3.0]]), times=times)
+    np.testing.assert_allclose(samples, [[1.0], [3.0]], rtol=EXACT)
+
+
+def test_a_denoiser_that_is_no_pytree():
+    class Plain:
+        process = edm()
+
+        def denoise(self, x, t, condition=None):
+            return jnp.full_like(x, 0.5)
+
+    np.testing.assert_array_equal(
+        heun(Plain(), jnp.ones((2, 3)), times=edm_times(edm(), 4)), np.full((2, 3), 0.5)
+    )
+
+
+def test_jitted_once_a_shape():
+    traces = []
+
+    @jax.tree_util.register_dataclass
+    @dataclasses.dataclass(frozen=True)
+    class Counting(Gaussian):
+        def denoise(self, x, t, condition=None):
+            traces.append(x.shape)
+            return super().denoise(x, t, condition)
+
+    for var in (0.3, 0.4):
+        for shape in ((2, 3), (4, 3)):
+            heun(Counting(0.0, var, edm()), jnp.ones(shape), times=edm_times(edm(), 5))
+    assert sorted(traces) == [(2, 3), (4, 3)]
+
+
+@pytest.mark.usefixtures("x32")
+def test_grid_is_not_rounded_in_32_bits():
+    noise, times = jnp.ones((1, 1), jnp.float32), edm_times(edm(), 16)
+    single = heun(Gaussian(0.3, 0.25, edm()), noise, times=times)
+    with jax.enable_x64(True):
+        double = heun(Gaussian(0.3, 0.25, edm()), noise.astype(jnp.float64), times=times)
+    assert single.dtype == jnp.float32
+    assert float(single[0, 0]) == pytest.approx(float(double[0, 0]), rel=2e-6)
+
+
+def test_half_precision_noise_is_widened():
+    assert (
+        heun(Gaussian(0.0, 0.3, edm()), jnp.ones((1, 2), jnp.bfloat16), times=[2.0, 1.0]).dtype == jnp.float32
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"times": [1.0, 2.0]}, "times must fall from noise to data"),
+        ({"times": [[1.0]]}, r"times must have shape \(steps,\), got \(1, 1\)"),
+        ({"times": []}, r"times must have shape \(steps,\), got \(0,\)"),
+        ({"times": [1.2, 0.5]}, r"times must be in \[0, 1\], got 1.2"),
+        ({"times": [1.0, 0.5]}, "times must have finite σ/α, got 1 first; start a little before it"),
+        ({"guidance_scale": 2.0}, "guidance needs a denoiser of the unconditional law; pass guide="),
+        ({"churn": Churn(10.0)}, "churn needs a key"),
+    ],
+)
+def test_refused_runs(options, message):
+    with pytest.raises(ValueError, match=message):
+        heun(Gaussian(0.0, 1.0, flow()), jnp.ones((1, 1)), **{"times": [0.9, 0.5], **options})
+
+
+TWO_DEVICES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import SingleDeviceSharding
+from neural.samplers import Churn, ancestral, edm_times, heun
+from tests.neural.test_samplers import Gaussian, edm
+assert len(jax.devices()) == 2
+noise, condition = jax.random.normal(jax.random.key(0), (4, 3)), jnp.arange(4.)[:, None]
+denoiser, key, times = Gaussian(0.0, 0.25, edm()), jax.random.key(1), edm_times(edm(), 8)
+for run in (lambda x, c: heun(denoiser, x, c, times=times, churn=Churn(4.0), key=key),
+            lambda x, c: ancestral(denoiser, x, c, times=times, key=key)):
+    split = run(noise, condition)
+    assert len(split.sharding.device_set) == 2, split.sharding
+    assert split.addressable_shards[0].data.shape == (2, 3)
+    odd = run(noise[:3], condition[:3])
+    assert len(odd.sharding.device_set) == 1
+    np.save({path!r}, split) if run.__code__.co_names[0] == "heun" else None
+"""
+
+
+def test_batch_is_split_over_devices(tmp_path):
+    path = str(tmp_path / "samples.npy")
+    root = Path(__file__).parents[2]
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+        "PYTHONPATH": str(root),
+    }
+    script = TWO_DEVICES.replace("{path!r}", repr(path))
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=root, timeout=300)
+    with jax.enable_x64(False):
+        noise, condition = jax.random.normal(jax.random.key(0), (4, 3)), jnp.arange(4.0)[:, None]
+        options = {"times": edm_times(edm(), 8), "churn": Churn(4.0), "key": jax.random.key(1)}
+        alone = heun(Gaussian(0.0, 0.25, edm()), noise, condition, **options)
+    # The same numbers as on one device, to float32 rounding.
+    np.testing.assert_allclose(np.load(path), alone, rtol=1e-5, atol=1e-6)
