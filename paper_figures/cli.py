@@ -1,0 +1,77 @@
+"""The ``speciation`` command: the list of its sub-commands, and how it ends.
+
+Each sub-command is a module of its own and joins by one line in `build`. None of them imports jax before it
+runs, so that help and errors come at once.
+"""
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from paper_figures.command_figures import figures
+from paper_figures.command_show import show
+from paper_figures.lists import ListCommand
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"speciation {importlib.metadata.version('speciation')}")
+        raise typer.Exit
+
+
+def _speciation(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    """When, along the noise axis, does a diffusion model decide which class it is generating?
+
+    Start with `speciation figures`: it makes every picture of the theory, with the data it was drawn from
+    and a page that shows them.
+    """
+
+
+def build() -> typer.Typer:
+    """The command with all its sub-commands."""
+    app = typer.Typer(name="speciation", add_completion=False, rich_markup_mode=None)
+    app.callback()(_speciation)
+    app.command(cls=ListCommand)(figures)
+    app.command(cls=ListCommand)(show)
+    return app
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command and return its exit code: 0, 2 for bad input, 130 when interrupted.
+
+    Bad input is one line on standard error. A ValueError or OSError is bad input by the project's
+    convention: everything that a person hands in is validated with one. Other exceptions are bugs and keep
+    their traceback.
+    """
+    command = typer.main.get_command(build())
+    try:
+        code = command.main(list(arguments) or ["--help"], prog_name="speciation", standalone_mode=False)
+    except typer.TyperException as error:
+        return _refuse(error.format_message())
+    except (ValueError, OSError) as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(message: str) -> int:
+    # pydantic, below typer, announces its own kind of error first.
+    line = " ".join(message.split()).replace("Value error, ", "")
+    print("speciation:", line, file=sys.stderr)
+    return BAD_INPUT
+
+
+def main() -> None:
+    """Entry point of the installed ``speciation`` command."""
+    sys.exit(run(sys.argv[1:]))

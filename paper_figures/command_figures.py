@@ -1,0 +1,86 @@
+"""``speciation figures``: every picture, its data and the page that shows them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paper_figures.lists import words
+from paper_figures.options import Axis, DryRun, Dtype, OutputFolder, Seed, Units
+from paper_figures.registry import FIGURES, Figure
+from paper_figures.settings import Settings
+
+if TYPE_CHECKING:
+    from paper_figures.store import Job
+
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Make these figures only; several names may follow.", metavar="NAME ..."),
+]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="Small sizes for a quick look, kept under names of their own.")
+]
+
+
+def figures(
+    out: OutputFolder = None,
+    only: Only = None,
+    fast: Fast = False,
+    seed: Seed = 0,
+    dtype: Dtype = "float64",
+    axis: Axis = None,
+    units: Units = "nats",
+    dry_run: DryRun = False,
+) -> None:
+    """Make the figures, their data and a page that shows them.
+
+    Each comes as PNG, PDF and the NetCDF data it was drawn from; index.html shows them with captions and the
+    numbers that matter. Data that are on disk and were computed from the same settings are reused, so a
+    second run only draws, and a run that was stopped goes on where it was. DIR is figures, or figures-fast
+    with --fast.
+    """
+    folder = Path("figures-fast" if fast else "figures") if out is None else out
+    jobs = _jobs(_chosen(only), Settings(fast=fast, seed=seed, dtype=dtype), folder)
+    if dry_run:
+        _print_cost(jobs)
+        return
+    from paper_figures.making import make_all
+    from paper_figures.store import ensure_writable
+    from paper_figures.style import View
+
+    ensure_writable(folder)
+    try:
+        make_all(jobs, View(axis, units), typer.echo)
+    except KeyboardInterrupt:
+        typer.echo(f"speciation: interrupted; what is finished stays in {folder}", err=True)
+        raise
+    typer.echo(f"all figures: {folder / 'index.html'}")
+
+
+def _chosen(only: list[str] | None) -> list[Figure]:
+    if not only:
+        return [figure for figure in FIGURES.values() if figure.by_default]
+    return [FIGURES[name] for name in words("--only", only, FIGURES)]
+
+
+def _jobs(figures: list[Figure], settings: Settings, folder: Path) -> "list[Job]":
+    import dataclasses
+
+    from paper_figures.store import Job
+
+    return [Job(figure, dataclasses.replace(settings, stream=figure.seed), folder) for figure in figures]
+
+
+def _print_cost(jobs: "list[Job]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "what", "seconds", "data")
+    total = 0.0
+    for job in jobs:
+        ready = job.stored() is not None
+        seconds = 0.0 if ready else job.figure.cost(job.settings.fast)
+        total += seconds
+        state = "on disk" if ready else "to compute"
+        table.add_row(job.figure.name, job.figure.description, f"{seconds:.0f}", state)
+    Console().print(table, f"about {total:.0f} s on two cores; nothing was made")

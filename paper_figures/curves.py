@@ -1,0 +1,46 @@
+"""Families of entropy curves in one Dataset, and back."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gmm.curve import EntropyCurve
+
+_FIELDS = (
+    "t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr",
+    "clone_agreement", "clone_agreement_stderr",
+)  # fmt: skip
+
+
+def stack(
+    curves: Sequence[EntropyCurve], dimension: str, labels: Sequence[Any], prefix: str = ""
+) -> xr.Dataset:
+    """Curves of one length side by side.
+
+    Args:
+        curves: n curves of T points each, in nats.
+        dimension: name of the dimension that tells them apart.
+        labels: (n,) its coordinate.
+        prefix: put before every variable's name, so that several families fit one Dataset.
+
+    Returns:
+        Dataset with variables (dimension, prefix + "point") and the prior entropies (dimension,).
+    """
+    dims = (dimension, f"{prefix}point")
+    data: dict[str, Any] = {
+        prefix + name: (dims, np.stack([getattr(curve, name) for curve in curves])) for name in _FIELDS
+    }
+    data[f"{prefix}prior_entropy"] = (dimension, [curve.prior_entropy for curve in curves])
+    return xr.Dataset(data, coords={dimension: list(labels)})
+
+
+def unstack(dataset: xr.Dataset, dimension: str, prefix: str = "") -> list[EntropyCurve]:
+    """The curves that `stack` put side by side, in order."""
+    return [_curve(dataset.isel({dimension: i}), prefix) for i in range(dataset.sizes[dimension])]
+
+
+def _curve(part: xr.Dataset, prefix: str) -> EntropyCurve:
+    fields: dict[str, Any] = {name: part[prefix + name].values for name in _FIELDS}
+    return EntropyCurve(**fields, prior_entropy=float(part[f"{prefix}prior_entropy"]))

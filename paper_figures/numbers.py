@@ -1,0 +1,62 @@
+"""The numbers that matter: what a figure says in digits, kept in the data it is drawn from."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable
+from typing import SupportsFloat
+
+import xarray as xr
+
+ATTRIBUTE = "numbers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """One measured number.
+
+    Attributes:
+        label: what it is, with its unit.
+        value: the number.
+        stderr: its standard error, or None where it is computed without sampling or fitting.
+        expected: what theory or a publication says it is, or None.
+    """
+
+    label: str
+    value: float
+    stderr: float | None = None
+    expected: float | None = None
+
+    @property
+    def shown(self) -> str:
+        """The value with its standard error, rounded to what it carries."""
+        if self.stderr is None or not math.isfinite(self.stderr) or self.stderr == 0:
+            return f"{self.value:.6g}"
+        digits = max(0, 1 - math.floor(math.log10(abs(self.stderr))))
+        return f"{self.value:.{digits}f} ± {self.stderr:.{digits}f}"
+
+    @property
+    def shown_expected(self) -> str:
+        """The expectation, or an empty string."""
+        return "" if self.expected is None else f"{self.expected:.6g}"
+
+
+def number(
+    label: str,
+    value: SupportsFloat,
+    stderr: SupportsFloat | None = None,
+    expected: SupportsFloat | None = None,
+) -> Number:
+    """A `Number` from anything that is one."""
+    rest = (None if extra is None else float(extra) for extra in (stderr, expected))
+    return Number(label, float(value), *rest)
+
+
+def attach(dataset: xr.Dataset, numbers: Iterable[Number]) -> xr.Dataset:
+    """The dataset with its numbers among its attributes."""
+    return dataset.assign_attrs({ATTRIBUTE: json.dumps([dataclasses.asdict(n) for n in numbers])})
+
+
+def numbers_of(dataset: xr.Dataset) -> list[Number]:
+    """The numbers kept in a dataset."""
+    return [Number(**fields) for fields in json.loads(dataset.attrs.get(ATTRIBUTE, "[]"))]

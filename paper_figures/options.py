@@ -1,0 +1,34 @@
+"""Options that the commands share, so that one word means one thing everywhere."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+# Spelled out, not imported from gmm.curve: ``speciation --help`` must not wait for jax.
+AxisName = Literal["t", "log-snr", "sigma", "timestep"]
+UnitsName = Literal["nats", "bits"]
+DtypeName = Literal["float32", "float64"]
+
+Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="N")]
+Dtype = Annotated[
+    DtypeName,
+    typer.Option(
+        help="Precision of what is sampled; quadrature is always float64.", metavar="float32|float64"
+    ),
+]
+Axis = Annotated[
+    AxisName | None,
+    typer.Option(
+        help="Noise axis: the process's time, log SNR, sigma/alpha, or the step of Stable Diffusion 1.5's "
+        "chain with the same SNR. Default: the axis that suits each picture.",
+        metavar="t|log-snr|sigma|timestep",
+    ),
+]
+Units = Annotated[UnitsName, typer.Option(help="Unit of information.", metavar="nats|bits")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be made and its cost; make nothing.")
+]
+OutputFolder = Annotated[
+    Path | None, typer.Option("--out", help="Folder for the results, created if missing.", metavar="DIR")
+]

@@ -1,0 +1,79 @@
+"""Every figure by name: where it is computed and drawn, what it shows, its seed and its cost.
+
+A figure's module has two functions and a text:
+
+    compute(settings: Settings) -> xr.Dataset     everything it needs, numbers included
+    draw(dataset, view: View) -> Figure           from the dataset alone
+    CAPTION: str                                  what is shown and how it was made
+
+and is imported only when it is used.
+"""
+
+import dataclasses
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure as Picture
+
+    from paper_figures.settings import Settings
+    from paper_figures.style import View
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """One entry of the registry.
+
+    Attributes:
+        name: its name on the command line and of its files.
+        module: the module of this package that makes it.
+        description: one line.
+        seed: its own stream of random numbers.
+        version: raised when its code changes the numbers, so that data on disk is computed again.
+        seconds, fast_seconds: cost on two cores, cold; measured, for the estimate of time left.
+        by_default: False for what needs downloads or hours: made only when asked for by name.
+    """
+
+    name: str
+    module: str
+    description: str
+    seed: int
+    version: str
+    seconds: float
+    fast_seconds: float
+    by_default: bool = True
+
+    def cost(self, fast: bool) -> float:
+        """Seconds that it takes to compute and draw."""
+        return self.fast_seconds if fast else self.seconds
+
+    def compute(self, settings: "Settings") -> "xr.Dataset":
+        """Its data."""
+        return self._module().compute(settings)
+
+    def draw(self, dataset: "xr.Dataset", view: "View") -> "Picture":
+        """Its picture, from its data."""
+        return self._module().draw(dataset, view)
+
+    @property
+    def caption(self) -> str:
+        """What it shows and how it was made."""
+        return " ".join(self._module().CAPTION.split())
+
+    def _module(self) -> ModuleType:
+        return importlib.import_module(f"paper_figures.{self.module}")
+
+
+FIGURES = {
+    figure.name: figure
+    for figure in (
+        Figure(
+            "four-points",
+            "fig01_four_points",
+            "four points on a line: density, reverse paths, posteriors, the rate of each decision",
+            seed=1, version="1", seconds=5, fast_seconds=2,
+        ),
+    )
+}  # fmt: skip

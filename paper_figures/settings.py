@@ -1,0 +1,55 @@
+"""What a figure is computed from, and the fingerprint that ties data on disk to it."""
+
+import dataclasses
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from jaxtyping import PRNGKeyArray
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides a figure's numbers, beside its code.
+
+    Attributes:
+        fast: small sizes for a quick look.
+        seed: the person's seed.
+        dtype: precision of what is sampled, "float32" or "float64"; quadrature is float64 always.
+        stream: the figure's own seed, so that no two figures share random numbers.
+
+    Raises:
+        ValueError: when seed is not an integer that JAX takes.
+    """
+
+    fast: bool = False
+    seed: int = 0
+    dtype: str = "float64"
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be in 0..2^63-1, got {self.seed}")
+
+    def size(self, full: T, fast: T) -> T:
+        """`full`, or `fast` for a quick look."""
+        return fast if self.fast else full
+
+    def key(self) -> "PRNGKeyArray":
+        """The figure's JAX random key."""
+        import jax
+
+        return jax.random.fold_in(jax.random.key(self.seed), self.stream)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain form, as kept with the data."""
+        return dataclasses.asdict(self)
+
+
+def fingerprint(name: str, version: str, settings: Settings) -> str:
+    """Hash of a figure's name, the version of its code and its settings: equal only if the data would be."""
+    text = json.dumps([name, version, settings.as_dict()], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What ``speciation show`` prints and draws, by the format that a file names."""

@@ -1,0 +1,138 @@
+"""How pictures look, and how a curve is drawn on a chosen axis in chosen units."""
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gmm.curve import EntropyCurve
+
+STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
+# Inches: the text width of a usual page.
+PAGE_WIDTH = 7.2
+# Bands show this many standard errors on either side.
+BAND_STDERRS = 2
+# Beyond this the palette is too light for lines on white paper.
+_LIGHTEST = 0.86
+_DASHES = ("-", (0, (5, 1.2)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+_AXIS_LABELS = {
+    "t": "time $t$",
+    "log-snr": r"$\log(\alpha^2/\sigma^2)$",
+    "sigma": r"noise-to-signal ratio $\sigma/\alpha$",
+    "timestep": "timestep of Stable Diffusion 1.5",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """How to look at data: what may be chosen when a picture is drawn, and changes no number.
+
+    Attributes:
+        axis: "t", "log-snr", "sigma" or "timestep"; None leaves each panel its natural one.
+        units: "nats" or "bits".
+    """
+
+    axis: str | None = None
+    units: str = "nats"
+
+    def on(self, natural: str) -> str:
+        """The chosen axis, or the panel's natural one."""
+        return self.axis or natural
+
+    def information(self, nats: Any) -> Any:
+        """An amount of information in the chosen units."""
+        return np.asarray(nats) / (math.log(2) if self.units == "bits" else 1.0)
+
+    @property
+    def unit(self) -> str:
+        """One unit, for labels."""
+        return "bit" if self.units == "bits" else "nat"
+
+
+@contextlib.contextmanager
+def paper_style() -> Iterator[None]:
+    """The project's style, whatever the user's own settings."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        matplotlib.style.use(STYLE_FILE)
+        yield
+
+
+def new_figure(rows: int, columns: int, *, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A page-wide figure with lettered panels.
+
+    Args:
+        rows: rows of panels.
+        columns: columns of panels.
+        height: inches.
+        options: for `Figure.subplots`.
+
+    Returns:
+        The figure and its axes (rows, columns).
+    """
+    figure = Figure(figsize=(PAGE_WIDTH, height))
+    axes = np.asarray(figure.subplots(rows, columns, squeeze=False, **options))
+    return figure, axes
+
+
+def title(ax: Axes, letter: str, text: str) -> None:
+    """Panel title with its letter."""
+    ax.set_title(rf"$\bf{{{letter}}}$  {text}")
+
+
+def sequence(count: int) -> list[dict[str, Any]]:
+    """Line styles for an ordered family: dark to light, with dashes that repeat every four."""
+    shades = mpl.colormaps["viridis"](np.linspace(0, _LIGHTEST, max(count, 1)))
+    return [{"color": shades[i], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
+
+
+def noise_axis(ax: Axes, name: str) -> None:
+    """Label and scale the horizontal axis `name` so that noise grows to the right."""
+    ax.set_xlabel(_AXIS_LABELS[name])
+    if name == "sigma":
+        ax.set_xscale("log")
+    if name == "log-snr" and not ax.xaxis_inverted():
+        ax.invert_xaxis()
+
+
+def entropy_label(view: View) -> str:
+    """Label of an axis that shows H[Z|X_t]."""
+    return rf"$H[Z\,|\,X_t]$  ({view.unit})"
+
+
+def rate_label(view: View, axis: str) -> str:
+    """Label of an axis that shows the rate belonging to a noise axis."""
+    over = "t" if axis == "t" else r"\log(\sigma/\alpha)"
+    return rf"$dH/d{over}$  ({view.unit})"
+
+
+def draw_entropy(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:
+    """H[Z|X_t] with its band."""
+    shown = curve.in_units(view.units)
+    band(ax, shown.axis(axis), shown.entropy, shown.entropy_stderr, **line)
+
+
+def draw_rate(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:
+    """Its rate with its band: dH/dt over t, dH/d log(sigma/alpha) over every other axis."""
+    shown = curve.in_units(view.units)
+    rate = (shown.rate, shown.rate_stderr) if axis == "t" else shown.rate_per_log_noise()
+    band(ax, shown.axis(axis), *rate, **line)
+
+
+def band(ax: Axes, x: Any, y: Any, stderr: Any = 0.0, **line: Any) -> None:
+    """A line, and a band of two standard errors where there are any."""
+    order = np.argsort(x)
+    x, y, stderr = (np.broadcast_to(a, np.shape(x))[order] for a in (x, y, stderr))
+    drawn = ax.plot(x, y, **line)[0]
+    if np.any(stderr > 0):
+        half = BAND_STDERRS * stderr
+        ax.fill_between(x, y - half, y + half, color=drawn.get_color(), alpha=0.25, linewidth=0)
