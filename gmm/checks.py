@@ -7,13 +7,24 @@ through, so that inner functions stay jit-able.
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jaxtyping import Array, ArrayLike
 
 
 def is_concrete(*values: object) -> bool:
     """Whether every value (arrays, numbers or pytrees of them) is known now, outside any JAX trace."""
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(values))
+
+
+def as_float(value: ArrayLike) -> Array:
+    """A JAX array of floating dtype; float64 input stays so where 64 bit is enabled.
+
+    Integers become floats as Python's numbers do: a plain 1 must not promote float32 values beside it.
+    """
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.floating) else array * 1.0
 
 
 def check_finite(name: str, value: object, way_out: str = "") -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from gmm.checks import check_finite, check_values, is_concrete
+from gmm.checks import as_float, check_finite, check_values, is_concrete
 from gmm.pytree import build, pytree, set_fields
 
 Eigenvalues = Float[Array, "..."]
@@ -101,13 +101,8 @@ class Covariance(abc.ABC):
 
     def diffused(self, alpha: Float[ArrayLike, ""], sigma: Float[ArrayLike, ""]) -> "Covariance":
         """Σ_t = α²C + σ²I."""
-        return self.map(lambda value: alpha**2 * value + sigma**2)
-
-
-def as_float(value: ArrayLike) -> Array:
-    """A JAX array of floating dtype; float64 input stays so where 64 bit is enabled."""
-    array = jnp.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array.astype(float)
+        signal, noise = jnp.asarray(alpha) ** 2, jnp.asarray(sigma) ** 2
+        return self.map(lambda value: signal * value + noise)
 
 
 def _check_variance(name: str, value: Array) -> None:

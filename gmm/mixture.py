@@ -17,8 +17,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import check_finite, check_shape, check_values, is_concrete
-from gmm.covariance import Covariance, as_float, matmul
+from gmm.checks import as_float, check_finite, check_shape, check_values, is_concrete
+from gmm.covariance import Covariance, matmul
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
 
@@ -250,7 +250,9 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
 def _check_density(mixture: Mixture) -> None:
     covariance = mixture.covariance
     if is_concrete(covariance):
-        values = np.asarray(covariance.eigenvalues(covariance.dim or 1))
+        # A mixture that a jitted function closes over is known, but its trace would still stage the check.
+        with jax.ensure_compile_time_eval():
+            values = covariance.eigenvalues(covariance.dim or 1)
         way_out = "positive for a density to exist (diffuse a mixture of points first)"
         check_values("variances of covariance", values, way_out, lambda a: a > 0)
 

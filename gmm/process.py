@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import check_values, is_concrete
+from gmm.checks import as_float, check_values, is_concrete
 
 Time = Float[ArrayLike, "..."]
 Values = Float[Array, "..."]
@@ -78,10 +78,10 @@ class Process(abc.ABC):
 
     def check_times(self, t: Time, name: str = "times") -> None:
         """Raise ValueError when a concrete time is outside the range or has infinite log_snr."""
-        if not is_concrete(t):
+        if not is_concrete(t, self):
             return
         times = np.asarray(t, np.float64)
-        with jax.enable_x64(True):
+        with jax.enable_x64(True), jax.ensure_compile_time_eval():
             inside = (times >= self.t_min) & (times <= self.t_max)
             finite = np.isfinite(np.asarray(self.log_snr(jnp.where(inside, times, 1.0))))
         known = np.where(finite & inside, times, np.nan)
@@ -111,23 +111,23 @@ class VP(Process):
     name: ClassVar[str] = "vp"
 
     def alpha(self, t: Time) -> Values:
-        return jnp.exp(-jnp.asarray(t))
+        return jnp.exp(-as_float(t))
 
     def sigma(self, t: Time) -> Values:
-        return jnp.sqrt(-jnp.expm1(-2 * jnp.asarray(t)))
+        return jnp.sqrt(-jnp.expm1(-2 * as_float(t)))
 
     def log_snr(self, t: Time) -> Values:
-        t = jnp.asarray(t)
+        t = as_float(t)
         return -2 * t - jnp.log(-jnp.expm1(-2 * t))
 
     def drift(self, t: Time) -> Values:
-        return -jnp.ones_like(jnp.asarray(t))
+        return -jnp.ones_like(as_float(t))
 
     def diffusion(self, t: Time) -> Values:
-        return jnp.full_like(jnp.asarray(t), np.sqrt(2))
+        return jnp.full_like(as_float(t), np.sqrt(2))
 
     def time_at_log_snr(self, v: Values) -> Values:
-        return 0.5 * jax.nn.softplus(-jnp.asarray(v))
+        return 0.5 * jax.nn.softplus(-as_float(v))
 
 
 @_process
@@ -144,11 +144,11 @@ class VPLinear(Process):
         return 1.0
 
     def _beta(self, t: Time) -> Values:
-        return self.beta_min + (self.beta_max - self.beta_min) * jnp.asarray(t)
+        return self.beta_min + (self.beta_max - self.beta_min) * as_float(t)
 
     def _integral(self, t: Time) -> Values:
         """∫_0^t β, equal to -2 log α."""
-        t = jnp.asarray(t)
+        t = as_float(t)
         return t * (self.beta_min + 0.5 * (self.beta_max - self.beta_min) * t)
 
     def alpha(self, t: Time) -> Values:
@@ -168,7 +168,7 @@ class VPLinear(Process):
         return jnp.sqrt(self._beta(t))
 
     def time_at_log_snr(self, v: Values) -> Values:
-        integral = jax.nn.softplus(-jnp.asarray(v))
+        integral = jax.nn.softplus(-as_float(v))
         slope = self.beta_max - self.beta_min
         # The root of ½ slope t² + beta_min t = integral, in the form that does not cancel.
         return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
@@ -181,22 +181,22 @@ class VE(Process):
     name: ClassVar[str] = "ve"
 
     def alpha(self, t: Time) -> Values:
-        return jnp.ones_like(jnp.asarray(t))
+        return jnp.ones_like(as_float(t))
 
     def sigma(self, t: Time) -> Values:
-        return jnp.sqrt(jnp.asarray(t))
+        return jnp.sqrt(as_float(t))
 
     def log_snr(self, t: Time) -> Values:
-        return -jnp.log(jnp.asarray(t))
+        return -jnp.log(as_float(t))
 
     def drift(self, t: Time) -> Values:
-        return jnp.zeros_like(jnp.asarray(t))
+        return jnp.zeros_like(as_float(t))
 
     def diffusion(self, t: Time) -> Values:
-        return jnp.ones_like(jnp.asarray(t))
+        return jnp.ones_like(as_float(t))
 
     def time_at_log_snr(self, v: Values) -> Values:
-        return jnp.exp(-jnp.asarray(v))
+        return jnp.exp(-as_float(v))
 
 
 @_process
@@ -206,22 +206,22 @@ class EDM(Process):
     name: ClassVar[str] = "edm"
 
     def alpha(self, t: Time) -> Values:
-        return jnp.ones_like(jnp.asarray(t))
+        return jnp.ones_like(as_float(t))
 
     def sigma(self, t: Time) -> Values:
-        return jnp.asarray(t)
+        return as_float(t)
 
     def log_snr(self, t: Time) -> Values:
-        return -2 * jnp.log(jnp.asarray(t))
+        return -2 * jnp.log(as_float(t))
 
     def drift(self, t: Time) -> Values:
-        return jnp.zeros_like(jnp.asarray(t))
+        return jnp.zeros_like(as_float(t))
 
     def diffusion(self, t: Time) -> Values:
-        return jnp.sqrt(2 * jnp.asarray(t))
+        return jnp.sqrt(2 * as_float(t))
 
     def time_at_log_snr(self, v: Values) -> Values:
-        return jnp.exp(-0.5 * jnp.asarray(v))
+        return jnp.exp(-0.5 * as_float(v))
 
 
 @_process
@@ -236,24 +236,24 @@ class Flow(Process):
         return 1.0
 
     def alpha(self, t: Time) -> Values:
-        return 1 - jnp.asarray(t)
+        return 1 - as_float(t)
 
     def sigma(self, t: Time) -> Values:
-        return jnp.asarray(t)
+        return as_float(t)
 
     def log_snr(self, t: Time) -> Values:
-        t = jnp.asarray(t)
+        t = as_float(t)
         return 2 * (jnp.log1p(-t) - jnp.log(t))
 
     def drift(self, t: Time) -> Values:
-        return -1 / (1 - jnp.asarray(t))
+        return -1 / (1 - as_float(t))
 
     def diffusion(self, t: Time) -> Values:
-        t = jnp.asarray(t)
+        t = as_float(t)
         return jnp.sqrt(2 * t / (1 - t))
 
     def time_at_log_snr(self, v: Values) -> Values:
-        return jax.nn.sigmoid(-0.5 * jnp.asarray(v))
+        return jax.nn.sigmoid(-0.5 * as_float(v))
 
 
 @_process
@@ -274,7 +274,7 @@ class DDPM(Process):
 
     def _slope(self, t: Time) -> Values:
         """dλ/dt, piecewise constant, continuous from the right."""
-        cell = jnp.clip(jnp.floor(jnp.asarray(t)).astype(int), 0, self.log_snr_table.shape[0] - 2)
+        cell = jnp.clip(jnp.floor(as_float(t)).astype(int), 0, self.log_snr_table.shape[0] - 2)
         return jnp.diff(self.log_snr_table)[cell]
 
     def alpha(self, t: Time) -> Values:
@@ -285,7 +285,7 @@ class DDPM(Process):
 
     def log_snr(self, t: Time) -> Values:
         table = self.log_snr_table
-        t = jnp.asarray(t)
+        t = as_float(t)
         cell = jnp.clip(jnp.floor(t).astype(int), 0, table.shape[0] - 2)
         return table[cell] + (t - cell) * jnp.diff(table)[cell]
 
@@ -298,7 +298,7 @@ class DDPM(Process):
     def time_at_log_snr(self, v: Values) -> Values:
         table = self.log_snr_table
         index = jnp.arange(table.shape[0], dtype=table.dtype)
-        return jnp.interp(jnp.asarray(v), table[::-1], index[::-1])
+        return jnp.interp(as_float(v), table[::-1], index[::-1])
 
     def describe(self) -> str:
         table = np.asarray(self.log_snr_table)
@@ -314,10 +314,10 @@ def vp_linear(beta_min: float = 0.1, beta_max: float = 20.0) -> VPLinear:
     """Variance preserving with linear β on [0, 1] (Song et al. 2021).
 
     Raises:
-        ValueError: unless 0 <= beta_min <= beta_max and beta_max > 0.
+        ValueError: unless 0 <= beta_min <= beta_max < inf and beta_max > 0.
     """
-    if is_concrete(beta_min, beta_max) and not (0 <= beta_min <= beta_max and beta_max > 0):
-        allowed = "0 <= beta_min <= beta_max and beta_max > 0"
+    if is_concrete(beta_min, beta_max) and not (0 <= beta_min <= beta_max < np.inf and beta_max > 0):
+        allowed = "0 <= beta_min <= beta_max < inf and beta_max > 0"
         raise ValueError(f"betas must satisfy {allowed}, got {beta_min} and {beta_max}")
     return VPLinear(beta_min, beta_max)
 

@@ -37,7 +37,7 @@ def pytree(*names: str) -> Callable[[C], C]:
         fields = ", ".join(f"{name}: {np.shape(getattr(self, name))}" for name in names)
         return f"{type(self).__name__}({fields})"
 
-    def flatten(self: object) -> tuple[tuple[tuple[jax.tree_util.GetAttrKey, Any], ...], None]:
+    def flatten(self: object) -> tuple[tuple[tuple[Any, Any], ...], None]:
         return tuple((jax.tree_util.GetAttrKey(name), getattr(self, name)) for name in names), None
 
     def register(cls: C) -> C:
