@@ -33,6 +33,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.covariance import matmul
+from gmm.devices import over_devices, rows_for
 from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, diffuse, joint_log_prob, log_normalise
 from gmm.partition import Partition
 
@@ -150,32 +151,47 @@ def statistics(
     drawn = branches(decision, boundary)
     strata = strata_of(samples, drawn).count
     boundaries = _boundaries(decision, noisy) if drawn > 1 else None
-    centre = _control(decision, noisy, boundaries)
+    scheme = _Scheme(decision, noisy, boundaries, _control(decision, noisy, boundaries), key)
+    numbers = rows_for(strata, _strata_at_once(decision, drawn))
+    work = functools.partial(_accumulate, strata=strata)
+    total, error = over_devices(work, _merge, numbers, scheme)
+    return tuple(jax.tree.map(lambda leaf: leaf / strata, sums) for sums in (total, error))  # type: ignore
 
-    def block(carry: tuple[Statistics, Statistics], index: Int[Array, " s"]) -> tuple[tuple, None]:
-        points = _draw(noisy, boundaries, key, index, strata)
-        joint = joint_log_prob(noisy, points.x)
-        weight = _balance_weight(decision, boundaries, joint, points.component)
-        found = _per_point(decision, noisy, points.x, joint)
-        real = index < strata
+
+Sums = tuple[Statistics, Statistics]
+
+
+def _accumulate(scheme: "_Scheme", numbers: Int[Array, "b s"], strata: int) -> Sums:
+    """Sums of means over strata, and root sums of squared errors; numbers >= strata count for nothing."""
+
+    def block(carry: Sums, index: Int[Array, " s"]) -> tuple[Sums, None]:
+        points = _draw(scheme.noisy, scheme.boundaries, scheme.key, index, strata)
+        joint = joint_log_prob(scheme.noisy, points.x)
+        weight = _balance_weight(scheme.decision, scheme.boundaries, joint, points.component)
+        found = _per_point(scheme.decision, scheme.noisy, points.x, joint)
 
         def add(total: Array, error: Array, f: Array, c: Array) -> tuple[Array, Array]:
             # In this order w = 1 leaves f exactly as it is.
             w = weight.reshape(-1, *(1,) * (f.ndim - 1))
             y = w * f + (1 - w) * c[None]
-            per_draw = y.reshape(len(index), DRAWS, drawn * SIGNS, *f.shape[1:]).mean(axis=2)
-            keep = real.reshape(-1, *(1,) * (f.ndim - 1))
-            half = jnp.where(keep, 0.5 * (per_draw[:, 0] - per_draw[:, 1]), 0)
-            middle = jnp.where(keep, per_draw.mean(axis=1), 0)
+            per_draw = y.reshape(len(index), DRAWS, -1, *f.shape[1:]).mean(axis=2)
+            real = (index < strata).reshape(-1, *(1,) * (f.ndim - 1))
+            half = jnp.where(real, 0.5 * (per_draw[:, 0] - per_draw[:, 1]), 0)
+            middle = jnp.where(real, per_draw.mean(axis=1), 0)
             return total + middle.sum(axis=0), jnp.hypot(error, _norm(half))
 
-        added = [add(*leaves) for leaves in zip(*carry, found, centre, strict=True)]
-        return tuple(Statistics(*leaves) for leaves in zip(*added, strict=True)), None  # type: ignore[arg-type]
+        added = [add(*leaves) for leaves in zip(*carry, found, scheme.centre, strict=True)]
+        total, error = (Statistics(*leaves) for leaves in zip(*added, strict=True))
+        return (total, error), None
 
-    zero = jax.tree.map(jnp.zeros_like, centre)
-    total, error = lax.scan(block, (zero, zero), _blocks(decision, strata, drawn))[0]
-    mean = jax.tree.map(lambda leaf: leaf / strata, total)
-    return mean, jax.tree.map(lambda leaf: leaf / strata, error)
+    zero = jax.tree.map(jnp.zeros_like, scheme.centre)
+    return lax.scan(block, (zero, zero), numbers)[0]
+
+
+def _merge(sums: Sums) -> Sums:
+    """Sums over devices, stacked on the leading axis, to one."""
+    total, error = sums
+    return jax.tree.map(lambda leaf: leaf.sum(axis=0), total), jax.tree.map(_norm, error)
 
 
 def _norm(values: Float[Array, "s ..."]) -> Float[Array, "..."]:
@@ -185,14 +201,30 @@ def _norm(values: Float[Array, "s ..."]) -> Float[Array, "..."]:
     return scale * jnp.sqrt(jnp.sum((values / safe[None]) ** 2, axis=0))
 
 
-def _blocks(decision: Decision, strata: int, drawn: int) -> Int[Array, "b s"]:
-    """Stratum numbers in blocks of bounded memory; numbers past the last stratum count for nothing."""
+def _strata_at_once(decision: Decision, drawn: int) -> int:
+    """How many strata keep the largest temporary array below BLOCK_ELEMENTS."""
     width = max(decision.mixture.components, decision.mixture.dim)
     if not decision.trivial:
         width = max(width, decision.cells * decision.mixture.dim)
-    most = max(1, BLOCK_ELEMENTS // (2 * DRAWS * drawn * SIGNS * width))
-    blocks = -(-strata // most)
-    return jnp.arange(blocks * -(-strata // blocks)).reshape(blocks, -1)
+    return max(1, BLOCK_ELEMENTS // (2 * DRAWS * drawn * SIGNS * width))
+
+
+class _Scheme(NamedTuple):
+    """Everything a device needs to draw and judge strata at one noise level.
+
+    Attributes:
+        decision: what is asked.
+        noisy: the mixture at this noise level.
+        boundaries: proposal of midpoints, or None.
+        centre: constants of the control variate.
+        key: random key.
+    """
+
+    decision: Decision
+    noisy: Mixture
+    boundaries: "_Boundaries | None"
+    centre: Statistics
+    key: PRNGKeyArray
 
 
 class _Boundaries(NamedTuple):

@@ -1,0 +1,50 @@
+"""Spreading independent work over every device, of this host or of all hosts that joined.
+
+`jax.distributed.initialize` (called by the person's launcher, before anything else) makes `jax.devices()` the
+devices of all hosts; nothing else changes. See docs/scaling.md.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Int
+
+T = TypeVar("T")
+AXIS = "devices"
+
+
+def over_devices(
+    work: Callable[..., T], combine: Callable[[T], T], numbers: Int[Array, "b s"], shared: object
+) -> T:
+    """Run `work(shared, numbers)` with the rows of `numbers` dealt out to all devices.
+
+    Args:
+        work: (shared, rows of numbers) -> pytree; pure, and the same for any split of the rows up to how
+            its results combine.
+        combine: merges results stacked over devices (leading axis) into one.
+        numbers: (b, s) work items; b is a multiple of the number of devices (see `rows_for`).
+        shared: pytree that every device gets whole.
+    """
+    count = jax.device_count()
+    if count == 1:
+        return work(shared, numbers)
+    mesh = jax.make_mesh((count,), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def on_one(shared: object, rows: Int[Array, "r s"]) -> T:
+        return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, AXIS), work(shared, rows))
+
+    everywhere = PartitionSpec()
+    specs = {"in_specs": (everywhere, PartitionSpec(AXIS)), "out_specs": everywhere}
+    # The gathered results are the same on every device, which the checker cannot see through a scan.
+    return combine(jax.shard_map(on_one, mesh=mesh, check_vma=False, **specs)(shared, numbers))
+
+
+def rows_for(items: int, most: int) -> Int[Array, "b s"]:
+    """Numbers 0.. of at least `items` work items, in rows of at most `most`, equally many rows a device."""
+    count = jax.device_count()
+    rows = -(-items // (most * count)) * count
+    size = -(-items // rows)
+    return jnp.arange(rows * size).reshape(rows, size)
