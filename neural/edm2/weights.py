@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +60,7 @@ def _fold(
     if not name.endswith(".weight"):
         return stored
     gain = _gain_name(name)
-    weight = normalised(stored, None if gain is None else tensors[gain], rounded=rounded)
+    weight: np.ndarray = normalised(stored, None if gain is None else tensors[gain], rounded=rounded)
     if name == "unet.emb_label.weight":
         # The network is handed a class index where training multiplied a one-hot row by √label_dim.
         weight *= np.sqrt(weight.dtype.type(config.label_dim))
@@ -76,10 +77,10 @@ def _gain_name(name: str) -> str | None:
     return name.replace(".emb_linear.weight", ".emb_gain") if name.endswith(".emb_linear.weight") else None
 
 
-def normalised(weight: np.ndarray, gain: np.ndarray | None = None, *, rounded: bool = False) -> np.ndarray:
+def normalised(weight: Any, gain: np.ndarray | None = None, *, rounded: bool = False) -> Any:
     """Each row of `weight` (out, ...) over its root mean square plus ε, times gain / √fan_in.
 
-    A row of zeros stays zero. JAX arrays work too.
+    NumPy or JAX arrays; a row of zeros stays zero.
     """
     rows = weight.reshape(weight.shape[0], -1)
     rms = (rows**2).mean(axis=1, keepdims=True) ** 0.5
