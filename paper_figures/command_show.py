@@ -7,7 +7,7 @@ import typer
 
 from paper_figures.options import Axis, Units
 
-File = Annotated[Path, typer.Argument(help="A curve or figure data, as NetCDF.", metavar="FILE.nc")]
+File = Annotated[Path, typer.Argument(help="A curve or the data of a figure, as NetCDF.", metavar="FILE")]
 PictureFile = Annotated[
     Path | None,
     typer.Option(

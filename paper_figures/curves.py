@@ -44,3 +44,28 @@ def unstack(dataset: xr.Dataset, dimension: str, prefix: str = "") -> list[Entro
 def _curve(part: xr.Dataset, prefix: str) -> EntropyCurve:
     fields: dict[str, Any] = {name: part[prefix + name].values for name in _FIELDS}
     return EntropyCurve(**fields, prior_entropy=float(part[f"{prefix}prior_entropy"]))
+
+
+def half_maximum(curve: EntropyCurve) -> tuple[float, float]:
+    """The two times at which dH/dt is half its maximum, by linear interpolation between points.
+
+    Raises:
+        ValueError: when the curve does not fall to half its maximum on both sides.
+    """
+    order = np.argsort(curve.t)
+    t, excess = curve.t[order], curve.rate[order] - 0.5 * curve.rate.max()
+    crossings = np.flatnonzero(np.diff(np.sign(excess)) != 0)
+    if len(crossings) < 2:
+        raise ValueError("the rate must fall to half its maximum on both sides of it; take more times")
+    ends = crossings[[0, -1]]
+    share = excess[ends] / (excess[ends] - excess[ends + 1])
+    low, high = t[ends] + share * (t[ends + 1] - t[ends])
+    return float(low), float(high)
+
+
+def peak(x: np.ndarray, y: np.ndarray) -> float:
+    """Where y is largest, by the parabola through the largest sample and its neighbours."""
+    middle = int(np.clip(np.argmax(y), 1, len(y) - 2))
+    near = slice(middle - 1, middle + 2)
+    a, b, _ = np.polyfit(x[near] - x[middle], y[near], 2)
+    return float(x[middle] - b / (2 * a))

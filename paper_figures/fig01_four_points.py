@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.curves import stack, unstack
+from paper_figures.curves import peak, stack, unstack
 from paper_figures.numbers import Number, attach, number
 from paper_figures.settings import Settings
 from paper_figures.style import (
@@ -85,22 +85,18 @@ def _numbers(curves: dict[str, EntropyCurve], ends: np.ndarray) -> list[Number]:
     # Two points at distance 2m are the pair ±m of variance zero.
     for name, distance in (("-8 | -4", 4.0), ("6 | 8", 2.0)):
         exact = float(speciation_time(process, (distance / 2) ** 2, variance=0.0))
-        found.append(number(f"{name}: time of fastest decision", _peak(curves[name]), expected=exact))
-    found.append(number("left | right: time of fastest decision", _peak(curves["left | right"])))
+        found.append(
+            number(
+                f"{name}: time of fastest decision", peak(curves[name].t, curves[name].rate), expected=exact
+            )
+        )
     whole, coarse, left, right = (curves[n] for n in ("all four", "left | right", "-8 | -4", "6 | 8"))
+    found.append(number("left | right: time of fastest decision", peak(coarse.t, coarse.rate)))
     gap = whole.entropy - coarse.entropy - 0.5 * (left.entropy + right.entropy)
     found.append(number("chain rule, largest gap over t (nat)", np.abs(gap).max(), expected=0.0))
     share = np.mean(ends < 0)
     stderr = np.sqrt(0.25 / len(ends))
     return [*found, number("share of reverse paths that end left", share, stderr, 0.5)]
-
-
-def _peak(curve: EntropyCurve) -> float:
-    """Time of the largest rate, by the parabola through the three points around it."""
-    i = int(np.clip(np.argmax(curve.rate), 1, len(curve.t) - 2))
-    t, rate = curve.t[i - 1 : i + 2], curve.rate[i - 1 : i + 2]
-    a, b, _ = np.polyfit(t - t[1], rate, 2)
-    return float(t[1] - b / (2 * a))
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

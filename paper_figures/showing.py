@@ -1,1 +1,147 @@
 """What ``speciation show`` prints and draws, by the format that a file names."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure as Picture
+from rich.console import Console
+from rich.table import Table
+
+from gmm.curve import FORMAT as CURVE_FORMAT
+from gmm.curve import EntropyCurve, load_dataset
+from paper_figures.numbers import numbers_of
+from paper_figures.registry import FIGURES
+from paper_figures.store import FORMAT as FIGURE_FORMAT
+from paper_figures.store import save_picture
+from paper_figures.style import (
+    View,
+    band,
+    draw_entropy,
+    draw_rate,
+    entropy_label,
+    new_figure,
+    noise_axis,
+    paper_style,
+    rate_label,
+    title,
+)
+from theory import window
+
+SUFFIXES = (".png", ".pdf", ".svg")
+WINDOW_SHARE = 0.8
+
+
+def show_file(path: Path, view: View, out: Path | None = None) -> Path:
+    """Print the facts of a result and draw it.
+
+    Args:
+        path: NetCDF file of a curve or a figure.
+        view: axis and units.
+        out: where to draw; None means beside `path`, with the chosen axis and units in the name.
+
+    Returns:
+        Where it was drawn.
+
+    Raises:
+        ValueError: when the file is neither, or `out` has a suffix that is not drawn.
+    """
+    target = _default_target(path, view) if out is None else out
+    if target.suffix not in SUFFIXES:
+        raise ValueError(f"--out must end in one of {', '.join(SUFFIXES)}, got {target}")
+    dataset = load_dataset(path)
+    kind = dataset.attrs.get("format")
+    if kind not in _SHOWN:
+        raise ValueError(f"FILE must hold one of {', '.join(_SHOWN)}; {path} has format {kind!r}")
+    with paper_style():
+        save_picture(_SHOWN[kind](dataset, view), target)
+    return target
+
+
+def _default_target(path: Path, view: View) -> Path:
+    chosen = [view.axis] if view.axis else []
+    chosen += [view.units] if view.units != View().units else []
+    return path.with_name("-".join([path.stem, *chosen]) + ".png")
+
+
+def _print(rows: list[tuple[str, str]], heading: str) -> None:
+    table = Table("fact", "value", title=heading, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _show_curve(dataset: xr.Dataset, view: View) -> Picture:
+    curve = EntropyCurve.from_dataset(dataset).in_units(view.units)
+    _print(_curve_facts(curve, view), "entropy curve")
+    return draw_curve(curve, view)
+
+
+def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
+    """Facts in words: what the curve says, then what it was made from."""
+    peak = int(np.argmax(curve.rate_per_log_noise()[0]))
+    fastest = int(np.argmax(curve.rate))
+    low, high = np.exp(window(curve, WINDOW_SHARE))
+    sampled = curve.entropy_stderr.max()
+    said = {
+        "points": f"{len(curve.t)}, t = {curve.t.min():.4g} .. {curve.t.max():.4g}",
+        "noise range, sigma/alpha": f"{curve.sigma.min():.4g} .. {curve.sigma.max():.4g}",
+        "prior entropy": f"{curve.prior_entropy:.6g} {view.units}",
+        "entropy, least noise": f"{curve.entropy[np.argmax(curve.log_snr)]:.6g} {view.units}",
+        "entropy, most noise": f"{curve.entropy[np.argmin(curve.log_snr)]:.6g} {view.units}",
+        "largest standard error": f"{sampled:.2g} {view.units}" if sampled > 0 else "none (quadrature)",
+        "fastest in its own time": f"t = {curve.t[fastest]:.5g}, {curve.rate[fastest]:.4g} {view.unit} per t",
+        "fastest in log noise": f"sigma/alpha = {curve.sigma[peak]:.5g}",
+        f"window, central {WINDOW_SHARE:.0%}": f"sigma/alpha = {low:.5g} .. {high:.5g}",
+    }
+    return [*said.items(), *((str(name), str(value)) for name, value in curve.metadata.items())]
+
+
+def draw_curve(curve: EntropyCurve, view: View) -> Picture:
+    """One curve: its entropy and its rate, the window shaded."""
+    picture, axes = new_figure(1, 2, height=2.6)
+    axis = view.on("sigma")
+    noise = curve.axis(axis)
+    draw_entropy(axes[0, 0], curve, view, axis, label="entropy")
+    if curve.cross_entropy is not None:
+        shown = curve.in_units(view.units)
+        band(
+            axes[0, 0], noise, shown.cross_entropy, shown.cross_entropy_stderr, label="cross-entropy", ls="--"
+        )
+        axes[0, 0].legend()
+    draw_rate(axes[0, 1], curve, view, axis)
+    ends = np.interp(window(curve, WINDOW_SHARE), *_sorted(np.log(curve.sigma), noise))
+    for ax, letter, text, label in zip(
+        axes[0], "ab", ("entropy", "rate"), (entropy_label(view), rate_label(view, axis)), strict=True
+    ):
+        title(ax, letter, text)
+        noise_axis(ax, axis)
+        ax.set_ylabel(label)
+        if all(math.isfinite(end) for end in ends):
+            ax.axvspan(*ends, color="0.93", zorder=0)
+    return picture
+
+
+def _sorted(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(x)
+    return x[order], y[order]
+
+
+def _show_figure(dataset: xr.Dataset, view: View) -> Picture:
+    name = str(dataset.attrs["figure"])
+    if name not in FIGURES:
+        raise ValueError(
+            f"FILE must hold a figure that this version knows, got {name!r}: {', '.join(FIGURES)}"
+        )
+    figure = FIGURES[name]
+    facts = [(key, str(dataset.attrs[key])) for key in ("settings", "figure_version", "fingerprint")]
+    rows = [
+        (n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else ""))
+        for n in numbers_of(dataset)
+    ]
+    _print([*rows, *facts], f"{name}: {figure.description}")
+    return figure.draw(dataset, view)
+
+
+_SHOWN = {CURVE_FORMAT: _show_curve, FIGURE_FORMAT: _show_figure}

@@ -95,6 +95,12 @@ def sequence(count: int) -> list[dict[str, Any]]:
     return [{"color": shades[i], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
 
 
+def power_label(value: float) -> str:
+    """A power of ten as such, other numbers in short."""
+    exponent = math.log10(value)
+    return rf"$10^{{{exponent:.0f}}}$" if exponent >= 1 and exponent.is_integer() else f"{value:g}"
+
+
 def noise_axis(ax: Axes, name: str) -> None:
     """Label and scale the horizontal axis `name` so that noise grows to the right."""
     ax.set_xlabel(_AXIS_LABELS[name])

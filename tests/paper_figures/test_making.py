@@ -48,7 +48,7 @@ def two_figures(monkeypatch):
         for name, seed in (("one", 1), ("two", 2))
     }
     monkeypatch.setattr(registry, "FIGURES", table)
-    for user in ("command_figures", "report", "showing"):
+    for user in ("command_figures", "report"):
         name = f"paper_figures.{user}"
         __import__(name)
         monkeypatch.setattr(f"{name}.FIGURES", table)
