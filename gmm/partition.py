@@ -7,13 +7,35 @@ labelled -1 are outside, and sampling as well as posterior are then conditioned 
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from gmm.checks import check_shape
+
+if TYPE_CHECKING:
+    from gmm.mixture import Mixture
 
 OUTSIDE = -1
+
+
+def _check_labels(name: str, values: ArrayLike | Sequence[int]) -> np.ndarray:
+    """`values` as an array, if they are whole numbers that use every cell 0..C-1 (-1: outside)."""
+    labels = np.asarray(values)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(f"{name} must have shape (K,), got {labels.shape}")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{name} must be integers, got {labels.dtype}")
+    found = np.unique(labels[labels != OUTSIDE])
+    if labels.min() < OUTSIDE or not np.array_equal(found, np.arange(len(found))) or not len(found):
+        raise ValueError(
+            f"{name} must use every cell 0..C-1 (and {OUTSIDE} for outside), got {found[:10]}; "
+            f"np.unique({name}, return_inverse=True)[1] makes them so"
+        )
+    return labels
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,18 +53,9 @@ class Partition:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        labels = np.asarray(self.labels)
-        if labels.ndim != 1 or labels.size == 0:
-            raise ValueError(f"labels must have shape (K,), got {labels.shape}")
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise ValueError(f"labels must be integers, got {labels.dtype}")
-        found = np.unique(labels[labels != OUTSIDE])
-        if labels.min() < OUTSIDE or not np.array_equal(found, np.arange(len(found))) or not len(found):
-            raise ValueError(
-                f"labels must use every cell 0..C-1 (and {OUTSIDE} for outside), got {found[:10]}; "
-                "np.unique(labels, return_inverse=True)[1] makes them so"
-            )
-        object.__setattr__(self, "labels", labels.astype(np.int32))
+        labels = _check_labels("labels", self.labels).astype(np.int32)
+        labels.setflags(write=False)
+        object.__setattr__(self, "labels", labels)
 
     @property
     def cells(self) -> int:
@@ -58,11 +71,13 @@ class Partition:
         """The decision among `cells` only, renumbered in the order given; the rest moves outside.
 
         Raises:
-            ValueError: when a cell does not exist or is named twice.
+            ValueError: when no cell is named, one does not exist or one is named twice.
         """
-        wanted = np.asarray(cells, int).reshape(-1)
-        if len(np.unique(wanted)) != len(wanted) or not np.isin(wanted, np.arange(self.cells)).all():
-            raise ValueError(f"cells must be distinct numbers in 0..{self.cells - 1}, got {list(cells)}")
+        wanted = np.asarray(cells).reshape(-1)
+        distinct = wanted.size > 0 and len(np.unique(wanted)) == len(wanted)
+        if not distinct or not np.isin(wanted, np.arange(self.cells)).all():
+            raise ValueError(f"cells must be distinct numbers in 0..{self.cells - 1}, got {wanted.tolist()}")
+        wanted = wanted.astype(int)
         renumber = np.full(self.cells + 1, OUTSIDE)
         renumber[wanted] = np.arange(len(wanted))
         # The last entry serves label -1.
@@ -72,15 +87,20 @@ class Partition:
         """Merge cells: cell c becomes part of cell groups[c] (-1 moves it outside).
 
         Raises:
-            ValueError: when `groups` does not name a group for every cell.
+            ValueError: when `groups` does not name a group for every cell, or leaves a group empty.
         """
-        groups = np.asarray(groups, int)
-        if groups.shape != (self.cells,):
-            raise ValueError(f"groups must have shape ({self.cells},), one entry a cell, got {groups.shape}")
-        return Partition(np.append(groups, OUTSIDE)[self.labels])
+        if np.shape(groups) != (self.cells,):
+            raise ValueError(f"groups must have shape ({self.cells},), one a cell, got {np.shape(groups)}")
+        # The last entry serves label -1.
+        return Partition(np.append(_check_labels("groups", groups), OUTSIDE)[self.labels])
 
     def refines(self, coarse: "Partition") -> bool:
-        """Whether every cell of this partition lies within one cell of `coarse`."""
+        """Whether every cell of this partition lies within one cell of `coarse`, or all of it outside.
+
+        Raises:
+            ValueError: when the two do not label the same number of components.
+        """
+        check_shape("coarse.labels", coarse.labels, f"{self.labels.shape} like labels", [self.labels.shape])
         pairs = np.unique(np.stack([self.labels, coarse.labels]), axis=1)
         return len(np.unique(pairs[0])) == pairs.shape[1]
 
@@ -98,4 +118,17 @@ def cell_log_posterior(
     top = jax.ops.segment_max(flat, labels, num_segments=cells)
     top = jnp.where(jnp.isfinite(top), top, 0)
     total = jax.ops.segment_sum(jnp.exp(flat - top[labels]), labels, num_segments=cells)
-    return (top + jnp.log(total)).T.reshape(*log_posterior.shape[:-1], cells)
+    # A cell whose every component is impossible: log 0 is right, but its gradient must not be NaN.
+    empty = total == 0
+    log_total = jnp.where(empty, -jnp.inf, jnp.log(jnp.where(empty, 1, total)))
+    return (top + log_total).T.reshape(*log_posterior.shape[:-1], cells)
+
+
+def restrict(mixture: "Mixture", partition: Partition, cells: Sequence[int]) -> "tuple[Mixture, Partition]":
+    """The mixture conditioned on the union of `cells`, and the decision among them, renumbered.
+
+    Raises:
+        ValueError: as `Partition.restrict`.
+    """
+    chosen = partition.restrict(cells)
+    return mixture.take(chosen.inside), Partition(chosen.labels[chosen.inside])
