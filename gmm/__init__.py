@@ -3,7 +3,15 @@
 from gmm import families
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic, LowRank
 from gmm.curve import EntropyCurve
-from gmm.dynamics import forward_sde, probability_flow, reverse_sde, time_grid, u_turn
+from gmm.dynamics import (
+    Kernel,
+    forward_sde,
+    probability_flow,
+    reverse_kernel,
+    reverse_sde,
+    time_grid,
+    u_turn,
+)
 from gmm.entropy import class_entropy, clone_agreement
 from gmm.estimate import Estimate
 from gmm.mixture import Mixture, denoise, diffuse, log_posterior, log_prob, sample, score
@@ -19,6 +27,7 @@ __all__ = [
     "Estimate",
     "Full",
     "Isotropic",
+    "Kernel",
     "LowRank",
     "Mixture",
     "Partition",
@@ -38,6 +47,7 @@ __all__ = [
     "probability_flow",
     "reduce",
     "restrict",
+    "reverse_kernel",
     "reverse_sde",
     "sample",
     "scaled_linear_betas",
