@@ -25,6 +25,7 @@ from gmm.checks import check_values, is_concrete
 from gmm.process import Process
 
 State = Float[Array, "n ..."]
+Times = Float[ArrayLike, " steps"] | Sequence[float]
 Guidance = float | Callable[[np.ndarray], Float[ArrayLike, "..."]]
 
 
@@ -128,7 +129,7 @@ def heun(
     noise: State,
     condition: Any = None,
     *,
-    times: Float[ArrayLike, " steps"] | None = None,
+    times: Times | None = None,
     guide: Denoiser | None = None,
     guidance_scale: Guidance = 1.0,
     churn: Churn = Churn(),
@@ -171,7 +172,7 @@ def ancestral(
     condition: Any = None,
     *,
     key: PRNGKeyArray,
-    times: Float[ArrayLike, " steps"] | None = None,
+    times: Times | None = None,
     guide: Denoiser | None = None,
     guidance_scale: Guidance = 1.0,
 ) -> State:
@@ -342,7 +343,7 @@ def _normal(key: PRNGKeyArray, index: Array, like: Array) -> Array:
     return jax.random.normal(jax.random.fold_in(key, index), like.shape, like.dtype)
 
 
-def _grid(process: Process, times: Float[ArrayLike, " steps"] | None) -> np.ndarray:
+def _grid(process: Process, times: Times | None) -> np.ndarray:
     grid = edm_times(process) if times is None else np.asarray(times, np.float64)
     if grid.ndim != 1 or not grid.size:
         raise ValueError(f"times must have shape (steps,), got {grid.shape}")

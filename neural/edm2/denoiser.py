@@ -27,7 +27,7 @@ from neural.edm2.architecture import Config, read_config
 from neural.edm2.network import NO_CLASS, Weights
 from neural.edm2.weights import fold, wide
 
-State = Float[Array, "n height width channels"]
+State = Float[Array, "n height width channels"] | Float[np.ndarray, "n height width channels"]
 Times = Float[ArrayLike, ""] | Float[ArrayLike, " n"]
 Labels = Int[ArrayLike, ""] | Int[ArrayLike, " n"]
 
@@ -72,7 +72,7 @@ class EDM2:
         shape = "x".join(map(str, c.image_shape))
         return f"EDM2({shape}, classes={c.label_dim}, channels={c.channels}, {self.dtype})"
 
-    def denoise(self, x: State, t: Times, condition: Labels | None = None) -> State:
+    def denoise(self, x: State, t: Times, condition: Labels | None = None) -> Float[Array, "n h w c"]:
         """E[x_0 | x_t, condition].
 
         Args:
@@ -120,7 +120,7 @@ class EDM2:
         if labels.ndim != 1 or not labels.size:
             raise ValueError(f"conditions must have shape (K,), K >= 1, got {labels.shape}")
         n, rows = x.shape[0], jnp.tile(labels, x.shape[0])
-        d = _denoise(self.weights, x, t, rows, config=self.config, dtype=self.dtype)
+        d = _denoise(self.weights, jnp.asarray(x), t, rows, config=self.config, dtype=self.dtype)
         return d.reshape(n, labels.size, *x.shape[1:])
 
     def uncertainty(self, t: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
@@ -165,7 +165,7 @@ class EDM2:
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
 def _denoise(
     weights: Weights,
-    x: State,
+    x: Float[Array, "n height width channels"],
     t: Float[Array, " n"],
     label: Int[Array, " rows"],
     *,

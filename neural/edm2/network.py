@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from neural.edm2 import winograd
 from neural.edm2.architecture import Block, Config
 from neural.edm2.weights import EPSILON, wide
 
@@ -66,11 +67,18 @@ def precision(dtype: jnp.dtype) -> jax.lax.Precision:
     return jax.lax.Precision.HIGHEST if dtype.itemsize >= 4 else jax.lax.Precision.DEFAULT
 
 
-def conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Images:
-    """Convolution with zero padding that keeps height and width."""
+def direct_conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Images:
+    """Convolution with zero padding that keeps height and width, by XLA."""
     return jax.lax.conv_general_dilated(
         x, weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision(x.dtype)
     )
+
+
+def conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Images:
+    """Convolution as `direct_conv`; on a CPU by Winograd's algorithm where the shapes make it faster."""
+    if winograd.pays(x.shape, weight.shape, x.dtype):
+        return jax.lax.platform_dependent(x, weight, cpu=winograd.convolve, default=direct_conv)
+    return direct_conv(x, weight)
 
 
 def linear(x: Float[Array, "n f"], weight: Float[Array, "f out"]) -> Float[Array, "n out"]:
