@@ -1,6 +1,6 @@
 """Numbers without sampling: channel entropies, speciation times and scaling laws, in float64."""
 
-from theory.quadrature import (
+from theory.channel import (
     binary_clone_agreement,
     binary_entropy,
     binary_entropy_rate,

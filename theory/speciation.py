@@ -5,9 +5,9 @@ Classes of energy E and within-class variance s² are seen at noise level γ = �
     ρ = α²E/v = Eγ/(1+γs²),    v = α²s² + σ²,    ρ < E/s²,
 
 E the squared norm of one mean (the pair's, an orthogonal one, a simplex vertex). Each criterion is a
-condition on ρ, some also on the process's clock. Where K classes are seen from their centre, what counts is
-the largest eigenvalue λ of the between-class covariance: E for the pair, E/K for orthogonal means, E/(K-1) for a
-simplex, and ρ_λ = α²λ/v.
+condition on ρ, some also on the process's clock. Where K classes are seen from their centre, what counts is the largest
+eigenvalue λ of the between-class covariance, ρ_λ = α²λ/v: λ is E for the pair, E/K for orthogonal means and
+E/(K-1) for a simplex.
 
 Sources: [H] Handke et al., arXiv 2602.09651; [B] Biroli, Bonnaire, de Bortoli, Mezard, Nat. Commun. 2024;
 [R] Raya, Ambrogioni, 2023.
@@ -28,7 +28,7 @@ from gmm.checks import check_values, choose
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.process import Process
-from theory import quadrature as channel
+from theory import channel
 
 FAMILIES = ("pair", "orthogonal", "simplex")
 # Tolerance of every root, in log-SNR: a millionth of a unit of time and far finer than any estimate of it.
@@ -156,7 +156,7 @@ def _instability(problem: Problem, share: float) -> float:
     if not len(above):
         return math.nan
     bracket = grid[above[0] - 1], grid[above[0]]
-    return _root(lambda x: float(excess(np.array([x]))[0]), *bracket)
+    return _root(lambda x: float(excess(np.array([x]))[0]), *map(float, bracket))
 
 
 def _root(excess: Callable[[float], float], low: float, high: float) -> float:

@@ -1,7 +1,7 @@
 r"""Posterior entropies of classes seen through Gaussian noise, by quadrature in float64.
 
-Everything depends on the signal-to-noise ratio ρ of a sufficient statistic (`interface`: ρ = E/v, E the squared
-norm of the pair's, of one orthogonal or of one simplex mean, v the within-class variance of the noisy state).
+Everything depends on the signal-to-noise ratio ρ = α²E/v of a sufficient statistic: E is the squared norm of
+the pair's, of one orthogonal or of one simplex mean, v the within-class variance of the noisy state.
 Notation: u ~ N(0, 1); h_b the binary entropy function; K = classes.
 
 Two classes, priors π±, h = log(π+/π-), a = h + 2√ρ u::
@@ -17,8 +17,8 @@ analytic integrands, which converge exponentially in the step; `quadrature_error
 nodes. e^{-e^s} is the probability that a Gumbel variable exceeds s, hence
 φ(y) = ∫ g(z) Φ((z-y)/√ρ) dz with g(z) = e^{z-e^z}: the nodes in z do not depend on ρ.
 
-The entropies obey I-MMSE (Guo, Shamai, Verdu, IEEE TIT 2005): dH/dρ = -½ mmse for the pair, and the expected sum
-of squared posteriors is 1 + dH/dρ (pair) or 1 + 2 dH/dρ (orthogonal classes).
+The entropies obey I-MMSE (Guo, Shamai, Verdu, IEEE TIT 2005): dH/dρ = -½ mmse for the pair, and the expected
+sum of squared posteriors is 1 + dH/dρ (pair) or 1 + 2 dH/dρ (orthogonal classes).
 """
 
 import functools
@@ -76,13 +76,13 @@ def _check_classes(classes: ArrayLike) -> None:
 
 
 def _pointwise(function: Callable[..., jax.Array], *arguments: ArrayLike) -> jax.Array:
-    """Map a function of scalars over broadcast arrays, one point at a time: memory stays that of one point."""
+    """Map a function of scalars over broadcast arrays, one point at a time to keep memory small."""
     arrays = jnp.broadcast_arrays(*(jnp.asarray(a, jnp.float64) for a in arguments))
     flat = lax.map(lambda point: function(*point), tuple(a.reshape(-1) for a in arrays))
     return jax.tree.map(lambda leaf: leaf.reshape(arrays[0].shape), flat)
 
 
-# ---------------------------------------------------------------------------------------------- two classes
+# ----------------------------------------------------------------------------------------- two classes
 
 
 def _binary_logits(rho: jax.Array, prior: jax.Array, nodes: int) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -110,7 +110,7 @@ def _binary_rate(rho: jax.Array, prior: jax.Array, nodes: int = BINARY_NODES) ->
     return -factor * jnp.sum(weight / jnp.cosh(0.5 * a))
 
 
-# ------------------------------------------------------------------------------------------ K orthogonal classes
+# -------------------------------------------------------------------------------- K orthogonal classes
 
 
 def _log_phi(y: jax.Array, rho: jax.Array, log_classes: jax.Array) -> jax.Array:
@@ -182,7 +182,7 @@ def _orthogonal_rate(classes: jax.Array, rho: jax.Array, nodes: int = CLASS_NODE
 def _with_rate(
     entropy: Callable[..., jax.Array], rate: Callable[..., jax.Array], at: int
 ) -> Callable[..., jax.Array]:
-    """`entropy`, whose derivative in argument `at` is `rate`: exact, and finite at ρ = 0 where √ρ is not smooth."""
+    """`entropy` with `rate` as derivative in argument `at`: finite at ρ = 0, where √ρ is not smooth."""
     wrapped = jax.custom_jvp(entropy)
 
     def jvp(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
@@ -336,7 +336,7 @@ def quadrature_error(classes: float, rho: ArrayLike) -> Values:
     return jnp.abs(_pointwise(finer, classes, rho) - _orthogonal_curve(classes, rho))
 
 
-# ------------------------------------------------------------------------------ any priors, any energies
+# ---------------------------------------------------------------------------- any priors, any energies
 
 
 @float64
