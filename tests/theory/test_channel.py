@@ -146,7 +146,7 @@ def test_many_class_table(classes, at_two, at_four, agreement):
         )
 
 
-@pytest.mark.parametrize
+@pytest.mark.parametrize(("classes", "rho"), [(3, 0.05), (3, 5.0), (50, 3.0), (1000, 12.0)])
 def test_k_classes_against_another_formula(classes, rho):
     exact = orthogonal_by_textbook(classes, rho)
     assert abs(theory.orthogonal_entropy(classes, rho) - exact) < K_CLASSES_ABSOLUTE
