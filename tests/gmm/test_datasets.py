@@ -4,7 +4,7 @@ import struct
 import numpy as np
 import pytest
 
-from gmm.data import load_data
+from gmm.datasets import load_data
 
 
 def write_idx(path, array, opener=open, shape=None):
