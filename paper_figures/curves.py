@@ -7,6 +7,9 @@ import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve
+from theory import window
+
+WINDOW_SHARE = 0.8
 
 _FIELDS = (
     "t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr",
@@ -46,6 +49,12 @@ def _curve(part: xr.Dataset, prefix: str) -> EntropyCurve:
     return EntropyCurve(**fields, prior_entropy=float(part[f"{prefix}prior_entropy"]))
 
 
+def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
+    """Pieces of one curve, in order."""
+    fields = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS}
+    return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
+
+
 def half_maximum(curve: EntropyCurve) -> tuple[float, float]:
     """The two times at which dH/dt is half its maximum, by linear interpolation between points.
 
@@ -63,9 +72,46 @@ def half_maximum(curve: EntropyCurve) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def window_ends(curve: EntropyCurve) -> tuple[float, float]:
+    """log(σ/α) between which the central 80% of a curve's information lies."""
+    found = window(curve, WINDOW_SHARE)
+    return found.low, found.high
+
+
 def peak(x: np.ndarray, y: np.ndarray) -> float:
     """Where y is largest, by the parabola through the largest sample and its neighbours."""
     middle = int(np.clip(np.argmax(y), 1, len(y) - 2))
     near = slice(middle - 1, middle + 2)
     a, b, _ = np.polyfit(x[near] - x[middle], y[near], 2)
     return float(x[middle] - b / (2 * a))
+
+
+def axis_positions(t: np.ndarray, log_snr: np.ndarray, axis: str) -> np.ndarray:
+    """Positions of noise levels (T,) on an axis, without a curve; see `EntropyCurve.axis`."""
+    blank = np.full_like(t, np.nan)
+    return EntropyCurve(t, log_snr, blank, blank, blank, blank, prior_entropy=np.nan).axis(axis)
+
+
+def vp_curve(times: np.ndarray, entropy: Any, rate: Any, prior_entropy: float, **more: Any) -> EntropyCurve:
+    """A curve from quadrature on the Ornstein-Uhlenbeck clock, where σ²/α² = e^{2t} - 1.
+
+    Args:
+        times: (T,) times, > 0.
+        entropy: (T,) entropy in nats.
+        rate: (T,) dH/dt in nats.
+        prior_entropy: H[Z] in nats.
+        more: further fields of `EntropyCurve`.
+    """
+    ratio = np.expm1(2 * times)
+    zero = np.zeros_like(times)
+    return EntropyCurve(
+        t=times,
+        log_snr=-np.log(ratio),
+        log_snr_slope=-2 * (1 + 1 / ratio),
+        entropy=np.asarray(entropy),
+        entropy_stderr=zero,
+        rate=np.asarray(rate),
+        rate_stderr=zero,
+        prior_entropy=prior_entropy,
+        **more,
+    )

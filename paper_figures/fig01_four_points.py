@@ -1,14 +1,16 @@
 """One-dimensional mixture of four points: when is each decision made?"""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.curves import peak, stack, unstack
+from paper_figures.curves import stack, unstack
 from paper_figures.numbers import Number, attach, number
 from paper_figures.settings import Settings
 from paper_figures.style import (
@@ -21,7 +23,7 @@ from paper_figures.style import (
     rate_label,
     title,
 )
-from theory import speciation_time
+from theory import window
 
 CAPTION = """
 A one-dimensional mixture of four equally likely points at -8, -4, 6 and 8 (Handke et al., arXiv
@@ -39,7 +41,10 @@ DECISIONS = {
     "6 | 8": (-1, -1, 0, 1),
     "all four": (0, 1, 2, 3),
 }
-TIMES = np.linspace(0.02, 4.0, 200)
+# Two points at distance 2m are the pair ±m of variance zero: decisions with a closed form, and their m.
+PAIRS = {"-8 | -4": 2.0, "6 | 8": 1.0}
+# Half entropy of the pair: rho = m² alpha²/sigma² (quadrature, 16 digits).
+HALF_ENTROPY_RHO = 1.0440133154525
 GRID = np.linspace(-9.5, 9.5, 401)
 SHOWN_PATHS = 24
 
@@ -47,56 +52,66 @@ SHOWN_PATHS = 24
 def compute(settings: Settings) -> xr.Dataset:
     """Density, reverse paths, posteriors and the entropy of each decision."""
     process = gmm.vp()
+    times = np.linspace(0.02, 4.0, settings.size(160, 80))
     mixture = gmm.Mixture(np.full(4, 0.25), np.array(POINTS)[:, None], gmm.Isotropic(0.0))
     key_curves, key_start, key_paths = jax.random.split(settings.key(), 3)
     curves = {
         name: gmm.class_entropy(
             mixture,
             process,
-            TIMES,
+            times,
             partition=gmm.Partition(np.array(cells)),
             key=key_curves,
-            samples=settings.size(8192, 1024),
+            samples=settings.size(8192, 2048),
         )
         for name, cells in DECISIONS.items()
     }
-    last = gmm.diffuse(mixture, process.alpha(TIMES[-1]), process.sigma(TIMES[-1]))
+    last = gmm.diffuse(mixture, process.alpha(times[-1]), process.sigma(times[-1]))
     start, _ = gmm.sample(last, key_start, settings.size(4000, 500))
-    paths = gmm.reverse_sde(mixture, process, TIMES[::-1], start, key_paths)[::-1, :, 0]
+    paths = gmm.reverse_sde(mixture, process, times[::-1], start, key_paths, kernel="exact")[::-1]
+    density, posterior = _along(mixture, process, jnp.asarray(times), paths[:, :1])
     dataset = stack(list(curves.values()), "decision", list(curves))
-    noisy = [gmm.diffuse(mixture, process.alpha(t), process.sigma(t)) for t in TIMES]
     dataset = dataset.assign_coords(x=GRID, mode=list(POINTS)).assign(
-        density=(("point", "x"), np.exp([gmm.log_prob(p, GRID[:, None]) for p in noisy])),
-        path=(("point", "chain"), np.asarray(paths[:, :SHOWN_PATHS])),
-        posterior=(("point", "mode"), _posterior(noisy, paths)),
+        density=(("point", "x"), np.asarray(density)),
+        posterior=(("point", "mode"), np.asarray(posterior)),
+        path=(("point", "chain"), np.asarray(paths[:, :SHOWN_PATHS, 0])),
     )
-    return attach(dataset, _numbers(curves, np.asarray(paths[0])))
+    return attach(dataset, _numbers(curves, np.asarray(paths[0, :, 0])))
 
 
-def _posterior(noisy: list[gmm.Mixture], paths: jax.Array) -> np.ndarray:
-    """(T, 4) posterior along the first path."""
-    return np.exp([gmm.log_posterior(p, paths[i, :1]) for i, p in enumerate(noisy)])
+@jax.jit
+def _along(
+    mixture: gmm.Mixture, process: gmm.Process, times: Float[Array, " T"], path: Float[Array, "T 1 1"]
+) -> tuple[Float[Array, "T x"], Float[Array, "T 4"]]:
+    """Density on the grid, and posterior along one path, at each time."""
+
+    def at(t: Float[Array, ""], x: Float[Array, "1 1"]) -> tuple[Float[Array, " x"], Float[Array, " 4"]]:
+        noisy = gmm.diffuse(mixture, process.alpha(t), process.sigma(t))
+        return jnp.exp(gmm.log_prob(noisy, GRID[:, None])), jnp.exp(gmm.log_posterior(noisy, x)[0])
+
+    return jax.vmap(at)(times, path)
 
 
 def _numbers(curves: dict[str, EntropyCurve], ends: np.ndarray) -> list[Number]:
-    """Times of the fastest decisions against their closed form, the chain rule, and where the paths end."""
-    process = gmm.vp()
+    """Half-way points against their closed form, the chain rule, and where the paths end."""
     found = []
-    # Two points at distance 2m are the pair ±m of variance zero.
-    for name, distance in (("-8 | -4", 4.0), ("6 | 8", 2.0)):
-        exact = float(speciation_time(process, (distance / 2) ** 2, variance=0.0))
-        found.append(
-            number(
-                f"{name}: time of fastest decision", peak(curves[name].t, curves[name].rate), expected=exact
-            )
-        )
+    for name, curve in curves.items():
+        half = window(curve)
+        noise = np.exp(half.median)
+        exact = PAIRS[name] / np.sqrt(HALF_ENTROPY_RHO) if name in PAIRS else None
+        found.append(number(f"{name}: σ/α at half entropy", noise, noise * half.median_stderr, exact))
     whole, coarse, left, right = (curves[n] for n in ("all four", "left | right", "-8 | -4", "6 | 8"))
-    found.append(number("left | right: time of fastest decision", peak(coarse.t, coarse.rate)))
     gap = whole.entropy - coarse.entropy - 0.5 * (left.entropy + right.entropy)
-    found.append(number("chain rule, largest gap over t (nat)", np.abs(gap).max(), expected=0.0))
+    error = np.sqrt(sum(c.entropy_stderr**2 for c in (whole, coarse)) + _quarter(left, right))
+    worst = int(np.argmax(np.abs(gap)))
+    found.append(number("chain rule, largest gap over t (nat)", gap[worst], error[worst], 0.0))
     share = np.mean(ends < 0)
-    stderr = np.sqrt(0.25 / len(ends))
-    return [*found, number("share of reverse paths that end left", share, stderr, 0.5)]
+    return [*found, number("share of reverse paths that end left", share, 0.5 / np.sqrt(len(ends)), 0.5)]
+
+
+def _quarter(left: EntropyCurve, right: EntropyCurve) -> np.ndarray:
+    """Variance of the mean of two entropies."""
+    return 0.25 * (left.entropy_stderr**2 + right.entropy_stderr**2)
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

@@ -4,7 +4,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import linregress
 
 import gmm
 from gmm.curve import EntropyCurve
@@ -23,15 +22,15 @@ from paper_figures.style import (
     sequence,
     title,
 )
-from theory import binary_entropy, entropy_curve, speciation_time
+from theory import binary_entropy, entropy_curve, fit_slope, speciation_time
 
 CAPTION = """
 Two classes in d = 10 to 10^8 dimensions, means ±m with ‖m‖² = d, within-class variance 1, under the
-variance-preserving process dx = -x dt + √2 dW, by quadrature. (a) Posterior entropy against time. (b) Entropy
-rate. (c) Against t - ½ log d all curves are one: the speciation time grows as ½ log d. (d) Against t/t_s, t_s the
-maximum of the rate, the same curves sharpen into a step, because their width in t stays what it is while t_s
-grows. The collapse is exact at within-class variance 1; at other variances s² it is approached as 1/d, which the
-numbers show for s² = 1/4.
+variance-preserving process dx = -x dt + √2 dW, by quadrature. (a) Posterior entropy against time. (b)
+Entropy rate. (c) Against t - ½ log d all curves are one: the speciation time grows as ½ log d. (d)
+Against t/t_s, t_s the maximum of the rate, the same curves sharpen into a step, because their width in t
+stays what it is while t_s grows. The collapse is exact at within-class variance 1; at other variances s²
+it is approached as 1/d, which the numbers show for s² = 1/4.
 """
 
 DIMS = 10.0 ** np.arange(1, 9)
@@ -76,9 +75,9 @@ def _numbers(dataset: xr.Dataset, curves: list[EntropyCurve]) -> list[Number]:
         ("t_peak", "fastest decision", PEAK_OFFSET),
         ("t_half", "half entropy", HALF_OFFSET),
     ):
-        fit = linregress(logs, dataset[name])
+        fit = fit_slope(logs, dataset[name])
         found += [
-            number(f"slope of the time of {what} against log d", fit.slope, fit.stderr, 0.5),
+            number(f"slope of the time of {what} against log d", fit.value, fit.stderr, 0.5),
             number(f"time of {what} - ½ log d", np.mean(dataset[name] - 0.5 * logs), expected=offset),
         ]
     widths = [np.diff(half_maximum(curve))[0] for curve in curves]
@@ -92,8 +91,8 @@ def _numbers(dataset: xr.Dataset, curves: list[EntropyCurve]) -> list[Number]:
     for variance in dataset.variance.values:
         worst = float(dataset.residual.sel(variance=variance, dim=1e4))
         found.append(number(f"distance from collapse at d = 10^4, s² = {variance:g} (nat)", worst))
-    fit = linregress(logs[2:], np.log(dataset.residual.sel(variance=0.25)[2:]))
-    return [*found, number("its exponent in d, s² = 0.25", fit.slope, fit.stderr, -1.0)]
+    fit = fit_slope(logs[2:], np.log(dataset.residual.sel(variance=0.25)[2:]))
+    return [*found, number("its exponent in d, s² = 0.25", fit.value, fit.stderr, -1.0)]
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
@@ -108,7 +107,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         draw_rate(axes[0, 1], curve, view, axis, **line)
         axes[1, 0].plot(curve.t - 0.5 * np.log(d), entropy, **line)
         axes[1, 1].plot(curve.t / t_peak, entropy, **line)
-    axes[0, 0].legend(title="$d$", ncols=2)
+    axes[1, 0].legend(*axes[0, 0].get_legend_handles_labels(), title="$d$", ncols=2, loc="lower right")
     axes[0, 1].set_ylabel(rate_label(view, axis))
     for ax in axes[0]:
         noise_axis(ax, axis)

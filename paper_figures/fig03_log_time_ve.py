@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy.stats import linregress
+from matplotlib.ticker import NullFormatter
 
 import gmm
 from paper_figures.curves import half_maximum, stack, unstack
@@ -20,17 +20,19 @@ from paper_figures.style import (
     power_label,
     rate_label,
     sequence,
+    shared_legend,
     title,
 )
-from theory import binary_entropy, entropy_curve, speciation_time
+from theory import binary_entropy, entropy_curve, fit_slope, speciation_time
 
 CAPTION = """
-The mixtures of the variance-preserving figure (means ±m, ‖m‖² = d, within-class variance 1) under EDM (σ = t) and
-VE on Brownian time (σ² = t), by quadrature. (a, b, e, f) Entropy and rate against time. (c) Against σ/√d the
-curves of both processes collapse once σ² exceeds the within-class variance; exactly, for every d, they collapse
-against √((1+σ²)/d). (d, g) Against t/t_s, t_s the maximum of the rate, they collapse as well and never sharpen. (h)
-Width of dH/dt at half height over t_s: it falls as 1/log d on the variance-preserving clock and stays what it is
-on the others. That is a property of the clock: against log(σ/α) all three are one curve, shifted.
+The mixtures of the variance-preserving figure (means ±m, ‖m‖² = d, within-class variance 1) under EDM (σ
+= t) and VE on Brownian time (σ² = t), by quadrature. (a, b, e, f) Entropy and rate against time. (c)
+Against σ/√d the curves of both processes collapse once σ² exceeds the within-class variance; exactly, for
+every d, they collapse against √((1+σ²)/d). (d, g) Against t/t_s, t_s the maximum of the rate, they
+collapse as well and never sharpen. (h) Width of dH/dt at half height over t_s: it falls as 1/log d on the
+variance-preserving clock and stays what it is on the others. That is a property of the clock: against
+log(σ/α) all three are one curve, shifted.
 """
 
 DIMS = 10.0 ** np.arange(1, 9)
@@ -70,18 +72,18 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
     logs, large = np.log(DIMS), slice(2, None)
     found = []
     for name, expected in (("edm", 0.5), ("ve", 1.0)):
-        fit = linregress(logs[large], np.log(dataset.t_peak.sel(process=name))[large])
-        found.append(number(f"{name}: exponent of t_s in d, d ≥ 10^3", fit.slope, fit.stderr, expected))
+        fit = fit_slope(logs[large], np.log(dataset.t_peak.sel(process=name))[large])
+        found.append(number(f"{name}: exponent of t_s in d, d ≥ 10^3", fit.value, fit.stderr, expected))
     relative = dataset.width / dataset.t_peak
     for name in PROCESSES:
         for d in (1e3, 1e8):
             label = f"{name}: width / t_s at d = 10^{np.log10(d):.0f}"
             found.append(number(label, relative.sel(process=name, dim=d)))
-    fit = linregress(logs[large], np.log(dataset.residual[large]))
+    fit = fit_slope(logs[large], np.log(dataset.residual[large]))
     return [
         *found,
         number("distance from collapse against σ/√d at d = 10^4 (nat)", dataset.residual.sel(dim=1e4)),
-        number("its exponent in d", fit.slope, fit.stderr, -1.0),
+        number("its exponent in d", fit.value, fit.stderr, -1.0),
     ]
 
 
@@ -94,7 +96,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     _draw_step(axes[0, 3], dataset, view, "edm")
     _draw_step(axes[1, 2], dataset, view, "ve")
     _draw_widths(axes[1, 3], dataset)
-    axes[0, 0].legend(title="$d$", handlelength=1.8, labelspacing=0.2)
+    shared_legend(figure, axes[0, 0], "$d$")
     names = (
         *("EDM: entropy", "EDM: rate", r"collapse: $\sigma/\sqrt{d}$", "EDM: $t/t_s$"),
         *("VE: entropy", "VE: rate", "VE: $t/t_s$", "relative width"),
@@ -135,12 +137,13 @@ def _draw_step(ax: Axes, dataset: xr.Dataset, view: View, name: str) -> None:
     times = dataset.t_peak.sel(process=name).values
     for t_peak, curve, line in zip(times, curves, sequence(len(curves)), strict=True):
         ax.plot(curve.t / t_peak, curve.in_units(view.units).entropy, **line)
-    ax.set(xlabel="$t/t_s$", xlim=(0, 6), ylabel=entropy_label(view))
+    ax.set(xlabel="$t/t_s$", xlim=(0, 4 if name == "edm" else 12), ylabel=entropy_label(view))
 
 
 def _draw_widths(ax: Axes, dataset: xr.Dataset) -> None:
     for name, marker in (("ve", "s"), ("edm", "o"), ("vp", "^")):
         relative = (dataset.width / dataset.t_peak).sel(process=name)
         ax.plot(dataset.dim, relative, marker=marker, label=name.upper())
-    ax.set(xscale="log", yscale="log", xlabel="$d$", ylabel="width of rate / $t_s$")
-    ax.legend()
+    ax.set(xscale="log", yscale="log", xlabel="$d$", ylabel="width of rate / $t_s$", ylim=(0.02, 6))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+    ax.legend(loc="lower left")

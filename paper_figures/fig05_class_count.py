@@ -16,17 +16,18 @@ from theory import (
 )
 
 CAPTION = """
-K classes with orthogonal means of equal norm, K = 2 to 10^12, by quadrature; ρ = α²E/v is the signal-to-noise ratio
-of one mean. (a) Posterior entropy in units of log K against ρ/(2 log K): a ramp 1 - ρ/(2 log K) with a kink as K
-grows. (b) The probability that two reverse paths cloned at ρ end in one class: a step at the kink. (c) The ρ at which
-each criterion places speciation. Those that look at the centre of the distribution, its curvature or the drift of
-the reverse process, follow the largest eigenvalue of the between-class covariance and need ρ ~ K; half entropy
-and cloning happen at ρ ~ log K and 2 log K, where samples are. (d) The same as times of the variance-preserving
-process: shifts of -½ log K against -½ log log K. At K = 2 the criteria are one family; they are not across K.
+K classes with orthogonal means of equal norm, K = 2 to 10^12, by quadrature; ρ = α²E/v is the
+signal-to-noise ratio of one mean. (a) Posterior entropy in units of log K against ρ/(2 log K): a ramp 1 -
+ρ/(2 log K) with a kink as K grows. (b) The probability that two reverse paths cloned at ρ end in one
+class: a step at the kink. (c) The ρ at which each criterion places speciation. Those that look at the
+centre of the distribution, its curvature or the drift of the reverse process, follow the largest
+eigenvalue of the between-class covariance and need ρ ~ K; half entropy and cloning happen at ρ ~ log K
+and 2 log K, where samples are. (d) The same as times of the variance-preserving process: shifts of -½ log
+K against -½ log log K. At K = 2 the criteria are one family; they are not across K.
 """
 
 CLASSES = (2, 4, 10, 100, 1000, 10**6, 10**9, 10**12)
-# Independent published table (quadrature): K -> H/log K at ρ = 2 log K, ρ at half entropy, ρ at clone midpoint.
+# An independent quadrature: K -> H/log K at ρ = 2 log K, ρ at half entropy, ρ at clone midpoint.
 TABLE = {
     2: (0.62535, 2.08803, 1.70169),
     4: (0.47045, 2.54830, 2.56462),
@@ -42,7 +43,7 @@ CRITERIA = {"half-entropy": "half entropy", "cloning": "cloning", "entropy-rate"
 def compute(settings: Settings) -> xr.Dataset:
     """H/log K and agreement on one scaled axis, and the threshold of every criterion."""
     scaled = np.linspace(0.02, 2.5, settings.size(120, 40))
-    logs = np.log(np.array(CLASSES, float))
+    counts = np.array(CLASSES, float)
     entropy = [orthogonal_entropy(k, scaled * 2 * np.log(k)) / np.log(k) for k in CLASSES]
     agreement = [orthogonal_clone_agreement(k, scaled * 2 * np.log(k)) for k in CLASSES]
     at_kink = [orthogonal_entropy(k, 2 * np.log(k)) / np.log(k) for k in CLASSES]
@@ -53,9 +54,9 @@ def compute(settings: Settings) -> xr.Dataset:
             "entropy_share_at_kink": ("classes", np.array(at_kink)),
             "threshold": (("criterion", "classes"), [_thresholds(c) for c in CRITERIA]),
             # The centre's curvature turns at α²λ = v with λ = E/K, the top between-class eigenvalue.
-            "curvature_threshold": ("classes", np.exp(logs)),
+            "curvature_threshold": ("classes", counts),
         },
-        coords={"classes": np.exp(logs), "scaled_rho": scaled, "criterion": list(CRITERIA)},
+        coords={"classes": counts, "scaled_rho": scaled, "criterion": list(CRITERIA)},
     )
     return attach(dataset, _numbers(dataset))
 
@@ -91,7 +92,7 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
     return found
 
 
-def draw(dataset: xr.Dataset, view: View) -> Figure:
+def draw(dataset: xr.Dataset, _view: View) -> Figure:
     """Curves above, thresholds below."""
     figure, axes = new_figure(2, 2, height=4.8)
     for classes, line in zip(dataset.classes.values, sequence(dataset.sizes["classes"]), strict=True):
@@ -101,7 +102,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     ramp = np.maximum(0, 1 - dataset.scaled_rho)
     axes[0, 0].plot(dataset.scaled_rho, ramp, color="k", linewidth=0.8, linestyle="-", label=r"$\infty$")
     axes[0, 1].step([0, 1, 2.5], [0, 0, 1], color="k", linewidth=0.8, linestyle="-")
-    axes[0, 0].legend(title="$K$", ncols=2)
+    axes[0, 1].legend(*axes[0, 0].get_legend_handles_labels(), title="$K$", ncols=2, loc="lower right")
     axes[0, 0].set_ylabel(r"$H[Z\,|\,X_t]\,/\,\log K$")
     axes[0, 1].set_ylabel("clone agreement")
     for ax in axes[0]:
@@ -134,6 +135,6 @@ def _draw_shifts(ax: Axes, dataset: xr.Dataset) -> None:
     ax.plot(k, -0.5 * np.log(dataset.curvature_threshold), marker="D")
     guide = np.geomspace(1e3, k[-1], 50)
     ax.plot(guide, -0.5 * np.log(2 * np.log(guide)) - 0.5, color="0.5", linewidth=0.8, linestyle="-")
-    ax.annotate(r"$-\frac{1}{2}\log\log K$", (1e7, -2.5), color="0.35", fontsize=7)
-    ax.annotate(r"$-\frac{1}{2}\log K$", (1e5, -8), color="0.35", fontsize=7)
+    ax.annotate(r"$-\frac{1}{2}\log\log K$", (1e6, -3.6), color="0.35", fontsize=7)
+    ax.annotate(r"$-\frac{1}{2}\log K$", (1e2, -8), color="0.35", fontsize=7)
     ax.set(xscale="log", xlabel="$K$", ylabel=r"$t_s-\frac{1}{2}\log E$")

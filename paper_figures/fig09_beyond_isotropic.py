@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.curves import peak, stack, unstack
+from paper_figures.curves import peak, stack, unstack, vp_curve
 from paper_figures.numbers import Number, attach, number
 from paper_figures.settings import Settings
 from paper_figures.style import (
@@ -25,21 +25,22 @@ from paper_figures.style import (
 from theory import binary_entropy, binary_entropy_rate
 
 CAPTION = """
-Two classes under the variance-preserving process. (a) One covariance with eigenvalues from 4 to 0.06 and mean 1,
-d = 32, ‖m‖² = 16: the same separation along the largest, a middling and the smallest eigenvector. Lines are
-quadrature at ρ(t) = α² mᵀ(α²C + σ²I)⁻¹m, points are sampled in 32 dimensions (bars two standard errors); the dotted
-line takes the mean variance for all directions. (b) Unequal priors, isotropic: entropy as a share of H[Z]. (c) The ρ
-at which each criterion places speciation against the smaller prior; the constants of the balanced pair (thin lines)
-hold at ½ alone. (d) Classes with one mean and unequal variances, 0.5 and 1.5, d = 32: no criterion that looks at
-means sees them, yet they speciate; with means at ‖m‖² = 16 as well, position decides first (bands two standard
-errors; dashed, the isotropic pair of mean variance).
+Two classes under the variance-preserving process. (a) One covariance with eigenvalues from 4 to 0.06 and
+mean 1, d = 32, ‖m‖² = 16: the same separation along the largest, a middling and the smallest eigenvector.
+Lines are quadrature at ρ(t) = α² mᵀ(α²C + σ²I)⁻¹m, points are sampled in 32 dimensions (bars two standard
+errors); the dotted line takes the mean variance for all directions. (b) Unequal priors, isotropic:
+entropy as a share of H[Z]. (c) The ρ at which each criterion places speciation against the smaller prior;
+the constants of the balanced pair (thin lines) hold at ½ alone. (d) Classes with one mean and unequal
+variances, 0.5 and 1.5, d = 32: no criterion that looks at means sees them, yet they speciate; with means
+at ‖m‖² = 4 as well, position and shape decide together (bands two standard errors; dashed, the isotropic
+pair of mean variance).
 """
 
 DIM, ENERGY = 32, 16.0
 ALIGNMENTS = {"largest": 0, "middle": DIM // 2, "smallest": DIM - 1}
 PRIORS = (0.5, 0.2, 0.05, 0.01)
 PRIOR_RANGE = (0.002, 0.5)
-SHAPES = {"same mean": 0.0, "means apart": ENERGY}
+SHAPES = {"same mean": 0.0, "means apart": 4.0}
 SHAPE_VARIANCES = (0.5, 1.5)
 CRITERIA = ("half entropy", "cloning", "fastest decision")
 # Balanced pair, variance 1 (quadrature): half entropy, clone midpoint, maximum of dH/dt.
@@ -76,7 +77,7 @@ def compute(settings: Settings) -> xr.Dataset:
 
 
 def pair_curve(times: np.ndarray, energy: float, variance: float) -> EntropyCurve:
-    """The balanced pair ±m on the VP clock, ‖m‖² = energy along an eigenvector of the within-class covariance.
+    """The balanced pair ±m on the VP clock, m along an eigenvector of the within-class covariance.
 
     Args:
         times: (T,) times.
@@ -86,16 +87,7 @@ def pair_curve(times: np.ndarray, energy: float, variance: float) -> EntropyCurv
     # rho = energy / (variance + sigma²/alpha²) with sigma²/alpha² = e^{2t} - 1.
     rho = energy / (variance + np.expm1(2 * times))
     slope = -2 * np.exp(2 * times) * rho**2 / energy
-    zero = np.zeros_like(times)
-    return EntropyCurve(
-        t=times,
-        log_snr=-np.log(np.expm1(2 * times)),
-        entropy=np.asarray(binary_entropy(rho)),
-        entropy_stderr=zero,
-        rate=np.asarray(binary_entropy_rate(rho)) * slope,
-        rate_stderr=zero,
-        prior_entropy=np.log(2),
-    )
+    return vp_curve(times, binary_entropy(rho), binary_entropy_rate(rho) * slope, float(np.log(2)))
 
 
 def _sample_aligned(times: np.ndarray, index: int, key: PRNGKeyArray, samples: int) -> EntropyCurve:
@@ -221,6 +213,6 @@ def _draw_shapes(ax: Axes, dataset: xr.Dataset, view: View, axis: str) -> None:
     curves = unstack(dataset, "shape", "shape_")
     for curve, name, line in zip(curves, dataset["shape"].values, sequence(3), strict=False):
         draw_entropy(ax, curve, view, axis, label=str(name), **line)
-    balanced = pair_curve(curves[0].t, ENERGY, float(np.mean(SHAPE_VARIANCES)))
+    balanced = pair_curve(curves[0].t, SHAPES["means apart"], float(np.mean(SHAPE_VARIANCES)))
     draw_entropy(ax, balanced, view, axis, label="means apart,\none variance", color="0.55", linestyle="--")
     ax.legend()

@@ -15,7 +15,7 @@ import gmm
 from gmm.curve import EntropyCurve
 from gmm.data import LabelledData, load_data
 from gmm.partition import cell_log_posterior
-from paper_figures.curves import peak, stack, unstack
+from paper_figures.curves import peak, stack, unstack, window_ends
 from paper_figures.numbers import Number, attach, number
 from paper_figures.settings import Settings
 from paper_figures.style import (
@@ -30,25 +30,24 @@ from paper_figures.style import (
     sequence,
     title,
 )
-from theory import window
 
 CAPTION = """
-scikit-learn's 1,797 handwritten digits (8x8, ten classes), centred and scaled to mean variance one, three quarters of
-them to learn from and the rest held out, under the variance-preserving process. (a) Exact entropies of the empirical
-mixture, one point mass an image: the class is decided (speciation) well before the image is (collapse, the speciation
-of the finest partition). Each as a share of its prior entropy. (b) Their rates. (c) Class entropy of the empirical
-mixture, of one Gaussian a class (shared covariance) and of a mixture a class, with the cross-entropy of held-out
-images under each (dashed). The empirical entropy falls to zero whatever the classes are, because it has memorised the
-images: it says something about digits only where its held-out cross-entropy agrees, above the time among the
-numbers; below, the surrogates and the held-out curves are what to read. (d) Where each speciates: central 80% of the
-information (bar) and half entropy (mark); the vertical line is ½ log Λ, Λ the top covariance eigenvalue (Biroli et
-al. 2024). Bands are two standard errors.
+scikit-learn's 1,797 handwritten digits (8x8, ten classes), centred and scaled to mean variance one, three
+quarters of them to learn from and the rest held out, under the variance-preserving process. (a) Exact
+entropies of the empirical mixture, one point mass an image: the class is decided (speciation) well before
+the image is (collapse, the speciation of the finest partition). Each as a share of its prior entropy. (b)
+Their rates. (c) Class entropy of the empirical mixture, of one Gaussian a class (shared covariance) and
+of a mixture a class, with the cross-entropy of held-out images under each (dashed). The empirical entropy
+falls to zero whatever the classes are, because it has memorised the images: it says something about
+digits only where its held-out cross-entropy agrees, above the time among the numbers; below, the
+surrogates and the held-out curves are what to read. (d) Where each speciates: central 80% of the
+information (bar) and half entropy (mark); the vertical line is ½ log Λ, Λ the top covariance eigenvalue
+(Biroli et al. 2024). Bands are two standard errors.
 """
 
 HELD_OUT_SHARE = 0.25
 MIXTURE_COMPONENTS = 4
 SHRINKAGE = 0.1
-WINDOW_SHARE = 0.8
 # Nat by which held-out cross-entropy may exceed the entropy before the latter counts as memorisation.
 AGREEMENT = 0.05
 EMPIRICAL, POINTS = "empirical, class", "empirical, image"
@@ -92,7 +91,7 @@ def compute(settings: Settings) -> xr.Dataset:
     dataset = dataset.assign(
         held_out=(("scored", "point"), [mean for mean, _ in scores]),
         held_out_stderr=(("scored", "point"), [stderr for _, stderr in scores]),
-        window=(("model", "end"), [window(curve, WINDOW_SHARE) for curve in curves.values()]),
+        window=(("model", "end"), [window_ends(curve) for curve in curves.values()]),
         half_log_top_eigenvalue=0.5 * np.log(np.linalg.eigvalsh(np.cov(learn.x.T))[-1]),
     )
     return attach(dataset, _numbers(dataset, curves, len(learn.x)))
@@ -112,7 +111,7 @@ def models(learn: LabelledData, seed: int) -> dict[str, Model]:
     """The empirical mixture asked for the class and for the image, and two surrogates asked for the class."""
     x, y = learn.x.astype(np.float64), learn.y
     empirical, labels = gmm.families.empirical(x, y)
-    gaussian = gmm.families.fitted(x, y, covariance="tied", seed=seed)
+    gaussian = gmm.families.fitted(x, y, covariance="shared", seed=seed)
     mixture = gmm.families.fitted(
         x, y, components=MIXTURE_COMPONENTS, covariance="full", shrinkage=SHRINKAGE, seed=seed
     )
@@ -212,6 +211,8 @@ def _draw_surrogates(
         mean, stderr = view.information(scored.held_out), view.information(scored.held_out_stderr)
         band(ax, curve.axis(axis), mean, stderr, color=color, linestyle="--")
     ax.set(ylabel=entropy_label(view), ylim=(0, None))
+    if axis == "t":
+        ax.set_xlim(0, 2.5)
     ax.legend()
 
 
@@ -230,4 +231,6 @@ def _draw_times(
     ax.axvline(np.interp(top, reference.t, reference.axis(axis)), color="0.4", linewidth=0.9, linestyle="--")
     ax.set_yticks(range(len(curves)), list(curves))
     ax.invert_yaxis()
+    # Bars start at an edge that would otherwise be the panel's.
+    ax.use_sticky_edges = False
     noise_axis(ax, axis)

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from paper_figures import report
 from paper_figures.store import PICTURES, Job, save_picture
-from paper_figures.style import View, paper_style
+from paper_figures.style import View, lay_out, paper_style
 
 Say = Callable[[str], None]
 
@@ -32,6 +32,7 @@ def make(job: Job, view: View) -> bool:
             raise RuntimeError(f"figure {job.figure.name} could not be made: {error}") from error
     with paper_style():
         picture = job.figure.draw(dataset, view)
+        lay_out(picture)
         for suffix in PICTURES:
             save_picture(picture, job.path(suffix))
     return reused

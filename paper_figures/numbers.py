@@ -9,6 +9,7 @@ from typing import SupportsFloat
 import xarray as xr
 
 ATTRIBUTE = "numbers"
+_ROUNDING = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +31,12 @@ class Number:
     @property
     def shown(self) -> str:
         """The value with its standard error, rounded to what it carries."""
-        if self.stderr is None or not math.isfinite(self.stderr) or self.stderr == 0:
+        if math.isnan(self.value):
+            return "none"
+        if self.stderr is None or not math.isfinite(self.stderr):
             return f"{self.value:.6g}"
+        if self.stderr <= _ROUNDING * max(1.0, abs(self.value)):
+            return f"{self.value:.6g} ± <{_ROUNDING:.0e}"
         digits = max(0, 1 - math.floor(math.log10(abs(self.stderr))))
         return f"{self.value:.{digits}f} ± {self.stderr:.{digits}f}"
 

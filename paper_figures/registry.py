@@ -73,7 +73,61 @@ FIGURES = {
             "four-points",
             "fig01_four_points",
             "four points on a line: density, reverse paths, posteriors, the rate of each decision",
-            seed=1, version="1", seconds=5, fast_seconds=2,
+            seed=1, version="1", seconds=8, fast_seconds=6,
+        ),
+        Figure(
+            "log-time-vp",
+            "fig02_log_time_vp",
+            "variance preserving: curves collapse against t - ½ log d and sharpen against t/t_s",
+            seed=2, version="1", seconds=3, fast_seconds=2,
+        ),
+        Figure(
+            "log-time-ve",
+            "fig03_log_time_ve",
+            "EDM and VE: curves collapse against σ/√d and never sharpen",
+            seed=3, version="1", seconds=4, fast_seconds=3,
+        ),
+        Figure(
+            "criteria",
+            "fig04_criteria",
+            "every definition of a speciation time against d, and published clone agreements",
+            seed=4, version="1", seconds=4, fast_seconds=3,
+        ),
+        Figure(
+            "class-count",
+            "fig05_class_count",
+            "two to 10^12 classes: curves, and where the criteria part ways",
+            seed=5, version="1", seconds=10, fast_seconds=6,
+        ),
+        Figure(
+            "trees",
+            "fig06_trees",
+            "hierarchical classes: coarse before fine, and decisions among some of the classes",
+            seed=6, version="1", seconds=15, fast_seconds=10,
+        ),
+        Figure(
+            "condensation",
+            "fig07_condensation",
+            "exponentially many classes: condensation, and collapse on data points",
+            seed=7, version="1", seconds=12, fast_seconds=5,
+        ),
+        Figure(
+            "three-routes",
+            "fig08_three_routes",
+            "quadrature, reduced sampling and full sampling: agreement, and what each costs",
+            seed=8, version="1", seconds=20, fast_seconds=6,
+        ),
+        Figure(
+            "beyond-isotropic",
+            "fig09_beyond_isotropic",
+            "what directions, unequal priors and unequal shapes change",
+            seed=9, version="1", seconds=10, fast_seconds=6,
+        ),
+        Figure(
+            "digits",
+            "fig10_digits",
+            "scikit-learn's digits: speciation, collapse, and two surrogates with held-out images",
+            seed=10, version="1", seconds=25, fast_seconds=12,
         ),
     )
 }  # fmt: skip

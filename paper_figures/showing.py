@@ -1,6 +1,5 @@
 """What ``speciation show`` prints and draws, by the format that a file names."""
 
-import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from gmm.curve import FORMAT as CURVE_FORMAT
 from gmm.curve import EntropyCurve, load_dataset
+from paper_figures.curves import WINDOW_SHARE
 from paper_figures.numbers import numbers_of
 from paper_figures.registry import FIGURES
 from paper_figures.store import FORMAT as FIGURE_FORMAT
@@ -21,16 +21,16 @@ from paper_figures.style import (
     draw_entropy,
     draw_rate,
     entropy_label,
+    lay_out,
     new_figure,
     noise_axis,
     paper_style,
     rate_label,
     title,
 )
-from theory import window
+from theory import Window, window
 
 SUFFIXES = (".png", ".pdf", ".svg")
-WINDOW_SHARE = 0.8
 
 
 def show_file(path: Path, view: View, out: Path | None = None) -> Path:
@@ -55,7 +55,9 @@ def show_file(path: Path, view: View, out: Path | None = None) -> Path:
     if kind not in _SHOWN:
         raise ValueError(f"FILE must hold one of {', '.join(_SHOWN)}; {path} has format {kind!r}")
     with paper_style():
-        save_picture(_SHOWN[kind](dataset, view), target)
+        picture = _SHOWN[kind](dataset, view)
+        lay_out(picture)
+        save_picture(picture, target)
     return target
 
 
@@ -82,7 +84,6 @@ def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
     """Facts in words: what the curve says, then what it was made from."""
     peak = int(np.argmax(curve.rate_per_log_noise()[0]))
     fastest = int(np.argmax(curve.rate))
-    low, high = np.exp(window(curve, WINDOW_SHARE))
     sampled = curve.entropy_stderr.max()
     said = {
         "points": f"{len(curve.t)}, t = {curve.t.min():.4g} .. {curve.t.max():.4g}",
@@ -93,9 +94,25 @@ def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
         "largest standard error": f"{sampled:.2g} {view.units}" if sampled > 0 else "none (quadrature)",
         "fastest in its own time": f"t = {curve.t[fastest]:.5g}, {curve.rate[fastest]:.4g} {view.unit} per t",
         "fastest in log noise": f"sigma/alpha = {curve.sigma[peak]:.5g}",
-        f"window, central {WINDOW_SHARE:.0%}": f"sigma/alpha = {low:.5g} .. {high:.5g}",
+        f"window, central {WINDOW_SHARE:.0%}": _window_fact(curve),
     }
     return [*said.items(), *((str(name), str(value)) for name, value in curve.metadata.items())]
+
+
+def _window(curve: EntropyCurve) -> Window | None:
+    """The curve's window, or None when the curve does not hold it."""
+    try:
+        return window(curve, WINDOW_SHARE)
+    except ValueError:
+        return None
+
+
+def _window_fact(curve: EntropyCurve) -> str:
+    found = _window(curve)
+    if found is None:
+        return "not covered by the curve's noise range"
+    low, middle, high = found.sigma
+    return f"sigma/alpha = {low:.5g} .. {high:.5g}, half of it by {middle:.5g}"
 
 
 def draw_curve(curve: EntropyCurve, view: View) -> Picture:
@@ -111,14 +128,15 @@ def draw_curve(curve: EntropyCurve, view: View) -> Picture:
         )
         axes[0, 0].legend()
     draw_rate(axes[0, 1], curve, view, axis)
-    ends = np.interp(window(curve, WINDOW_SHARE), *_sorted(np.log(curve.sigma), noise))
+    found = _window(curve)
+    ends = None if found is None else np.interp([found.low, found.high], *_sorted(np.log(curve.sigma), noise))
     for ax, letter, text, label in zip(
         axes[0], "ab", ("entropy", "rate"), (entropy_label(view), rate_label(view, axis)), strict=True
     ):
         title(ax, letter, text)
         noise_axis(ax, axis)
         ax.set_ylabel(label)
-        if all(math.isfinite(end) for end in ends):
+        if ends is not None and np.isfinite(ends).all():
             ax.axvspan(*ends, color="0.93", zorder=0)
     return picture
 

@@ -49,7 +49,11 @@ class Job:
         return dataset if dataset.attrs.get("fingerprint") == self.fingerprint else None
 
     def save(self, dataset: xr.Dataset) -> xr.Dataset:
-        """Write its data with all that is needed to compute them again; returns them as written."""
+        """Write its data with all that is needed to compute them again.
+
+        Returns:
+            What a later run will read, so that the first picture is drawn from nothing else.
+        """
         complete = dataset.assign_attrs(
             format=FORMAT,
             figure=self.figure.name,
@@ -60,7 +64,7 @@ class Job:
         )
         with write_aside(self.path(".nc")) as aside:
             complete.to_netcdf(aside, engine="h5netcdf")
-        return complete
+        return load_dataset(self.path(".nc"))
 
 
 def save_picture(picture: Picture, path: Path) -> None:

@@ -84,6 +84,12 @@ def new_figure(rows: int, columns: int, *, height: float, **options: Any) -> tup
     return figure, axes
 
 
+def lay_out(picture: Figure) -> None:
+    """Place everything once: laying out costs more than drawing, and each format would do it again."""
+    picture.draw_without_rendering()
+    picture.set_layout_engine("none")
+
+
 def title(ax: Axes, letter: str, text: str) -> None:
     """Panel title with its letter."""
     ax.set_title(rf"$\bf{{{letter}}}$  {text}")
@@ -95,10 +101,16 @@ def sequence(count: int) -> list[dict[str, Any]]:
     return [{"color": shades[i], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
 
 
+def shared_legend(figure: Figure, ax: Axes, heading: str) -> None:
+    """One row below all panels, for a family of lines that most of them show."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, title=heading, loc="outside lower center", ncols=len(labels))
+
+
 def power_label(value: float) -> str:
     """A power of ten as such, other numbers in short."""
     exponent = math.log10(value)
-    return rf"$10^{{{exponent:.0f}}}$" if exponent >= 1 and exponent.is_integer() else f"{value:g}"
+    return rf"$10^{{{exponent:.0f}}}$" if exponent >= 2 and exponent.is_integer() else f"{value:g}"
 
 
 def noise_axis(ax: Axes, name: str) -> None:
