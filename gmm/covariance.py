@@ -28,6 +28,16 @@ Eigenvalues = Float[Array, "..."]
 DIRECT_DIM = 16
 # Accelerators multiply float32 in 10-bit pieces unless told otherwise; log densities cannot bear that.
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+# Differences x_n - μ_k are formed again in the backward pass: kept, they would be the array of size n·K·d.
+forget = functools.partial(jax.checkpoint, prevent_cse=False)
+
+
+@forget
+def _weighted_differences(
+    x: Float[Array, "n d"], y: Float[Array, "K d"], weights: Float[Array, "#K d"]
+) -> Float[Array, "n K"]:
+    """Σ_d weights_kd (x_nd - y_kd)², summed directly."""
+    return jnp.sum(weights[None] * (x[:, None, :] - y[None, :, :]) ** 2, axis=-1)
 
 
 def squared_distances(x: Float[Array, "n d"], y: Float[Array, "K d"]) -> Float[Array, "n K"]:
@@ -37,7 +47,7 @@ def squared_distances(x: Float[Array, "n d"], y: Float[Array, "K d"]) -> Float[A
     every entry is measured from the nearest y, whose own distance is summed directly.
     """
     if x.shape[-1] <= DIRECT_DIM:
-        return jnp.sum((x[:, None, :] - y[None, :, :]) ** 2, axis=-1)
+        return _weighted_differences(x, y, jnp.ones_like(y[:1]))
     centre = jnp.mean(y, axis=0, keepdims=True)
     x, y = x - centre, y - centre
     relative = jnp.sum(y * y, axis=-1)[None, :] - 2 * matmul(x, y.T)
@@ -45,6 +55,11 @@ def squared_distances(x: Float[Array, "n d"], y: Float[Array, "K d"]) -> Float[A
     exact = jnp.sum((x - y[nearest]) ** 2, axis=-1)
     reference = jnp.take_along_axis(relative, nearest[:, None], axis=-1)
     return jnp.maximum(relative - reference + exact[:, None], 0)
+
+
+def alignments(x: Float[Array, "n d"], y: Float[Array, "K d"]) -> Float[Array, "n K"]:
+    """x_n·y_k - ½‖y_k‖², which is -½‖x_n - y_k‖² without its term in x alone."""
+    return matmul(x, y.T) - 0.5 * jnp.sum(y * y, axis=-1)[None, :]
 
 
 class Covariance(abc.ABC):
@@ -75,6 +90,10 @@ class Covariance(abc.ABC):
     @abc.abstractmethod
     def quadratic(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
         """(x_n - μ_k)ᵀ A_k (x_n - μ_k) for every pair."""
+
+    @abc.abstractmethod
+    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
+        """x_nᵀ A μ_k - ½ μ_kᵀ A μ_k, of a shared operator: -½ `quadratic` without its term in x alone."""
 
     @abc.abstractmethod
     def weighted_apply(
@@ -151,6 +170,9 @@ class Isotropic(Covariance):
     def quadratic(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
         return jnp.atleast_1d(self.var)[None, :] * squared_distances(x, means)
 
+    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
+        return self.var * alignments(x, means)
+
     def weighted_apply(
         self, weights: Float[Array, "n K"], x: Float[Array, "n d"], means: Float[Array, "K d"]
     ) -> Float[Array, "n d"]:
@@ -161,7 +183,8 @@ class Isotropic(Covariance):
         return self.var * x if self.shared else self.var[component][:, None] * x
 
     def dense(self, dim: int) -> Float[Array, "... d d"]:
-        return self.var[..., None, None] * jnp.broadcast_to(jnp.eye(dim), (*self.var.shape, dim, dim))
+        identity = jnp.eye(dim, dtype=self.var.dtype)
+        return self.var[..., None, None] * jnp.broadcast_to(identity, (*self.var.shape, dim, dim))
 
 
 @pytree("var")
@@ -202,17 +225,21 @@ class Diagonal(Covariance):
         return jnp.sum(jnp.log(self.var), axis=-1)
 
     def quadratic(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
+        if x.shape[-1] <= DIRECT_DIM:
+            return _weighted_differences(x, means, jnp.atleast_2d(self.var))
         if self.shared:
             root = jnp.sqrt(self.var)[None, :]
             return squared_distances(x * root, means * root)
-        if x.shape[-1] <= DIRECT_DIM:
-            return jnp.sum(self.var[None] * (x[:, None, :] - means[None, :, :]) ** 2, axis=-1)
         centre = jnp.mean(means, axis=0, keepdims=True)
         x, means = x - centre, means - centre
         pulled = self.var * means
         features = jnp.concatenate([x * x, x], axis=-1)
         coefficients = jnp.concatenate([self.var, -2 * pulled], axis=-1)
         return jnp.maximum(matmul(features, coefficients.T) + jnp.sum(pulled * means, -1)[None, :], 0)
+
+    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
+        root = jnp.sqrt(self.var)[None, :]
+        return alignments(x * root, means * root)
 
     def weighted_apply(
         self, weights: Float[Array, "n K"], x: Float[Array, "n d"], means: Float[Array, "K d"]
@@ -226,7 +253,8 @@ class Diagonal(Covariance):
         return (self.var[None, :] if self.shared else self.var[component]) * x
 
     def dense(self, dim: int) -> Float[Array, "... d d"]:
-        return self.var[..., None] * jnp.broadcast_to(jnp.eye(dim), (*self.var.shape, dim))
+        identity = jnp.eye(dim, dtype=self.var.dtype)
+        return self.var[..., None] * jnp.broadcast_to(identity, (*self.var.shape, dim))
 
 
 class _Spectral(Covariance):
@@ -277,12 +305,19 @@ class _Spectral(Covariance):
 
     def quadratic(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
         if self.shared:
-            return squared_distances(self._root_features(x), self._root_features(means))
+            # Centred before the basis mixes coordinates: a common offset must not cost digits.
+            centre = jnp.mean(means, axis=0, keepdims=True)
+            return squared_distances(self._root_features(x - centre), self._root_features(means - centre))
 
-        def one(operator: "_Spectral", mean: Float[Array, " d"]) -> Float[Array, " n"]:
+        @forget
+        def one(pair: tuple["_Spectral", Float[Array, " d"]]) -> Float[Array, " n"]:
+            operator, mean = pair
             return jnp.sum(operator._root_features(x - mean[None, :]) ** 2, axis=-1)
 
-        return lax.map(lambda pair: one(*pair), (self, means)).T
+        return lax.map(one, (self, means)).T
+
+    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
+        return alignments(self._root_features(x), self._root_features(means))
 
     def weighted_apply(
         self, weights: Float[Array, "n K"], x: Float[Array, "n d"], means: Float[Array, "K d"]
@@ -290,6 +325,7 @@ class _Spectral(Covariance):
         if self.shared:
             return self.apply(matmul(weights, means) - jnp.sum(weights, axis=-1, keepdims=True) * x)
 
+        @forget
         def add(total: Array, term: tuple["_Spectral", Array, Array]) -> tuple[Array, None]:
             operator, mean, weight = term
             return total + weight[:, None] * operator.apply(mean[None, :] - x), None
@@ -314,7 +350,7 @@ class _Spectral(Covariance):
         if self._complete:
             return matmul(self.basis * self.values[..., None, :], transposed)
         shifted = self.basis * (self.values - self.rest[..., None])[..., None, :]
-        identity = jnp.broadcast_to(jnp.eye(dim), (*self.rest.shape, dim, dim))
+        identity = jnp.broadcast_to(jnp.eye(dim, dtype=shifted.dtype), (*self.rest.shape, dim, dim))
         return matmul(shifted, transposed) + self.rest[..., None, None] * identity
 
 
@@ -324,7 +360,7 @@ class LowRank(_Spectral):
 
     Args:
         factor: (d, r) shared or (K, d, r) per component.
-        var: () or, per component, (K,) variance >= 0 of the isotropic part.
+        var: () or (K,) variance >= 0 of the isotropic part; (K,) makes the operator one per component.
 
     Raises:
         ValueError: when shapes do not fit or values are not finite or var is negative.
@@ -334,12 +370,14 @@ class LowRank(_Spectral):
         factor, var = as_float(factor), as_float(var)
         if factor.ndim not in (2, 3):
             raise ValueError(f"factor must have shape (d, r) or (K, d, r), got {factor.shape}")
-        if var.shape not in ((), factor.shape[:-2]):
-            raise ValueError(f"var must have shape () or {factor.shape[:-2]} like factor, got {var.shape}")
+        each = factor.shape[:-2] or var.shape  # () or (K,)
+        if var.ndim > 1 or var.shape not in ((), each):
+            raise ValueError(f"var must have shape () or (K,), K as in factor, got {var.shape}")
         check_finite("factor", factor)
         _check_variance("var", var)
         basis, singular, _ = jnp.linalg.svd(factor, full_matrices=False)
-        rest = jnp.broadcast_to(var, factor.shape[:-2]).astype(basis.dtype)
+        rest = jnp.broadcast_to(var, each).astype(basis.dtype)
+        basis = jnp.broadcast_to(basis, (*each, *basis.shape[-2:]))
         set_fields(self, basis=basis, values=singular**2 + rest[..., None], rest=rest)
 
 

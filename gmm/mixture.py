@@ -8,6 +8,7 @@ is bounded by `BLOCK_ELEMENTS`, whatever n, K and d are.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.checks import as_float, check_finite, check_shape, check_values, is_concrete
-from gmm.covariance import Covariance, matmul
+from gmm.covariance import DIRECT_DIM, Covariance, forget, matmul
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
 
@@ -66,15 +67,16 @@ class Mixture:
         check_values("weights", weights, "non-negative", lambda a: a >= 0)
         if is_concrete(weights):
             total = float(np.sum(np.asarray(weights, np.float64)))
-            if total <= 0 or not (normalise or abs(total - 1) <= WEIGHT_SUM_TOLERANCE):
+            # The sum of rounded weights is itself known to one unit of rounding only.
+            slack = WEIGHT_SUM_TOLERANCE + float(jnp.finfo(weights.dtype).eps)
+            if total <= 0 or not (normalise or abs(total - 1) <= slack):
                 raise ValueError(
                     f"weights must sum to one, got {total:.9g}; pass normalise=True to rescale them"
                 )
         dtype = jnp.result_type(weights, means, *jax.tree.leaves(covariance))
-        log_weights = jnp.log(weights.astype(dtype))
         set_fields(
             self,
-            log_weights=log_weights - jax.nn.logsumexp(log_weights),
+            log_weights=_log_normalised(weights.astype(dtype)),
             means=means.astype(dtype),
             covariance=jax.tree.map(lambda leaf: leaf.astype(dtype), covariance),
         )
@@ -105,14 +107,29 @@ class Mixture:
         return build(Mixture, log_weights=normalised, means=self.means, covariance=self.covariance)
 
     def take(self, index: Int[ArrayLike, " m"]) -> "Mixture":
-        """The mixture conditioned on the components `index` (m,), weights renormalised."""
+        """The mixture conditioned on the components `index` (m,), weights renormalised.
+
+        Raises:
+            ValueError: when index is not a list of component numbers.
+        """
         index = jnp.asarray(index)
+        if index.ndim != 1 or not jnp.issubdtype(index.dtype, jnp.integer):
+            raise ValueError(f"index must hold integers of shape (m,), got {index.dtype} {index.shape}")
+        known = f"a component index 0..{self.components - 1}"
+        check_values("index", index, known, lambda a: (a >= 0) & (a < self.components))
         log_weights, means = self.log_weights[index], self.means[index]
         taken = build(Mixture, log_weights=log_weights, means=means, covariance=self.covariance.take(index))
         return taken.reweighted(log_weights)
 
     def __repr__(self) -> str:
         return f"Mixture(K={self.components}, d={self.dim}, {self.covariance!r}, {self.dtype})"
+
+
+def _log_normalised(weights: Float[Array, " K"]) -> Float[Array, " K"]:
+    """log(weights / Σ weights); a component of weight zero is absent, and so is its weight's gradient."""
+    absent = weights == 0
+    log_weights = jnp.where(absent, -jnp.inf, jnp.log(jnp.where(absent, 1, weights)))
+    return log_weights - jax.nn.logsumexp(log_weights)
 
 
 def _check_covariance(covariance: Covariance, components: int, dim: int) -> None:
@@ -137,7 +154,12 @@ def diffuse(mixture: Mixture, alpha: Float[ArrayLike, ""], sigma: Float[ArrayLik
         mixture: law of x_0.
         alpha: () signal scale, >= 0.
         sigma: () noise standard deviation, >= 0.
+
+    Raises:
+        ValueError: when alpha or sigma is negative, not finite or not a single number.
     """
+    for name, value in (("alpha", alpha), ("sigma", sigma)):
+        check_shape(name, value, "() (jax.vmap makes many mixtures at once)", [()])
     check_values("alpha", alpha, "finite and >= 0", lambda a: np.isfinite(a) & (a >= 0))
     check_values("sigma", sigma, "finite and >= 0", lambda a: np.isfinite(a) & (a >= 0))
     # Cast first: a float64 schedule must not silently promote a float32 mixture.
@@ -193,14 +215,16 @@ def denoise(
         component: () or (...) component indices to condition on; None for the whole mixture.
 
     Raises:
-        ValueError: on wrong shapes, non-finite x, times outside the process's range or unknown components.
+        ValueError: on wrong shapes, non-finite x, times outside the process's range, unknown components, or
+            a time without noise where a variance is zero.
     """
     x = _check_points(mixture, x)
+    check_shape("t", t, f"() or {x.shape[:-1]} like x", [(), x.shape[:-1]])
     check_values("t", t, f"in [{process.t_min:g}, {process.t_max:g}]", _within(process))
+    _check_noise(mixture, process, t)
     if component is not None:
-        known = f"a component index 0..{mixture.components - 1}"
-        check_values("component", component, known, lambda a: (a >= 0) & (a < mixture.components))
-    return _denoise(mixture, process, x, jnp.asarray(t, mixture.dtype), component)
+        component = _check_component(mixture, component, x.shape[:-1])
+    return _denoise(mixture, process, x, as_float(t), component)
 
 
 def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
@@ -244,7 +268,24 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
     if x.ndim == 0 or x.shape[-1] != mixture.dim:
         raise ValueError(f"x must have shape (..., {mixture.dim}) like the mixture, got {x.shape}")
     check_finite("x", x)
-    return x
+    return x.astype(jnp.result_type(x, mixture.dtype))
+
+
+def _check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
+    check_shape("component", component, f"() or {batch} like x", [(), batch])
+    known = f"a component index 0..{mixture.components - 1}"
+    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)  # noqa: E731
+    check_values("component", component, known, whole)
+    return jnp.asarray(component)
+
+
+def _check_noise(mixture: Mixture, process: Process, t: Float[ArrayLike, "..."]) -> None:
+    """A point without noise has no density, hence no posterior."""
+    if is_concrete(mixture.covariance, process, t):
+        with jax.ensure_compile_time_eval():
+            silent = bool(jnp.any(process.sigma(t) == 0))
+        if silent:
+            _check_density(mixture)
 
 
 def _check_density(mixture: Mixture) -> None:
@@ -253,7 +294,7 @@ def _check_density(mixture: Mixture) -> None:
         # A mixture that a jitted function closes over is known, but its trace would still stage the check.
         with jax.ensure_compile_time_eval():
             values = covariance.eigenvalues(covariance.dim or 1)
-        way_out = "positive for a density to exist (diffuse a mixture of points first)"
+        way_out = "positive for a density to exist without noise (diffuse a mixture of points first)"
         check_values("variances of covariance", values, way_out, lambda a: a > 0)
 
 
@@ -265,16 +306,20 @@ def _checked(function: Callable[[Mixture, Array], Array], mixture: Mixture, x: A
     return flat.reshape(*points.shape[:-1], *flat.shape[1:])
 
 
-def _in_blocks(function: Callable[..., Array], mixture: Mixture, *arrays: Array) -> Array:
-    """Apply `function` to blocks of rows of `arrays` (n, ...), keeping rows·max(K, d) bounded."""
+def _row_width(mixture: Mixture) -> int:
+    """Entries that one row of a matrix product needs: max(K, d), with K itself cut into blocks beyond."""
+    return max(mixture.dim, min(mixture.components, BLOCK_ELEMENTS // 64))
+
+
+def _in_blocks(function: Callable[..., Array], width: int, *arrays: Array) -> Array:
+    """Apply `function` to blocks of rows of `arrays` (n, ...), keeping rows·width bounded."""
     n = arrays[0].shape[0]
-    width = max(mixture.dim, min(mixture.components, BLOCK_ELEMENTS // 64))
     rows = max(1, BLOCK_ELEMENTS // width)
     if n <= rows:
         return function(*arrays)
     whole = n // rows * rows
     stacked = tuple(a[:whole].reshape(-1, rows, *a.shape[1:]) for a in arrays)
-    done = lax.map(lambda block: function(*block), stacked)
+    done = lax.map(forget(lambda block: function(*block)), stacked)
     done = done.reshape(whole, *done.shape[2:])
     return jnp.concatenate([done, function(*(a[whole:] for a in arrays))]) if whole < n else done
 
@@ -283,52 +328,78 @@ def joint_log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n 
     """log π_k + log N(x; μ_k, Σ_k), unchecked and in one block."""
     covariance, dim = mixture.covariance, mixture.dim
     distance = covariance.map(lambda value: 1 / value).quadratic(x, mixture.means)
-    constant = jnp.atleast_1d(covariance.log_det(dim)) + dim * np.log(2 * np.pi)
+    # A Python number: one of NumPy's would promote float32 to float64.
+    constant = jnp.atleast_1d(covariance.log_det(dim)) + dim * math.log(2 * math.pi)
     return mixture.log_weights[None, :] - 0.5 * (constant[None, :] + distance)
+
+
+def posterior_logits(
+    mixture: Mixture, x: Float[Array, "n d"], centre: Float[Array, " d"] | None = None
+) -> Float[Array, "n K"]:
+    """log π_k + log N(x; μ_k, Σ_k) up to a term that all components share: all that a posterior needs.
+
+    With a shared covariance that term holds ‖x‖², which grows with d; adding it would cost float32 its
+    digits. Without it log-odds are good to 1e-5 in any dimension, with it to 1e-2 at d = 10^6.
+
+    Args:
+        mixture: the mixture.
+        x: (n, d) points.
+        centre: (d,) origin to measure from, the same for all blocks of one mixture; None for its mean.
+    """
+    if not mixture.covariance.shared or mixture.dim <= DIRECT_DIM:
+        return joint_log_prob(mixture, x)
+    centre = (jnp.mean(mixture.means, axis=0) if centre is None else centre)[None, :]
+    precision = mixture.covariance.map(jnp.reciprocal)
+    return mixture.log_weights[None, :] + precision.alignment(x - centre, mixture.means - centre)
 
 
 def _fold(
     mixture: Mixture,
-    x: Float[Array, "n d"],
-    accumulate: Callable[[Mixture, Float[Array, "n k"]], Any],
-    law: Callable[[Mixture], Mixture] = lambda part: part,
+    n: int,
+    joint: Callable[[Mixture], Float[Array, "n k"]],
+    accumulate: Callable[[Mixture, Float[Array, "n k"]], Any] = lambda *_: (),
 ) -> tuple[Float[Array, " n"], Any]:
     """Stream over blocks of components with a running log-sum-exp.
 
     Args:
         mixture: the mixture.
-        x: (n, d) points.
+        n: how many points there are.
+        joint: block of the mixture -> log π_k + log N_k(x), up to a term that all blocks share.
         accumulate: (block of the mixture, weights (n, k)) -> pytree of (n, ...) arrays, linear in weights.
-        law: what x is drawn from, given a block: the block itself, or the block diffused.
 
     Returns:
-        log p(x) (n,), and the accumulated arrays for the posterior weights p(k|x).
+        log Σ_k exp(joint) (n,), and the accumulated arrays for the posterior weights p(k|x).
     """
 
     def block(part: Mixture) -> tuple[Array, Any]:
-        joint = joint_log_prob(law(part), x)
-        total = jax.nn.logsumexp(joint, axis=-1)
-        # A block may hold only components of weight zero: its total is -inf and its weights must be 0.
-        base = jnp.where(jnp.isfinite(total), total, 0)
-        return total, accumulate(part, jnp.exp(joint - base[:, None]))
+        logits = joint(part)
+        top = lax.stop_gradient(jnp.max(logits, axis=-1))
+        # Relative to the largest, not to the sum: weights then add up to one however large the logits are.
+        weights = jnp.exp(logits - _or_zero(top)[:, None])
+        return top, (weights.sum(axis=-1), accumulate(part, weights))
 
     def merge(carry: tuple[Array, Any], part: Mixture) -> tuple[tuple[Array, Any], None]:
-        old, sums = carry
-        new, more = block(part)
-        total = jnp.logaddexp(old, new)
-        base = jnp.where(jnp.isfinite(total), total, 0)
+        (old, sums), (new, more) = carry, block(part)
+        top = jnp.maximum(old, new)
+        keep, take = jnp.exp(old - _or_zero(top)), jnp.exp(new - _or_zero(top))
+        return (top, jax.tree.map(lambda a, b: _scale(a, keep) + _scale(b, take), sums, more)), None
 
-        def mix(a: Array, b: Array) -> Array:
-            shape = (-1,) + (1,) * (a.ndim - 1)
-            return a * jnp.exp(old - base).reshape(shape) + b * jnp.exp(new - base).reshape(shape)
-
-        return (total, jax.tree.map(mix, sums, more)), None
-
-    size = max(1, BLOCK_ELEMENTS // x.shape[0]) if x.shape[0] else mixture.components
+    size = max(1, BLOCK_ELEMENTS // n) if n else mixture.components
     if mixture.components <= size:
-        return block(mixture)
-    first, rest = _split(mixture, size)
-    return lax.scan(merge, block(first), rest)[0]
+        top, (mass, sums) = block(mixture)
+    else:
+        first, rest = _split(mixture, size)
+        top, (mass, sums) = lax.scan(forget(merge), block(first), rest)[0]
+    return top + jnp.log(mass), jax.tree.map(lambda a: _scale(a, 1 / mass), sums)
+
+
+def _or_zero(top: Float[Array, " n"]) -> Float[Array, " n"]:
+    """`top`, or 0 where a block holds only components of weight zero: -inf - (-inf) would be NaN."""
+    return jnp.where(jnp.isfinite(top), top, 0)
+
+
+def _scale(a: Float[Array, "n ..."], factor: Float[Array, " n"]) -> Float[Array, "n ..."]:
+    return a * factor.reshape(-1, *(1,) * (a.ndim - 1))
 
 
 def _split(mixture: Mixture, size: int) -> tuple[Mixture, Mixture]:
@@ -354,18 +425,32 @@ def _split(mixture: Mixture, size: int) -> tuple[Mixture, Mixture]:
     return jax.tree.map(lambda leaf: leaf[0], whole), jax.tree.map(lambda leaf: leaf[1:], whole)
 
 
+def _average(
+    mixture: Mixture,
+    x: Float[Array, "n d"],
+    accumulate: Callable[[Mixture, Float[Array, "n k"]], Float[Array, "n d"]],
+    law: Callable[[Mixture], Mixture] = lambda part: part,
+) -> Float[Array, "n d"]:
+    """Posterior average over components; `law` says what x is drawn from: a block itself, or diffused."""
+    centre = jnp.mean(law(mixture).means, axis=0)
+    return _fold(mixture, x.shape[0], lambda part: posterior_logits(law(part), x, centre), accumulate)[1]
+
+
 def _weighted_means(part: Mixture, weights: Float[Array, "n k"]) -> Float[Array, "n d"]:
     return matmul(weights, part.means)
 
 
 @jax.jit
 def _log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, " n"]:
-    return _in_blocks(lambda rows: _fold(mixture, rows, lambda *_: ())[0], mixture, x)
+    def rows(x: Float[Array, "n d"]) -> Float[Array, " n"]:
+        return _fold(mixture, x.shape[0], lambda part: joint_log_prob(part, x))[0]
+
+    return _in_blocks(rows, _row_width(mixture), x)
 
 
 @jax.jit
 def _log_posterior(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n K"]:
-    return _in_blocks(lambda rows: log_normalise(joint_log_prob(mixture, rows)), mixture, x)
+    return _in_blocks(lambda rows: log_normalise(posterior_logits(mixture, rows)), _row_width(mixture), x)
 
 
 @jax.jit
@@ -373,11 +458,11 @@ def _score(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n d"]:
     def rows(x: Float[Array, "n d"]) -> Float[Array, "n d"]:
         if mixture.covariance.shared:
             # One product for the posterior mean, then one application of the shared precision.
-            mean = _fold(mixture, x, _weighted_means)[1]
+            mean = _average(mixture, x, _weighted_means)
             return mixture.covariance.map(jnp.reciprocal).apply(mean - x)
-        return _fold(mixture, x, functools.partial(_pull, x=x))[1]
+        return _average(mixture, x, functools.partial(_pull, x=x))
 
-    return _in_blocks(rows, mixture, x)
+    return _in_blocks(rows, _row_width(mixture), x)
 
 
 def _pull(part: Mixture, weights: Float[Array, "n k"], x: Float[Array, "n d"]) -> Float[Array, "n d"]:
@@ -391,23 +476,23 @@ def _denoise(
     process: Process,
     x: Float[Array, "... d"],
     t: Float[Array, "..."],
-    component: Int[ArrayLike, "..."] | None,
+    component: Int[Array, "..."] | None,
 ) -> Float[Array, "... d"]:
     flat = x.reshape(-1, mixture.dim)
-    batch = x.shape[:-1]
-    chosen = () if component is None else (jnp.broadcast_to(jnp.asarray(component), batch).reshape(-1),)
-    if t.ndim:
-        # A time for each state: every row is a problem of its own.
-        times = jnp.broadcast_to(t, batch).reshape(-1)
+    chosen = () if component is None else (jnp.broadcast_to(component, x.shape[:-1]).reshape(-1),)
+    # Cast last: a float64 schedule must not silently promote a float32 mixture, nor its times be rounded.
+    alpha, sigma = process.alpha(t).astype(mixture.dtype), process.sigma(t).astype(mixture.dtype)
+    if not t.ndim:
+        rows = functools.partial(_denoise_rows, mixture, alpha, sigma)
+        return _in_blocks(rows, _row_width(mixture), flat, *chosen).reshape(x.shape)
 
-        def row(x: Array, time: Array, *k: Array) -> Array:
-            k = tuple(value[None] for value in k)
-            return _denoise_rows(mixture, process.alpha(time), process.sigma(time), x[None], *k)[0]
+    def row(alpha: Array, sigma: Array, x: Array, *k: Array) -> Array:
+        return _denoise_rows(mixture, alpha, sigma, x[None], *(value[None] for value in k))[0]
 
-        function = jax.vmap(row)
-        return _in_blocks(function, mixture, flat, times, *chosen).reshape(x.shape)
-    rows = functools.partial(_denoise_rows, mixture, process.alpha(t), process.sigma(t))
-    return _in_blocks(rows, mixture, flat, *chosen).reshape(x.shape)
+    # A time for each state: every row has its own α μ_k and Σ_k, so that few fit into memory at once.
+    width = max(1, mixture.components * mixture.dim)
+    each = (alpha.reshape(-1), sigma.reshape(-1), flat, *chosen)
+    return _in_blocks(jax.vmap(row), width, *each).reshape(x.shape)
 
 
 def _denoise_rows(
@@ -428,9 +513,9 @@ def _denoise_rows(
 
     law = functools.partial(diffuse, alpha=alpha, sigma=sigma)
     if component is None and not mixture.covariance.shared:
-        return _fold(mixture, x, both, law)[1]
+        return _average(mixture, x, both, law)
     average = component is None
-    mean = _fold(mixture, x, _weighted_means, law)[1] if average else mixture.means[component]
+    mean = _average(mixture, x, _weighted_means, law) if average else mixture.means[component]
     return mean + alpha * gain(mixture).apply(x - alpha * mean, component)
 
 
@@ -446,5 +531,6 @@ def _sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Array, Array]:
 def component_at(mixture: Mixture, u: Float[Array, "..."]) -> Int[Array, "..."]:
     """The component at cumulative probability u in [0, 1): inverse of the prior's distribution function."""
     edges = jnp.cumsum(mixture.weights)
-    # Rounding may leave the last edge below u.
-    return jnp.minimum(jnp.searchsorted(edges, u * edges[-1], side="right"), mixture.components - 1)
+    # Rounding may carry u to 1, and the last component may have weight zero: stay below the last edge.
+    below = jnp.nextafter(edges[-1], jnp.zeros_like(edges[-1]))
+    return jnp.searchsorted(edges, jnp.minimum(u * edges[-1], below), side="right")
