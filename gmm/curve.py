@@ -55,6 +55,17 @@ def versions() -> dict[str, str]:
     return found | {"version_python": platform.python_version()}
 
 
+def _slope(t: np.ndarray, log_snr: np.ndarray) -> np.ndarray:
+    """d log_snr/dt from differences between neighbouring times, in whatever order the points stand."""
+    times, first, back = np.unique(t, return_index=True, return_inverse=True)
+    return np.gradient(log_snr[first], times)[back] if len(times) > 1 else np.full(len(t), np.nan)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON cannot hold, as something it can: arrays and NumPy's numbers as lists and numbers."""
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class EntropyCurve:
     """H[Z|X_t] and its rate at T points of a forward process, with standard errors.
@@ -66,12 +77,13 @@ class EntropyCurve:
         rate, rate_stderr: (T,) dH/dt, positive, and its standard error.
         prior_entropy: H[Z].
         per_cell, per_cell_stderr: (T, C) mean surprise -log p(z|X_t) given Z = z; its prior-weighted
-            sum is `entropy`. C = 0 where the source does not give it.
+            sum is `entropy`. C = 0 where the source does not give it, NaN where it gives no error.
         surprise_variance: (T,) variance of -log p(Z|X_t), in squared units; NaN where not given.
         clone_agreement, clone_agreement_stderr: (T,) E Σ_z p(z|X_t)², the probability that two
             reverse paths from one x_t end in the same cell; NaN where not given.
         cross_entropy, cross_entropy_stderr: (T,) or None; set for guided paths and held-out data.
-        log_snr_slope: (T,) d log_snr/dt, to turn `rate` into a rate on another axis.
+        log_snr_slope: (T,) d log_snr/dt, to turn `rate` into a rate on another axis; by differences
+            between the points where not given.
         units: "nats" or "bits".
         metadata: facts to reproduce the curve: seed, sizes, process, versions.
     """
@@ -103,8 +115,8 @@ class EntropyCurve:
             value = self._default(name) if getattr(self, name) is None else getattr(self, name)
             if value is None:
                 continue
-            array = np.asarray(value, np.float64)
-            wanted = (*points, array.shape[-1]) if name in _CELL_FIELDS else points
+            array = np.array(value, np.float64)  # a copy: the curve does not change when its source does
+            wanted = (*points, *self._cells) if name in _CELL_FIELDS else points
             if array.shape != wanted:
                 raise ValueError(f"{name} must have shape {wanted} like t, got {array.shape}")
             object.__setattr__(self, name, array)
@@ -115,15 +127,21 @@ class EntropyCurve:
         object.__setattr__(self, "prior_entropy", float(self.prior_entropy))
         object.__setattr__(self, "metadata", dict(self.metadata))
 
+    @property
+    def _cells(self) -> tuple[int]:
+        """(C,), or (0,) where nothing is known about single cells."""
+        shape = (0, 0) if self.per_cell is None else np.shape(self.per_cell)
+        if len(shape) != 2:
+            raise ValueError(f"per_cell must have shape (T, C), got {shape}")
+        return (shape[1],)
+
     def _default(self, name: str) -> np.ndarray | None:
-        points = np.shape(self.t)[0]
+        points = np.shape(self.t)
         if name == "log_snr_slope":
-            return np.gradient(self.log_snr, self.t) if points > 1 else np.full(points, np.nan)
-        if name in _CELL_FIELDS:
-            return np.zeros((points, 0)) if self.per_cell is None else np.zeros(np.shape(self.per_cell))
+            return _slope(self.t, self.log_snr)
         if name.startswith("cross_entropy"):
             return None
-        return np.full(points, np.nan)
+        return np.full((*points, *self._cells) if name in _CELL_FIELDS else points, np.nan)
 
     @property
     def sigma(self) -> np.ndarray:
@@ -189,8 +207,8 @@ class EntropyCurve:
             "log_snr": ("point", self.log_snr, {"long_name": "log(alpha^2/sigma^2)"}),
             "sigma": ("point", self.sigma, {"long_name": "sigma/alpha"}),
         }
-        attributes = {"format": FORMAT, "units": self.units, "metadata": json.dumps(self.metadata)}
-        return xr.Dataset(data, coords, attributes)
+        facts = json.dumps(self.metadata, default=_plain)
+        return xr.Dataset(data, coords, {"format": FORMAT, "units": self.units, "metadata": facts})
 
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> "EntropyCurve":
@@ -202,6 +220,9 @@ class EntropyCurve:
         found = dataset.attrs.get("format")
         if found != FORMAT:
             raise ValueError(f"dataset must be an entropy curve ({FORMAT}), got format {found!r}")
+        for name in ("units", "metadata"):
+            if name not in dataset.attrs:
+                raise ValueError(f"entropy curve lacks the attribute {name}")
         names = ["t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS]
         missing = [
             n for n in (*names, "prior_entropy") if n not in dataset and not n.startswith("cross_entropy")

@@ -14,9 +14,11 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     The temporary file lives in the same folder, since only a rename within one file system is atomic.
 
     Raises:
-        ValueError: when the folder cannot be created or written, naming it.
+        ValueError: when the folder cannot be created or written, or `path` is a folder.
     """
     target = Path(path)
+    if target.is_dir():
+        raise ValueError(f"cannot write {target}: it is a folder; name a file in it")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
