@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from gmm.checks import as_float, check_finite, check_shape, check_values, choose, is_concrete
 from gmm.estimate import Estimate
@@ -159,7 +159,8 @@ def reverse_sde(
         kernel: "exact-mean" puts the denoiser in the place of x_0, as samplers of networks must. Its law
             differs from the true one by a term of first order in the step; it is exact at any step for one
             component of zero variance. "exact" samples p(x_s|x_t) itself, at any step: it draws a component
-            from the posterior at x_t (or takes the given one), then x_s given that component.
+            from the posterior at x_t (or takes the given one), then x_s given that component. Derivatives
+            of its paths hold the drawn components fixed.
 
     Returns:
         (T, n, d) states at `times`, x first.
@@ -210,7 +211,7 @@ def probability_flow(
     Raises:
         ValueError: when the times are not monotone, leave the process's range or have no noise, x is not a
             finite (n, d) array, or a component is unknown.
-        RuntimeError: when the solver does not reach the last time within its number of steps.
+        RuntimeError: when the solver cannot meet the tolerances; under jit the path is then NaN.
     """
     x = _check_states(x, mixture)
     times = _check_path(process, times, falling=None)
@@ -220,7 +221,11 @@ def probability_flow(
     check_values("sigma at times", way.sigma, allowed, lambda a: a > 0)
     if component is not None:
         return _gaussian_flow(mixture, way, x, component)
-    return _flow(mixture, way, x, rtol, atol)
+    path, solved = _flow(mixture, way, x, rtol, atol)
+    if is_concrete(solved) and not solved:
+        tolerances = f"rtol={rtol:g} and atol={atol:g} in {x.dtype}"
+        raise RuntimeError(f"the flow did not meet {tolerances} within {MAX_FLOW_STEPS} steps; loosen them")
+    return path
 
 
 def u_turn(
@@ -269,6 +274,7 @@ def u_turn(
     turns = _check_vector(times)
     process.check_times(turns)
     end = _return_time(process, turns) if end is None else end
+    process.check_times(end, "end")
     check_values("times", turns, f"above the end of the way back, {end:g}", lambda t: t > end)
     partition = trivial_partition(mixture.components) if partition is None else partition
     shape = (mixture.components,)
@@ -356,14 +362,18 @@ def _reverse_step(
 
 
 def _draw_component(noisy: Mixture, x: Float[Array, "n d"], key: PRNGKeyArray) -> Int[Array, " n"]:
-    """k ~ p(k|x): the posterior is the prior of a reweighted mixture."""
+    """k ~ p(k|x): the posterior is the prior of a reweighted mixture.
+
+    Paths are differentiated with their components held: a choice has no derivative.
+    """
+    noisy, x = lax.stop_gradient((noisy, x))
 
     def one(row: tuple[Array, Array]) -> Array:
         x, u = row
         return component_at(noisy.reweighted(log_posterior(noisy, x)), u)
 
     u = jax.random.uniform(key, x.shape[:1], x.dtype)
-    return lax.map(one, (x, u), batch_size=min(_rows_at_once(noisy), len(x)))
+    return lax.map(one, (x, u), batch_size=_rows_at_once(noisy))
 
 
 def _rows_at_once(mixture: Mixture) -> int:
@@ -385,12 +395,11 @@ def _u_turn(
     """Posterior of the own cell at the end of each path."""
     blocks = -(-samples // _rows_at_once(mixture))
     size = -(-samples // blocks)
-    alpha, sigma = (_cast(value[0], mixture.dtype) for value in (way_back.alpha, way_back.sigma))
 
     def block(key: PRNGKeyArray) -> Float[Array, " size"]:
-        key_start, key_forward, key_back = jax.random.split(key, 3)
-        x0, component = sample(mixture, key_start, size)
-        x = alpha * x0 + sigma * jax.random.normal(key_forward, x0.shape, x0.dtype)
+        key_start, key_back = jax.random.split(key)
+        # Noised points of a component are points of the noised component.
+        x, component = sample(diffuse(mixture, way_back.alpha[0], way_back.sigma[0]), key_start, size)
         step = functools.partial(_reverse_step, mixture, process, key_back, None, kernel)
         x = lax.scan(lambda x, row: (step(x, row), None), x, _rows(way_back, x.dtype))[0]
         log_p = cell_log_posterior(log_posterior(diffuse(mixture, *way_back.end), x), labels, cells)
@@ -443,7 +452,8 @@ def _way(process: Process, times: Float[Array, " T"]) -> _Way:
 @jax.jit
 def _flow(
     mixture: Mixture, way: _Way, x: Float[Array, "n d"], rtol: float, atol: float
-) -> Float[Array, "T n d"]:
+) -> tuple[Float[Array, "T n d"], Bool[Array, ""]]:
+    """The path, and whether it was solved."""
     import diffrax  # takes a second to import, which nothing else in the package should wait for
 
     way = _cast(way, x.dtype)
@@ -467,8 +477,11 @@ def _flow(
         # stand at a decision.
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, norm=lambda y: jnp.max(jnp.abs(y))),
         max_steps=MAX_FLOW_STEPS,
+        throw=False,
     )
-    return way.scale[:, None, None] * jnp.asarray(solution.ys)
+    solved = solution.result == diffrax.RESULTS.successful
+    path = way.scale[:, None, None] * jnp.asarray(solution.ys)
+    return jnp.where(solved, path, jnp.nan), solved
 
 
 @jax.jit
