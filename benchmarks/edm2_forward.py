@@ -103,7 +103,7 @@ def matrix_product(dtype: str) -> Call:
 
 
 def convolutions(model: EDM2, batch: int) -> Call:
-    """Every convolution of the network on an input of its shape, one after the other."""
+    """Every convolution of the network on an input of its shape, one after the other, by XLA alone."""
     shapes, layers = tensor_shapes(XS), []
     for block in (*XS.encoder(), *XS.decoder()):
         for leaf in ("conv_res0", "conv_res1", "conv_skip", "attn_qkv", "attn_proj"):
@@ -115,7 +115,7 @@ def convolutions(model: EDM2, batch: int) -> Call:
     @jax.jit
     def evaluate(weights: net.Weights, inputs: dict) -> list[jax.Array]:
         # One number of each output: nothing is computed in vain, nothing large is kept.
-        return [net.conv(inputs[r, c], weights[name])[0, 0, 0, 0] for name, r, c in layers]
+        return [net.direct_conv(inputs[r, c], weights[name])[0, 0, 0, 0] for name, r, c in layers]
 
     return lambda: evaluate(model.weights, inputs)
 

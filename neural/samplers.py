@@ -1,8 +1,8 @@
-"""Samplers for any denoiser: EDM's Heun solver of the probability flow, and the stochastic reverse kernel.
+"""Samplers for any denoiser: EDM's Heun solver of the probability flow, and the stochastic reverse chain.
 
 Notation: x_t = α x_0 + σ ε, level = σ/α, γ = (α/σ)². In the coordinate x/α every process is the EDM process
 of its level, whose probability flow is dx/dlevel = (x - D)/level (Karras et al. 2022, eq. 1 and algorithm 2);
-the Heun solver works there. The stochastic kernel works on x itself and is finite where α = 0.
+the Heun solver works there. The stochastic chain works on x itself and may start where α = 0.
 
 A sampler is one `lax.scan`, jitted once per shape, whose body holds each network once: time to compile counts
 for networks of this size. With several devices the batch is split over them.
@@ -22,6 +22,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from gmm.checks import check_values, is_concrete
+from gmm.dynamics import reverse_kernel, time_grid
 from gmm.process import Process
 
 State = Float[Array, "n ..."]
@@ -42,37 +43,10 @@ class Denoiser(Protocol):
         ...
 
 
-class Kernel(NamedTuple):
-    """The Gaussian p(x_s | x_t, x_0 = D): mean state·x_t + clean·D, variance `variance` a dimension."""
-
-    state: Float[Array, "..."]
-    clean: Float[Array, "..."]
-    variance: Float[Array, "..."]
-
-
-def reverse_kernel(process: Process, t: Float[ArrayLike, "..."], s: Float[ArrayLike, "..."]) -> Kernel:
-    """Coefficients of the reverse step from time t to an earlier time s < t.
-
-    With r = γ_t/γ_s: mean (α_t σ_s²)/(α_s σ_t²) x_t + α_s (1-r) D, variance σ_s² (1-r). This is the exact
-    posterior of the forward process for known x_0, DDIM with η = 1 (Song et al. 2021, eqs. 12 and 16). It is
-    finite at α_t = 0, and at σ_s = 0 it is D itself.
-
-    Args:
-        process: forward process.
-        t: times to step from.
-        s: times to step to, of a shape that broadcasts with t.
-    """
-    t, s = jnp.asarray(t), jnp.asarray(s)
-    sigma_t, sigma_s, alpha_s = process.sigma(t), process.sigma(s), process.alpha(s)
-    # 1 - r from the difference of logarithms: neighbouring noise levels must not cancel.
-    kept = -jnp.expm1(process.log_snr(t) - process.log_snr(s))
-    return Kernel(process.alpha(t) / alpha_s * (sigma_s / sigma_t) ** 2, alpha_s * kept, sigma_s**2 * kept)
-
-
 def edm_times(
-    process: Process, steps: int = 32, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+    process: Process, steps: int = 32, *, sigma_min: float = 0.002, sigma_max: float = 80.0
 ) -> np.ndarray:
-    """Times whose levels σ/α are EDM's grid (σ_max^{1/ρ} + i/(steps-1) (σ_min^{1/ρ} - σ_max^{1/ρ}))^ρ.
+    """EDM's grid: times whose levels σ/α are equally spaced in their seventh root (Karras et al. 2022, eq. 5).
 
     A process that does not reach so far up or down is sampled on the part of the range that it has. The
     final step to zero noise is not on the grid: samplers add it.
@@ -82,25 +56,20 @@ def edm_times(
         steps: number of times, >= 2.
         sigma_min: smallest level.
         sigma_max: largest level.
-        rho: the larger, the more of the grid is at small levels.
 
     Returns:
         (steps,) falling times, float64.
 
     Raises:
-        ValueError: unless steps >= 2, 0 < sigma_min < sigma_max and rho > 0.
+        ValueError: unless steps >= 2 and 0 < sigma_min < sigma_max.
     """
     if steps < 2:
         raise ValueError(f"steps must be at least 2, got {steps}")
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"levels must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
-    if not 0 < rho < math.inf:
-        raise ValueError(f"rho must be positive, got {rho}")
-    lowest, highest = (float(_on_host(_level, process, t)) for t in (process.t_min, process.t_max))
-    top, bottom = min(sigma_max, highest) ** (1 / rho), max(sigma_min, lowest) ** (1 / rho)
-    levels = np.linspace(top, bottom, steps) ** rho
-    times = _on_host(process.time_at_log_snr, -2 * np.log(levels))
-    return np.clip(times, process.t_min, process.t_max)
+    log_snr = -2 * np.log([sigma_max, sigma_min])
+    start, stop = np.clip(_on_host(process.time_at_log_snr, log_snr), process.t_min, process.t_max)
+    return time_grid(process, start, stop, steps - 1, "edm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +95,7 @@ class Churn:
 
 def heun(
     denoiser: Denoiser,
-    noise: State,
+    noise: Float[ArrayLike, "n ..."],
     condition: Any = None,
     *,
     times: Times | None = None,
@@ -168,7 +137,7 @@ def heun(
 
 def ancestral(
     denoiser: Denoiser,
-    noise: State,
+    noise: Float[ArrayLike, "n ..."],
     condition: Any = None,
     *,
     key: PRNGKeyArray,
@@ -176,7 +145,7 @@ def ancestral(
     guide: Denoiser | None = None,
     guidance_scale: Guidance = 1.0,
 ) -> State:
-    """Samples by the stochastic reverse kernel, `reverse_kernel` (ancestral sampling, DDIM with η = 1).
+    """Samples by the stochastic `gmm.reverse_kernel` with x_0 = D: ancestral sampling, DDIM with η = 1.
 
     One evaluation a step; the last step, to zero noise, is a plain denoising. The chain starts at N(0, σ_T²).
 
@@ -250,15 +219,15 @@ def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def _ancestral_table(process: Process, times: np.ndarray, scale: Guidance) -> _Steps:
-    state, clean, variance = (
-        _on_host(lambda t, s, i=i: reverse_kernel(process, t, s)[i], times[:-1], times[1:]) for i in range(3)
-    )
+    def step(part: str) -> np.ndarray:
+        return _on_host(lambda t, s: getattr(reverse_kernel(process, t, s), part), times[:-1], times[1:])
+
     return _Steps(
         t=times,
         scale=_scales(scale, _on_host(_level, process, times)),
-        state=np.append(state, 0.0),
-        clean=np.append(clean, 1.0),
-        deviation=np.append(np.sqrt(variance), 0.0),
+        state=np.append(step("state"), 0.0),
+        clean=np.append(step("clean"), 1.0),
+        deviation=np.append(np.sqrt(step("variance")), 0.0),
     )
 
 
@@ -369,7 +338,7 @@ def _on_host(function: Callable[..., Array], *arguments: Any) -> np.ndarray:
         return np.asarray(function(*arrays), np.float64)
 
 
-def _split_over_devices(x: State, condition: Any) -> tuple[State, Any]:
+def _split_over_devices(x: Float[ArrayLike, "n ..."], condition: Any) -> tuple[State, Any]:
     """Lay a batch out over as many of this host's devices as divide it."""
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -13,9 +13,9 @@ import pytest
 from jax.tree_util import Partial
 from safetensors.numpy import load_file
 
-from gmm import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, vp
+from gmm import PROCESSES, Process, ddpm, edm, flow, reverse_kernel, scaled_linear_betas, vp
 from neural.edm2 import from_tensors
-from neural.samplers import Churn, _heun, _heun_table, _model, ancestral, edm_times, heun, reverse_kernel
+from neural.samplers import Churn, _heun, _heun_table, _model, ancestral, edm_times, heun
 
 DATA = Path(__file__).parent / "data" / "edm2"
 
@@ -150,44 +150,11 @@ def test_grid_stays_within_a_discrete_process():
         ({"steps": 1}, "steps must be at least 2, got 1"),
         ({"sigma_min": 0.0}, "0 < sigma_min < sigma_max, got 0.0 and 80.0"),
         ({"sigma_min": 100.0}, "0 < sigma_min < sigma_max"),
-        ({"rho": 0.0}, "rho must be positive, got 0.0"),
     ],
 )
 def test_refused_grids(options, message):
     with pytest.raises(ValueError, match=message):
         edm_times(edm(), **options)
-
-
-# The reverse kernel.
-
-
-@by_name
-def test_kernel_is_the_bayes_posterior_of_the_forward_process(process):
-    # p(x_s | x_t, x_0) ∝ p(x_s | x_0) p(x_t | x_s), with the transition that the two marginals imply.
-    t, s = edm_times(process, 6)[[1, 3]]
-    alpha_t, alpha_s, sigma_t, sigma_s = (float(f(u)) for f in (process.alpha, process.sigma) for u in (t, s))
-    gain = alpha_t / alpha_s
-    added = sigma_t**2 - gain**2 * sigma_s**2
-    precision = 1 / sigma_s**2 + gain**2 / added
-    kernel = reverse_kernel(process, t, s)
-    assert float(kernel.variance) == pytest.approx(1 / precision, rel=1e-9)
-    assert float(kernel.state) == pytest.approx(gain / added / precision, rel=1e-9)
-    assert float(kernel.clean) == pytest.approx(alpha_s / sigma_s**2 / precision, rel=1e-9)
-
-
-def test_kernel_is_finite_without_signal_and_without_noise():
-    start = reverse_kernel(flow(), 1.0, 0.6)
-    np.testing.assert_allclose(start, [0.0, 0.4, 0.36], rtol=1e-12)
-    np.testing.assert_allclose(reverse_kernel(flow(), 0.6, 0.0), [0, 1, 0], atol=0)
-    np.testing.assert_allclose(reverse_kernel(edm(), 80.0, 0.0), [0, 1, 0], atol=0)
-
-
-def test_kernel_of_neighbouring_times_does_not_cancel():
-    # Relative step 1e-9 in float64: 1 - r = 2e-9 keeps eight digits.
-    t = 1.0
-    s = t / (1 + 1e-9)
-    expected = 1e-9 * (2 + 1e-9) / (1 + 1e-9) ** 2
-    assert float(reverse_kernel(edm(), t, s).clean) == pytest.approx(expected, rel=1e-6)
 
 
 # Gaussian data: the exact law of each sampler.
@@ -218,9 +185,8 @@ def test_ancestral_chain_has_its_exact_law(process):
     # One linear recursion for the mean and one for the variance; 40000 independent coordinates.
     mean, var, steps, n = 1.5, 0.25, 12, 40_000
     denoiser, times = Gaussian(mean, var, process), edm_times(process, 12)
-    samples = ancestral(
-        denoiser, jax.random.normal(jax.random.key(0), (n, 1)), times=times, key=jax.random.key(1)
-    )
+    noise = np.random.default_rng(0).normal(size=(n, 1))
+    samples = ancestral(denoiser, noise, times=times, key=jax.random.key(1))
     centre, spread = 0.0, float(process.sigma(times[0])) ** 2
     for step in range(steps):
         offset = float(denoiser.denoise(0.0, times[step]))
@@ -247,7 +213,7 @@ def test_churn_leaves_the_law_alone():
     # With exact denoisers and S_noise = 1 added noise is taken out again: variance of the data.
     n = 40_000
     denoiser, times = Gaussian(0.0, 0.25, edm()), edm_times(edm(), 128)
-    noise = jax.random.normal(jax.random.key(2), (n, 1))
+    noise = np.random.default_rng(2).normal(size=(n, 1))
     samples = heun(denoiser, noise, times=times, churn=Churn(40.0, 0.01, 50.0), key=jax.random.key(3))
     # Five standard errors beside the solver's own 1e-3: false alarm 6e-7.
     assert float(samples.var()) == pytest.approx(0.25, rel=5 * np.sqrt(2 / n) + 2e-3)
@@ -259,7 +225,7 @@ def test_churn_leaves_the_law_alone():
 @pytest.mark.parametrize("sampler", [heun, ancestral])
 def test_guidance_is_that_of_one_extrapolated_denoiser(sampler):
     # D_w of two Gaussians of one variance is the denoiser of a Gaussian with the extrapolated mean.
-    noise, times = jax.random.normal(jax.random.key(4), (5, 2)), edm_times(vp(), 10)
+    noise, times = np.random.default_rng(4).normal(size=(5, 2)), edm_times(vp(), 10)
     one, zero, extrapolated = (Gaussian(mean, 0.3, vp()) for mean in (1.0, 0.0, 2.5))
     options = {"times": times} | ({"key": jax.random.key(5)} if sampler is ancestral else {})
     guided = sampler(one, noise, guide=zero, guidance_scale=2.5, **options)
@@ -361,7 +327,7 @@ from jax.sharding import SingleDeviceSharding
 from neural.samplers import Churn, ancestral, edm_times, heun
 from tests.neural.test_samplers import Gaussian, edm
 assert len(jax.devices()) == 2
-noise, condition = jax.random.normal(jax.random.key(0), (4, 3)), jnp.arange(4.)[:, None]
+noise, condition = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3), jnp.arange(4.)[:, None]
 denoiser, key, times = Gaussian(0.0, 0.25, edm()), jax.random.key(1), edm_times(edm(), 8)
 for run in (lambda x, c: heun(denoiser, x, c, times=times, churn=Churn(4.0), key=key),
             lambda x, c: ancestral(denoiser, x, c, times=times, key=key)):
@@ -384,7 +350,8 @@ def test_batch_is_split_over_devices(tmp_path):
     script = TWO_DEVICES.replace("{path!r}", repr(path))
     subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=root, timeout=300)
     with jax.enable_x64(False):
-        noise, condition = jax.random.normal(jax.random.key(0), (4, 3)), jnp.arange(4.0)[:, None]
+        noise = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+        condition = jnp.arange(4.0)[:, None]
         options = {"times": edm_times(edm(), 8), "churn": Churn(4.0), "key": jax.random.key(1)}
         alone = heun(Gaussian(0.0, 0.25, edm()), noise, condition, **options)
     # The same numbers as on one device, to float32 rounding.
