@@ -95,14 +95,14 @@ class EntropyCurve:
     rate: np.ndarray
     rate_stderr: np.ndarray
     prior_entropy: float
-    per_cell: np.ndarray | None = None
-    per_cell_stderr: np.ndarray | None = None
-    surprise_variance: np.ndarray | None = None
-    clone_agreement: np.ndarray | None = None
-    clone_agreement_stderr: np.ndarray | None = None
+    per_cell: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    per_cell_stderr: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    surprise_variance: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    clone_agreement: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    clone_agreement_stderr: np.ndarray = None  # type: ignore[assignment]  # filled in below
     cross_entropy: np.ndarray | None = None
     cross_entropy_stderr: np.ndarray | None = None
-    log_snr_slope: np.ndarray | None = None
+    log_snr_slope: np.ndarray = None  # type: ignore[assignment]  # filled in below
     units: str = "nats"
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -167,7 +167,6 @@ class EntropyCurve:
 
     def rate_per_log_noise(self) -> tuple[np.ndarray, np.ndarray]:
         """dH/d log(sigma/alpha) and its standard error, (T,) each: the rate that no clock changes."""
-        assert self.log_snr_slope is not None
         scale = -2 / self.log_snr_slope
         return self.rate * scale, self.rate_stderr * scale
 

@@ -168,6 +168,4 @@ def clone_agreement(
     carries the same numbers; returns an `Estimate` with value and stderr of shape (T,).
     """
     curve = class_entropy(mixture, process, times, partition=partition, key=key, samples=samples)
-    assert curve.clone_agreement is not None
-    assert curve.clone_agreement_stderr is not None
     return Estimate(curve.clone_agreement, curve.clone_agreement_stderr)

@@ -9,6 +9,7 @@ import math
 from collections.abc import Hashable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 from jaxtyping import ArrayLike, Float, PRNGKeyArray, Shaped
@@ -77,8 +78,10 @@ def orthogonal(
     weights: ArrayLike | None = None,
     reduced: bool = False,
 ) -> Mixture:
-    """K classes with orthogonal means, not centred: ‖mean‖² = dim · separation² · K/(K-1), so that the means
-    have the common scale once centred (and are then a simplex).
+    """K classes with orthogonal means, not centred.
+
+    ‖mean‖² = dim · separation² · K/(K-1), so that the means have the common scale once centred, when they are
+    a simplex.
 
     Arguments and errors as in `pair`; more than dim classes cannot exist.
     """
@@ -294,7 +297,7 @@ def coordinates(gram: Float[ArrayLike, "K K"]) -> Float[np.ndarray, "K r"]:
 
 
 def _typed(key: PRNGKeyArray) -> bool:
-    return jax.dtypes.issubdtype(check_key(key).dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(check_key(key).dtype, jax.dtypes.prng_key)
 
 
 def _energy(dim: int, separation: float) -> float:
@@ -339,7 +342,7 @@ def _mixture(
     padded = np.zeros((len(gram), dim))
     points = coordinates(gram)
     padded[:, : points.shape[1]] = points
-    means = scipy.fft.idct(padded, norm="ortho", axis=1)
+    means = np.asarray(scipy.fft.idct(padded, norm="ortho", axis=1))
     return Mixture(_weights(weights, len(gram)), means, Isotropic(variance))
 
 

@@ -34,7 +34,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.covariance import matmul
 from gmm.devices import over_devices, rows_for
-from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, diffuse, joint_log_prob, log_normalise
+from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, diffuse, log_normalise, posterior_logits
 from gmm.partition import Partition
 
 DRAWS = 2  # independent draws in a stratum: the least that has a variance
@@ -166,7 +166,7 @@ def _accumulate(scheme: "_Scheme", numbers: Int[Array, "b s"], strata: int) -> S
 
     def block(carry: Sums, index: Int[Array, " s"]) -> tuple[Sums, None]:
         points = _draw(scheme.noisy, scheme.boundaries, scheme.key, index, strata)
-        joint = joint_log_prob(scheme.noisy, points.x)
+        joint = posterior_logits(scheme.noisy, points.x)
         weight = _balance_weight(scheme.decision, scheme.boundaries, joint, points.component)
         found = _per_point(scheme.decision, scheme.noisy, points.x, joint)
 

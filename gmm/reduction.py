@@ -68,10 +68,10 @@ def reduction(mixture: Mixture) -> Reduction:
     tolerance = TOLERANCE[str(mixture.dtype)]
     origin = matmul(mixture.weights[None, :], mixture.means)[0]
     centred = mixture.means - origin[None, :]
-    scale = float(jnp.linalg.norm(centred))
+    scale = max(float(jnp.linalg.norm(centred)), float(np.finfo(np.float32).tiny))
     columns, values = [], []
     for value, part in _parts(mixture, centred, tolerance):
-        basis = _span(part, tolerance * max(scale, np.finfo(np.float32).tiny))
+        basis = _span(part, tolerance * scale)
         columns.append(basis)
         values.append(np.full(basis.shape[1], value))
     basis, spectrum = jnp.concatenate(columns, axis=1), np.concatenate(values)

@@ -111,7 +111,7 @@ def peak(
     keep = np.isfinite(times)
     options = {"variance": variance, "classes": classes, "family": family}
     curve = entropy_curve(process, times[keep], energy, **options)
-    at_top = entropy_curve(process, [top], energy, **options)
+    at_top = entropy_curve(process, np.array([top]), energy, **options)
     height = float(at_top.rate[0])
     right, left = (_half_height(curve.t[side], curve.rate[side], height) for side in _sides(curve.t, top))
     with jax.enable_x64(True):

@@ -62,6 +62,14 @@ def problems_in(dtype):
     return [slug for slug in PROBLEMS if dtype == np.float64 or slug not in tagged("vanishing-weight")]
 
 
+def of(slugs, quick):
+    """Parametrise by slug; all but the `quick` ones run with the slow tests, for each compiles its own code."""
+    marks = [[] if slug in quick else [pytest.mark.slow] for slug in slugs]
+    return pytest.mark.parametrize(
+        "slug", [pytest.param(s, marks=m) for s, m in zip(slugs, marks, strict=True)]
+    )
+
+
 def is_slow(slug, dtype):
     """Every shape and type is one more compilation: a second precision of the same code runs with the slow tests."""
     if dtype == np.float32:
@@ -192,12 +200,13 @@ def sklearn_model(mixture, kind):
     return model
 
 
-@pytest.mark.parametrize(
-    ("slug", "kind"), [("diagonal-each-24d", "diag"), ("full-24d", "tied"), ("full-each-24d", "full")]
-)
-def test_posteriors_and_densities_agree_with_scikit_learn(slug, kind):
+SKLEARN_KINDS = {"diagonal-each-24d": "diag", "full-24d": "tied", "full-each-24d": "full"}
+
+
+@of(SKLEARN_KINDS, quick=["full-each-24d"])
+def test_posteriors_and_densities_agree_with_scikit_learn(slug):
     mixture = diffuse(PROBLEMS[slug].mixture(), 0.5, 1.0)
-    model = sklearn_model(mixture, kind)
+    model = sklearn_model(mixture, SKLEARN_KINDS[slug])
     x = np.asarray(sample(mixture, jax.random.key(0), 50)[0])
     np.testing.assert_allclose(np.exp(log_posterior(mixture, x)), model.predict_proba(x), atol=TWO_ROUTES)
     np.testing.assert_allclose(log_prob(mixture, x), model.score_samples(x), rtol=TWO_ROUTES)
@@ -248,7 +257,10 @@ def conditional_mean(problem, alpha, sigma, x):
     return means + alpha * np.einsum("kij,nkj->nki", dense @ np.linalg.inv(noisy), gap)
 
 
-@pytest.mark.parametrize("slug", [*KINDS_24D, "points", "points-each", "zero-weight"])
+@of(
+    [*KINDS_24D, "points", "points-each", "zero-weight"],
+    quick=["isotropic-24d", "full-24d", "low-rank-each-24d", "points-each"],
+)
 def test_denoiser_agrees_with_dense_algebra_and_with_tweedie(slug):
     problem, process, t = PROBLEMS[slug], vp(), 0.5
     mixture = problem.mixture()
@@ -271,7 +283,7 @@ def test_denoiser_agrees_with_dense_algebra_and_with_tweedie(slug):
     np.testing.assert_allclose(whole, tweedie, rtol=TWO_ROUTES, atol=TWO_ROUTES)
 
 
-@pytest.mark.parametrize("slug", ["isotropic-24d", "low-rank-each-24d"])
+@of(["isotropic-24d", "low-rank-each-24d"], quick=["low-rank-each-24d"])
 def test_each_state_may_have_its_own_time_and_component(slug):
     mixture = PROBLEMS[slug].mixture()
     x = np.random.default_rng(0).normal(size=(2, 3, mixture.dim))
@@ -318,7 +330,7 @@ def test_precisions_may_be_mixed():
 # ---------------------------------------------------------------------------------------- what is invariant
 
 
-@pytest.mark.parametrize("slug", ["isotropic-24d", "full-24d", "full-each-24d"])
+@of(["isotropic-24d", "full-24d", "full-each-24d"], quick=["full-24d"])
 def test_rotating_and_shifting_everything_changes_no_posterior(slug):
     problem = PROBLEMS[slug]
     rng = np.random.default_rng(3)
@@ -339,7 +351,7 @@ def test_rotating_and_shifting_everything_changes_no_posterior(slug):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("slug", ["isotropic-3d", "isotropic-24d", "diagonal-24d", "full-24d"])
+@of(["isotropic-3d", "isotropic-24d", "diagonal-24d", "full-24d"], quick=["isotropic-3d", "full-24d"])
 def test_a_common_offset_costs_posteriors_only_the_rounding_of_x(slug, dtype):
     mixture = PROBLEMS[slug].mixture(dtype)
     offset = dtype(1024)  # exact sums of numbers cut to a few bits: what differs is the arithmetic alone
@@ -445,7 +457,7 @@ def million_dimensions(dtype, rho=3.0):
     return Mixture(np.array([0.5, 0.3, 0.2], np.float32), means, Isotropic(np.float32(1))), alpha, x
 
 
-@pytest.mark.parametrize("kind", [Isotropic, Diagonal])
+@pytest.mark.parametrize("kind", [Isotropic, pytest.param(Diagonal, marks=pytest.mark.slow)])
 def test_float32_posteriors_hold_five_digits_in_a_million_dimensions(kind):
     mixture, alpha, x = million_dimensions(np.float32)
     var = np.float32(1) if kind is Isotropic else np.ones(mixture.dim, np.float32)
@@ -520,19 +532,10 @@ def everything(mixture, x, t, component):
         denoise(mixture, vp(), x, 0.5),
         denoise(mixture, vp(), x, t),
         denoise(mixture, vp(), x, 0.5, component),
-        jax.grad(lambda m: jnp.sum(log_prob(m, x)))(mixture).means,
     ]
 
 
-@pytest.mark.parametrize(
-    "slug",
-    [
-        "diagonal-each-3d",
-        pytest.param("isotropic-24d", marks=pytest.mark.slow),
-        pytest.param("full-24d", marks=pytest.mark.slow),
-        pytest.param("low-rank-each-24d", marks=pytest.mark.slow),
-    ],
-)
+@of(["diagonal-each-3d", "isotropic-24d", "full-24d", "low-rank-each-24d"], quick=["diagonal-each-3d"])
 def test_results_do_not_depend_on_the_size_of_blocks(slug, blocks_of):
     problem = PROBLEMS[slug]
     rng = np.random.default_rng(0)
@@ -649,16 +652,7 @@ def test_batches_of_any_rank():
     assert log_posterior(mixture, x).shape == (2, 3, 4)
 
 
-SLOW_GRADIENTS = {"isotropic-each-3d", "diagonal-3d", "diagonal-each-3d", "low-rank-3d", "full-each-3d"}
-
-
-@pytest.mark.parametrize(
-    "slug",
-    [
-        pytest.param(slug, marks=[pytest.mark.slow] * (slug in SLOW_GRADIENTS))
-        for slug in [*KINDS_3D, "zero-weight"]
-    ],
-)
+@of([*KINDS_3D, "zero-weight"], quick=["isotropic-3d", "low-rank-each-3d", "zero-weight"])
 def test_gradients_with_respect_to_every_parameter_match_finite_differences(slug):
     mixture, x = PROBLEMS[slug].mixture(), PROBLEMS[slug].points(0.6, 0.8)
 
@@ -732,7 +726,7 @@ def test_no_gradient_is_lost_in_high_dimension():
 # ------------------------------------------------------------------------------------------------- sampling
 
 
-@pytest.mark.parametrize("slug", KINDS_3D)
+@of(KINDS_3D, quick=["diagonal-each-3d", "low-rank-3d", "full-each-3d"])
 def test_samples_are_standard_normal_once_whitened(slug):
     problem = PROBLEMS[slug]
     x, component = map(np.asarray, sample(problem.mixture(), jax.random.key(5), 4000))

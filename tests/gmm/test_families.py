@@ -1,0 +1,188 @@
+"""Families against their Gram matrices written out, laws of random means, and direct fits."""
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.datasets import load_digits
+from sklearn.mixture import GaussianMixture
+
+import gmm
+from gmm import families
+from gmm.partition import cell_log_posterior
+
+# Gram matrices of float64 means: rounding of products over the dimensions.
+EXACT = 1e-9
+
+
+def gram(mixture, centred=True):
+    means = np.asarray(mixture.means, float)
+    if centred:
+        means = means - means.mean(0)
+    return means @ means.T
+
+
+BUILT = {
+    "pair": lambda **o: families.pair(20, separation=0.5, **o),
+    "simplex": lambda **o: families.simplex(5, 20, separation=0.5, **o),
+    "orthogonal": lambda **o: families.orthogonal(5, 20, separation=0.5, **o),
+    "random": lambda **o: families.random(jax.random.key(0), 5, 20, separation=0.5, **o),
+    "tree": lambda **o: families.tree((2, 3), 20, separation=0.5, **o),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+@pytest.mark.parametrize("reduced", [False, True])
+def test_common_scale(name, reduced):
+    mixture = BUILT[name](reduced=reduced)
+    assert np.diag(gram(mixture)).mean() == pytest.approx(20 * 0.25, rel=EXACT)
+    assert float(mixture.covariance.var) == 1
+    assert mixture.dim == 20 if not reduced else mixture.dim <= mixture.components
+
+
+@pytest.mark.parametrize("name", ["pair", "simplex", "orthogonal", "tree"])
+def test_reduced_and_full_have_one_gram_matrix(name):
+    np.testing.assert_allclose(gram(BUILT[name](reduced=True)), gram(BUILT[name](reduced=False)), atol=EXACT)
+
+
+def test_gram_matrices_written_out():
+    np.testing.assert_allclose(gram(families.pair(9), False), 9 * np.array([[1, -1], [-1, 1]]), atol=EXACT)
+    simplex = 9 * np.where(np.eye(4, dtype=bool), 1, -1 / 3)
+    np.testing.assert_allclose(gram(families.simplex(4, 9), False), simplex, atol=EXACT)
+    np.testing.assert_allclose(gram(families.orthogonal(4, 9), False), 12 * np.eye(4), atol=EXACT)
+
+
+def test_means_are_spread_over_all_coordinates():
+    assert np.ptp(np.abs(np.asarray(families.pair(1000).means)), axis=1).max() < 1.5
+
+
+def test_tree_gram_counts_common_ancestors():
+    """Inner product of two leaves = energy of the levels on which their paths agree, found by walking paths."""
+    branching, energies = (2, 3, 2), (5.0, 2.0, 1.0)
+    paths = [(i, j, k) for i in range(2) for j in range(3) for k in range(2)]
+    raw = np.array(
+        [[sum(e for n, e in enumerate(energies) if a[: n + 1] == b[: n + 1]) for b in paths] for a in paths]
+    )
+    centre = np.eye(12) - 1 / 12
+    np.testing.assert_allclose(families.tree_gram(branching, energies), centre @ raw @ centre, atol=1e-12)
+    coarse, middle, leaves = families.tree_partitions(branching)
+    assert [p.cells for p in (coarse, middle, leaves)] == [2, 6, 12]
+    assert leaves.refines(middle)
+    assert middle.refines(coarse)
+
+
+def test_random_gram_matrices_have_one_law_reduced_or_not():
+    """Inner product of the first two of many means: two samples of 300, Kolmogorov-Smirnov at 1e-4."""
+    draw = lambda reduced, seed: gram(  # noqa: E731
+        families.random(jax.random.key(seed), 3, 6, reduced=reduced)
+    )[0, 1]
+    full, reduced = ([draw(r, s + 1000 * r) for s in range(300)] for r in (False, True))
+    assert stats.ks_2samp(full, reduced).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("dim", [10**9, 10**12])
+def test_dimension_is_only_a_number(dim):
+    for mixture in (
+        families.pair(dim, reduced=True),
+        families.simplex(50, dim, reduced=True),
+        families.random(jax.random.key(1), 50, dim, reduced=True),
+        families.tree((2, 5), dim, reduced=True),
+    ):
+        assert np.diag(gram(mixture)).mean() == pytest.approx(dim, rel=1e-6)
+        assert mixture.means.size <= 2500
+
+
+def test_from_gram_reproduces_any_semi_definite_matrix():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(6, 3))
+    mixture = families.from_gram(factor @ factor.T, variance=0.5)
+    assert mixture.dim == 3
+    np.testing.assert_allclose(gram(mixture, False), factor @ factor.T, atol=EXACT)
+
+
+def test_one_gaussian_a_class_is_the_class_mean_and_covariance():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(600, 3)) @ np.diag([1, 2, 0.5]) + np.repeat([[0, 0, 0], [3, 1, 0]], 300, axis=0)
+    y = np.repeat(["dog", "cat"], 300)
+    mixture, partition = families.fitted(x, y, shrinkage=0.0)
+    np.testing.assert_array_equal(partition.labels, [0, 1])
+    for k, name in enumerate(["cat", "dog"]):
+        own = x[y == name]
+        np.testing.assert_allclose(mixture.means[k], own.mean(0), rtol=1e-9)
+        np.testing.assert_allclose(
+            mixture.covariance.dense(3)[k], np.cov(own.T, bias=True), rtol=1e-4, atol=1e-4
+        )
+    shared, _ = families.fitted(x, y, covariance="shared", shrinkage=0.0)
+    residual = x - np.where((y == "cat")[:, None], x[y == "cat"].mean(0), x[y == "dog"].mean(0))
+    np.testing.assert_allclose(shared.covariance.dense(3), residual.T @ residual / 600, rtol=1e-4, atol=1e-4)
+
+
+def test_posteriors_of_a_fit_are_scikit_learns():
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(400, 2)) * [1, 3], np.repeat([0, 1], 200)
+    x[y == 1] += [2, 1]
+    mixture, _ = families.fitted(x, y, covariance="diagonal", shrinkage=0.0)
+    model = GaussianMixture(2, covariance_type="diag")
+    model.weights_, model.means_ = np.asarray(mixture.weights), np.asarray(mixture.means)
+    model.covariances_ = np.asarray(mixture.covariance.var)
+    model.precisions_cholesky_ = 1 / np.sqrt(model.covariances_)
+    np.testing.assert_allclose(np.exp(gmm.log_posterior(mixture, x)), model.predict_proba(x), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"covariance": "shared"}, {"covariance": "diagonal", "components": 2}]
+)
+def test_digits_with_their_constant_pixels_are_fitted(options):
+    x, y = load_digits(return_X_y=True)
+    mixture, partition = families.fitted(x / 16, y, **options)
+    log_p = cell_log_posterior(
+        gmm.log_posterior(gmm.diffuse(mixture, 1.0, 0.05), x / 16), partition.labels, 10
+    )
+    assert np.isfinite(np.asarray(log_p).max(axis=1)).all()
+    assert (np.argmax(np.asarray(log_p), 1) == y).mean() > 0.9
+
+
+def test_empirical_mixture_is_the_data():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(7, 2)), np.array(list("abacbca"))
+    mixture, partition = families.empirical(x, y)
+    noisy = gmm.diffuse(mixture, 0.8, 0.5)
+    point = np.array([0.3, -0.2])
+    brute = np.mean([stats.multivariate_normal(0.8 * p, 0.25).pdf(point) for p in x])
+    assert float(gmm.log_prob(noisy, point)) == pytest.approx(np.log(brute), rel=1e-12)
+    np.testing.assert_array_equal(partition.labels, [0, 1, 0, 2, 1, 2, 0])
+    assert families.empirical(x)[1].cells == 7
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: families.simplex(12, 10), "classes of a simplex family must be <= 11 in dim=10, got 12"),
+        (lambda: families.orthogonal(11, 10), "must be <= 10 in dim=10, got 11"),
+        (lambda: families.pair(0), "dim must be a whole number >= 1, got 0"),
+        (lambda: families.pair(5, separation=-1), "separation must be finite and positive, got -1"),
+        (lambda: families.pair(10**10), "would take .* GiB .* reduced=True"),
+        (lambda: families.tree((2, 0), 10), "branching must list whole numbers >= 1"),
+        (lambda: families.tree((2, 2), 10, energies=[1.0]), "energies must be 2 numbers >= 0"),
+        (lambda: families.from_gram([[1.0, 2.0], [2.0, 1.0]]), "positive semi-definite"),
+        (lambda: families.from_gram([[1.0, 2.0], [0.0, 1.0]]), "symmetric"),
+        (lambda: families.fitted(np.zeros((3, 2)), [0, 1]), r"x and y must have shapes"),
+        (
+            lambda: families.fitted(np.zeros((3, 2)), [0, 0, 1]),
+            "every class needs at least 2 points, 1 has 1",
+        ),
+        (
+            lambda: families.fitted(np.eye(4), [0, 0, 1, 1], covariance="round"),
+            "covariance must be one of full",
+        ),
+        (
+            lambda: families.fitted(np.eye(4), [0, 0, 1, 1], shrinkage=2.0),
+            "shrinkage must be 'auto' or a share",
+        ),
+        (lambda: families.empirical(np.full((2, 2), np.nan)), "x must be finite"),
+        (lambda: families.random(3, 2, 2), "key must be a JAX random key"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
