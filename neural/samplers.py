@@ -254,7 +254,8 @@ class _Model(NamedTuple):
 def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Guidance) -> _Model:
     if not callable(scale) and scale == 1:
         return _Model(_traceable(denoiser), None, condition)
-    guide = guide or getattr(denoiser, "unconditional", None)
+    if guide is None:
+        guide = getattr(denoiser, "unconditional", None)
     if guide is None:
         raise ValueError("guidance needs a denoiser of the unconditional law; pass guide=...")
     return _Model(_traceable(denoiser), _traceable(guide), condition)

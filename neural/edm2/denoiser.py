@@ -1,4 +1,4 @@
-"""EDM2 as a denoiser: preconditioning, class labels, and loading.
+"""EDM2 as a denoiser: preconditioning and class labels.
 
 Preconditioning (Karras et al. 2022, table 1), s = sigma_data::
 
@@ -133,13 +133,25 @@ class EDM2:
         dtype = wide(self.dtype)
         return network.uncertainty(self.weights, (jnp.log(t.ravel()) / 4).astype(dtype)).reshape(t.shape)
 
+    def with_unconditional(self, other: "EDM2") -> "EDM2":
+        """This network with `other` as its unconditional one.
+
+        Raises:
+            ValueError: when `other` works on images of another shape.
+        """
+        if other.config.image_shape != self.config.image_shape:
+            raise ValueError(
+                f"unconditional must work on images of shape {self.config.image_shape}, "
+                f"got a network for {other.config.image_shape}"
+            )
+        return dataclasses.replace(self, unconditional=other)
+
     def _check(self, x: State, t: Times) -> Float[Array, " n"]:
         shape = np.shape(x)
         if len(shape) != 4 or shape[1:] != self.config.image_shape:
             height, width, channels = self.config.image_shape
-            hint = (
-                "; transpose (n, C, H, W) with (0, 2, 3, 1)" if shape[1:] == (channels, height, width) else ""
-            )
+            swapped = shape[1:] == (channels, height, width)
+            hint = "; transpose (n, C, H, W) with (0, 2, 3, 1)" if swapped else ""
             raise ValueError(f"x must have shape (n, {height}, {width}, {channels}), got {shape}{hint}")
         if np.shape(t) not in ((), shape[:1]):
             raise ValueError(f"t must have shape () or ({shape[0]},), got {np.shape(t)}")
@@ -180,11 +192,8 @@ def _denoise(
     c_noise = jnp.repeat(jnp.log(t) / 4, classes).astype(wide(dtype))
     emb = network.embed(weights, config, c_noise, label)
     f = network.unet(weights, config, (x / spread).astype(dtype), emb).astype(x.dtype)
-    skip = x * (config.sigma_data / spread) ** 2
-    return (
-        jnp.repeat(skip, classes, axis=0)
-        + jnp.repeat(sigma * config.sigma_data / spread, classes, axis=0) * f
-    )
+    skip, scale = x * (config.sigma_data / spread) ** 2, sigma * config.sigma_data / spread
+    return jnp.repeat(skip, classes, axis=0) + jnp.repeat(scale, classes, axis=0) * f
 
 
 def from_tensors(

@@ -1,5 +1,7 @@
 """The denoiser's interface: labels, shapes, types, refusals, shared classes, lowering for accelerators."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -137,6 +139,14 @@ def test_refusals_of_class_lists(model, x):
 def test_an_unconditional_network_takes_no_class(network, x):
     with pytest.raises(ValueError, match="condition must be -1: this network has no classes, got 3"):
         network("tiny-uncond").denoise(x, 1.0, 3)
+
+
+def test_an_unconditional_network_belongs_to_images_of_the_same_shape(model, network):
+    guide = network("tiny-uncond", "float64")
+    assert model.with_unconditional(guide).unconditional is guide
+    other = dataclasses.replace(guide, config=dataclasses.replace(guide.config, img_channels=3))
+    with pytest.raises(ValueError, match=r"unconditional must work on images of shape \(16, 16, 4\), got"):
+        model.with_unconditional(other)
 
 
 def test_only_types_that_the_network_computes_in(tensors):
