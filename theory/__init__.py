@@ -12,12 +12,16 @@ from theory.channel import (
     simplex_clone_agreement,
     simplex_entropy,
     simplex_entropy_rate,
+    tree_clone_agreement,
     tree_entropy,
+    tree_entropy_jacobian,
     tree_entropy_rate,
+    unequal_clone_agreement,
     unequal_entropy,
+    unequal_entropy_rate,
 )
 from theory.many_classes import collapse_time, condensation_time, entropy_density
-from theory.scaling import Peak, Slope, collapse_coordinate, fit_slope, peak
+from theory.scaling import Peak, Slope, class_offset, collapse_coordinate, fit_slope, peak
 from theory.speciation import (
     CRITERIA,
     Criterion,
@@ -27,7 +31,7 @@ from theory.speciation import (
     tree_curves,
     why_none,
 )
-from theory.windows import Window, window
+from theory.windows import Window, window, window_of
 
 __all__ = [
     "CRITERIA",
@@ -40,6 +44,7 @@ __all__ = [
     "binary_entropy",
     "binary_entropy_rate",
     "binary_mmse",
+    "class_offset",
     "collapse_coordinate",
     "collapse_time",
     "condensation_time",
@@ -55,10 +60,15 @@ __all__ = [
     "simplex_entropy",
     "simplex_entropy_rate",
     "speciation_time",
+    "tree_clone_agreement",
     "tree_curves",
     "tree_entropy",
+    "tree_entropy_jacobian",
     "tree_entropy_rate",
+    "unequal_clone_agreement",
     "unequal_entropy",
+    "unequal_entropy_rate",
     "why_none",
     "window",
+    "window_of",
 ]

@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from gmm.checks import check_values, choose
-from gmm.process import Process
-from theory.speciation import Problem, entropy_curve, speciation_time
+from gmm.process import Process, vp
+from theory.speciation import CRITERIA, Problem, entropy_curve, speciation_time
 
 COORDINATES = ("shifted", "relative", "noise", "total-noise")
 
@@ -158,3 +158,30 @@ def fit_slope(x: Float[ArrayLike, " n"], y: Float[ArrayLike, " n"]) -> Slope:
     residual = y - y.mean() - value * centred
     stderr = math.sqrt(residual @ residual / (len(x) - 2) / (centred @ centred))
     return Slope(float(value), stderr, float(y.mean() - value * x.mean()))
+
+
+def class_offset(classes: float, criterion: str, *, family: str = "orthogonal") -> float:
+    """t_s - ½ log E in OU time, at s = 1 and large energy E: how a criterion moves with K.
+
+    -½ log K for criteria that look at the centre (curvature, instability, covariance), -½ log log K for
+    those that follow the samples (cloning, half entropy, entropy rate).
+
+    Args:
+        classes: number of classes K.
+        criterion: one of `CRITERIA`.
+        family: "pair", "orthogonal" or "simplex".
+
+    Returns:
+        The offset; NaN where the criterion has no threshold.
+
+    Raises:
+        ValueError: on an unknown criterion or family, or classes < 2.
+    """
+    # Corrections are of relative order K/E.
+    energy = 1e12 * classes
+    options = {
+        "classes": classes,
+        "family": family,
+        "criterion": choose("criterion", criterion, tuple(CRITERIA)),
+    }
+    return float(speciation_time(vp(), energy, **options)) - 0.5 * math.log(energy)

@@ -5,9 +5,9 @@ Classes of energy E and within-class variance s² are seen at noise level γ = �
     ρ = α²E/v = Eγ/(1+γs²),    v = α²s² + σ²,    ρ < E/s²,
 
 E the squared norm of one mean (the pair's, an orthogonal one, a simplex vertex). Each criterion is a
-condition on ρ, some also on the process's clock. Where K classes are seen from their centre, what counts is the largest
-eigenvalue λ of the between-class covariance, ρ_λ = α²λ/v: λ is E for the pair, E/K for orthogonal means and
-E/(K-1) for a simplex.
+condition on ρ, some also on the process's clock. Where K classes are seen from their centre, what counts is
+the largest eigenvalue λ of the between-class covariance: E for the pair, E/K for orthogonal means, E/(K-1)
+for a simplex, and ρ_λ = α²λ/v.
 
 Sources: [H] Handke et al., arXiv 2602.09651; [B] Biroli, Bonnaire, de Bortoli, Mezard, Nat. Commun. 2024;
 [R] Raya, Ambrogioni, 2023.
@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +28,7 @@ from scipy.optimize import brentq, minimize_scalar
 from gmm.checks import check_values, choose
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
-from gmm.process import Process
+from gmm.process import DDPM, Process
 from theory import channel
 
 FAMILIES = ("pair", "orthogonal", "simplex")
@@ -73,6 +74,10 @@ class Problem:
         """dH/dρ at ρ, in nats."""
         return self._of("entropy_rate", rho) * (self._pair_rho if self.classes == 2 else 1)
 
+    def entropy_second(self, rho: ArrayLike) -> np.ndarray:
+        """d²H/dρ² at ρ, in nats."""
+        return channel.entropy_second(self.classes, rho, simplex=self.family != "orthogonal")
+
     def clone_agreement(self, rho: ArrayLike) -> np.ndarray:
         """E Σp² at ρ."""
         return self._of("clone_agreement", rho)
@@ -107,29 +112,56 @@ class Problem:
         ends = [self.log_snr_at(rho) for rho in (1e-6, depth)]
         clean = math.log(1e6 * max(self.energy, 1e-12) / self.variance) if self.variance > 0 else math.inf
         high = ends[1] if math.isfinite(ends[1]) else clean
-        with jax.enable_x64(True):
-            first = float(self.process.log_snr(jnp.asarray(self.process.t_min, float)))
-            last = float(self.process.log_snr(jnp.asarray(self.process.t_max, float)))
+        last, first = self.visited()
         return max(ends[0], last), min(high, first)
 
     def time(self, log_snr: float) -> float:
         """The process's time at a noise level; NaN outside what the process visits."""
         if not math.isfinite(log_snr):
             return math.nan
+        last, first = self.visited()
+        if not last <= log_snr <= first:
+            return math.nan
         with jax.enable_x64(True):
-            t = float(self.process.time_at_log_snr(jnp.asarray(log_snr)))
-            # A table answers with its end where it does not reach.
-            reached = float(self.process.log_snr(jnp.asarray(t)))
-        inside = self.process.t_min <= t <= self.process.t_max
-        return t if inside and abs(reached - log_snr) < 1e-6 * max(1, abs(log_snr)) else math.nan
+            return float(self.process.time_at_log_snr(jnp.asarray(log_snr)))
 
-    def clock(self, log_snr: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Drift f, diffusion g² and noise variance σ² at noise levels (n,), each (n,)."""
+    def visited(self) -> tuple[float, float]:
+        """log_snr at the end and at the start of the process."""
         with jax.enable_x64(True):
-            t = self.process.time_at_log_snr(jnp.asarray(log_snr))
-            parts = (self.process.drift(t), self.process.diffusion(t) ** 2, self.process.sigma(t) ** 2)
-        drift, diffusion2, sigma2 = (np.asarray(part) for part in parts)
-        return drift, diffusion2, sigma2
+            ends = (jnp.asarray(t, float) for t in (self.process.t_max, self.process.t_min))
+            last, first = (float(self.process.log_snr(t)) for t in ends)
+        return last, first
+
+    def clock(self, log_snr: ArrayLike) -> "Clock":
+        """The process's clock at noise levels (...), in float64."""
+        with jax.enable_x64(True):
+            return Clock(
+                *map(np.asarray, _clock(self.process, jnp.asarray(log_snr, float), type(self.process)))
+            )
+
+
+class Clock(NamedTuple):
+    """How a process passes noise levels: dλ/dt, d²λ/dt² and d log σ/dt, λ = log_snr."""
+
+    slope: np.ndarray
+    bend: np.ndarray
+    noise_growth: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _clock(process: Process, log_snr: jax.Array, _kind: type[Process]) -> tuple[jax.Array, ...]:
+    """Slope, bend and noise growth.
+
+    The class is part of jit's key: tree structures of processes without fields compare equal.
+    """
+
+    def at(level: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        t = process.time_at_log_snr(level)
+        slope = jax.grad(process.log_snr)
+        return slope(t), jax.grad(slope)(t), jax.grad(lambda time: jnp.log(process.sigma(time)))(t)
+
+    flat = jax.vmap(at)(log_snr.reshape(-1))
+    return tuple(part.reshape(log_snr.shape) for part in flat)
 
 
 def _curvature(problem: Problem) -> float:
@@ -141,22 +173,32 @@ def _instability(problem: Problem, share: float) -> float:
     """Reverse drift -f x + share·g²∇log p turns unstable at the centre: share (ρ_λ - 1) g²/v = f."""
 
     def excess(log_snr: np.ndarray) -> np.ndarray:
-        drift, diffusion2, sigma2 = problem.clock(log_snr)
-        gamma = np.exp(log_snr)
-        v = sigma2 * (1 + gamma * problem.variance)
-        rho = problem.between / (1 / gamma + problem.variance)
-        return rho - 1 - drift * v / (share * diffusion2)
+        # -1 - f v/(share g²), with f = (log σ)' + λ'/2 so that no term of order one is left to cancel.
+        clock = problem.clock(log_snr)
+        ratio = np.exp(log_snr) * problem.variance
+        drift = (ratio + (1 - 2 * share)) / (2 * share) + (
+            1 + ratio
+        ) / share * clock.noise_growth / clock.slope
+        return problem.between / (np.exp(-log_snr) + problem.variance) + drift
 
-    low, high = problem.log_snr_range()
-    grid = np.linspace(low, high, _SCAN)
-    values = excess(grid)
-    if not np.isfinite(values[0]) or values[0] > 0:  # unstable however much noise: no threshold
-        return math.nan
+    grid = _drift_grid(problem)
+    with np.errstate(all="ignore"):
+        values = excess(grid)
+    # Beyond float64's reach of the process's end (1 - t < 1e-16 for flow matching) nothing can be said.
+    grid, values = grid[np.isfinite(values)], values[np.isfinite(values)]
     above = np.flatnonzero(values > 0)
-    if not len(above):
+    if not len(above) or above[0] == 0:  # stable throughout, or unstable however much noise
         return math.nan
-    bracket = grid[above[0] - 1], grid[above[0]]
-    return _root(lambda x: float(excess(np.array([x]))[0]), *map(float, bracket))
+    low, high = grid[above[0] - 1 : above[0] + 1].tolist()
+    return _root(lambda x: float(excess(np.array([x]))[0]), low, high)
+
+
+def _drift_grid(problem: Problem) -> np.ndarray:
+    """Noise levels at which a drift may turn: flow matching turns as late as σ²/α² ~ (λ+s²)²."""
+    scale = problem.between + problem.variance
+    low, high = -2 * math.log1p(scale) - 10, max(problem.log_snr_range()[1], 30.0)
+    last, first = problem.visited()
+    return np.linspace(max(low, last), min(high, first), 8 * _SCAN)
 
 
 def _root(excess: Callable[[float], float], low: float, high: float) -> float:
@@ -197,23 +239,56 @@ def _covariance(problem: Problem) -> float:
 def _entropy_rate(problem: Problem) -> float:
     """Maximum of dH/dt in the process's own time [H]."""
     low, high = problem.log_snr_range()
+    if not low < high:  # the process ends before anything is decided, or starts after
+        return math.nan
 
     def log_rate(log_snr: ArrayLike) -> np.ndarray:
         level = np.atleast_1d(np.asarray(log_snr, float))
-        _, diffusion2, sigma2 = problem.clock(level)
-        rho = problem.rho(level)
-        # dρ/dλ = ρ/(1+γs²) and dλ/dt = -g²/σ².
-        slope = rho / (1 + np.exp(level) * problem.variance) * diffusion2 / sigma2
-        return np.log(np.maximum(-problem.entropy_rate(rho) * slope, 1e-300))
+        return _log_rate_in_noise(problem, level) + np.log(-problem.clock(level).slope)
 
+    if isinstance(problem.process, DDPM):
+        return _peak_of_table(problem, problem.process)
     grid = np.linspace(low, high, _SCAN)
     values = log_rate(grid)
     best = int(np.argmax(values))
     if best in (0, _SCAN - 1):  # the rate still grows where the process or the data end
         return math.nan
-    bracket = tuple(grid[best - 1 : best + 2])
-    found = minimize_scalar(lambda x: -float(log_rate(x)[0]), bracket=bracket, tol=1e-9)
-    return float(found.x)  # type: ignore[attr-defined]
+    # A root of the derivative is found to rounding, a maximum of the value only to its square root.
+    return _root(lambda x: _log_rate_slope(problem, x), float(grid[best - 1]), float(grid[best + 1]))
+
+
+def _log_rate_in_noise(problem: Problem, log_snr: np.ndarray) -> np.ndarray:
+    """log of -dH/dλ, the rate that no clock changes; dρ/dλ = ρ/(1+γs²)."""
+    rho = problem.rho(log_snr)
+    slope = -problem.entropy_rate(rho) * rho / (1 + np.exp(log_snr) * problem.variance)
+    return np.log(np.maximum(slope, 1e-300))
+
+
+def _log_rate_slope(problem: Problem, log_snr: float) -> float:
+    """d log(dH/dt) / d log(σ²/α²), from d²H/dρ² and the process's second derivative."""
+    clock = problem.clock(log_snr)
+    rho = problem.rho(log_snr)
+    moved = 1 / (1 + math.exp(log_snr) * problem.variance)  # -d log ρ / d log(σ²/α²)
+    relative = rho * problem.entropy_second(rho) / problem.entropy_rate(rho)
+    return float(1 - clock.bend / clock.slope**2 - moved * (2 + relative))
+
+
+def _peak_of_table(problem: Problem, chain: DDPM) -> float:
+    """Maximum over a chain, whose log-SNR is linear between indices and jumps in slope at each.
+
+    Within a cell dH/dt is -dH/dλ times a constant, and -dH/dλ has one maximum: a cell's own is the point
+    nearest to it.
+    """
+    table = np.asarray(chain.log_snr_table, np.float64)
+    grid = np.linspace(*problem.log_snr_range(), _SCAN)
+    best = int(np.argmax(_log_rate_in_noise(problem, grid)))
+    bounds = grid[max(best - 1, 0)], grid[min(best + 1, _SCAN - 1)]
+    negative = lambda x: -float(_log_rate_in_noise(problem, np.array([x]))[0])  # noqa: E731
+    top = float(minimize_scalar(negative, bounds=bounds, method="bounded").x)  # type: ignore[attr-defined]
+    steps = -np.diff(table)
+    nearest = np.clip(top, table[1:], table[:-1])
+    found = float(nearest[np.argmax(_log_rate_in_noise(problem, nearest) + np.log(steps))])
+    return math.nan if found in (table[0], table[-1]) else found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,9 +455,12 @@ def tree_curves(
     grid = schedule(process, times)
     shape = 1 / (np.exp(-grid.log_snr) + variance)
     rhos = energies[:, None] * shape[None, :]
-    entropy, slopes = channel.tree_entropy_slopes(branching, rhos, rhos)
+    entropy = channel.tree_entropy(branching, rhos)
     # All ρ_l move together: dρ_l/dλ = ρ_l/(1+γs²).
-    rate = slopes / (1 + np.exp(grid.log_snr) * variance) * grid.log_snr_slope
+    moved = rhos / (1 + np.exp(grid.log_snr) * variance) * grid.log_snr_slope
+    jacobian = channel.tree_entropy_jacobian(branching, rhos)
+    rate = (jacobian * moved).sum(axis=1)
+    agreement = 1 + 2 * jacobian[-1]
     facts = {"branching": list(branching), "energies": energies.tolist(), "variance": variance}
     return [
         _exact_curve(
@@ -390,6 +468,7 @@ def tree_curves(
             entropy=entropy[level],
             rate=rate[level],
             prior_entropy=math.log(math.prod(branching[: level + 1])),
+            clone_agreement=agreement[level],
             metadata={
                 "source": "quadrature",
                 "process": process.describe(),

@@ -5,11 +5,14 @@ the axis log(σ/α), which no clock changes.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from scipy.interpolate import CubicHermiteSpline
+from scipy.optimize import brentq
 
 from gmm.curve import EntropyCurve
+from theory.speciation import Problem
 
 # At the ends of a curve this share of its information may be missing beyond what the window leaves out.
 _COVERAGE = 0.5
@@ -81,6 +84,37 @@ def window(curve: EntropyCurve, share: float = 0.8) -> Window:
     errors = spread / np.maximum(np.interp(places, noise, slope), 1e-300)
     times = np.interp(places, noise, curve.t[order])
     return Window(share, *places, *map(float, errors), *map(float, times))  # type: ignore[arg-type]
+
+
+def window_of(problem: Problem, share: float = 0.8) -> Window:
+    """The window of a family, from the closed form alone: standard errors are zero.
+
+    Args:
+        problem: the decision. The process gives the times, NaN where it does not visit a noise level; the
+        noise
+            levels are those of every process.
+        share: in (0, 1).
+
+    Raises:
+        ValueError: when share is out of range.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must be in (0, 1), got {share}")
+    largest = 4 * (750 + math.log(problem.classes))  # everything is decided in float64
+    clean = min(problem.energy / problem.variance, largest) if problem.variance > 0 else largest
+    floor = float(problem.entropy(clean))
+    tail = 0.5 * (1 - share)
+
+    def place(information: float) -> float:
+        level = floor + information * (math.log(problem.classes) - floor)
+        excess = lambda x: float(problem.entropy(math.exp(x))) - level  # noqa: E731
+        log_rho = float(brentq(excess, math.log(clean) - 40, math.log(clean), xtol=1e-13))  # type: ignore[arg-type]
+        return -0.5 * problem.log_snr_at(math.exp(log_rho))
+
+    places = [place(information) for information in (tail, 0.5, 1 - tail)]
+    exact = (0.0, 0.0, 0.0)
+    times = [problem.time(-2 * x) for x in places]
+    return Window(share, *places, *exact, *times)  # type: ignore[arg-type, call-arg]
 
 
 def _check_coverage(
