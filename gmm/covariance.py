@@ -378,7 +378,8 @@ class LowRank(_Spectral):
         basis, singular, _ = jnp.linalg.svd(factor, full_matrices=False)
         rest = jnp.broadcast_to(var, each).astype(basis.dtype)
         basis = jnp.broadcast_to(basis, (*each, *basis.shape[-2:]))
-        set_fields(self, basis=basis, values=singular**2 + rest[..., None], rest=rest)
+        squares = jnp.broadcast_to(singular**2, (*each, singular.shape[-1]))
+        set_fields(self, basis=basis, values=squares + rest[..., None], rest=rest)
 
 
 @pytree("basis", "values", "rest")
