@@ -7,6 +7,7 @@ coordinates as that has rank and allocates nothing of size dim: dim = 10^12 is a
 
 import math
 from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,11 @@ from gmm.partition import Partition
 MEANS_LIMIT = 2**30  # bytes; above it a person surely wants the reduced form
 # Eigenvalues of a Gram matrix below this share of the largest are rounding.
 RANK_TOLERANCE = 1e-12
-COVARIANCES = ("full", "diagonal", "isotropic", "shared")
+# Ours and scikit-learn's names; "shared" is fitted class by class and averaged over the classes.
+SKLEARN_COVARIANCES = {"full": "full", "diagonal": "diag", "isotropic": "spherical", "shared": "tied"}
+# Added to every fitted variance, in units of the mean variance of a coordinate: some pixels never change.
+VARIANCE_FLOOR = 1e-6
+MAX_EM_STEPS = 1000  # what has not converged by then is scikit-learn's to warn about
 
 
 def pair(
@@ -33,7 +38,7 @@ def pair(
     weights: ArrayLike | None = None,
     reduced: bool = False,
 ) -> Mixture:
-    """Two classes at ±m, ‖m‖² = dim · separation².
+    """Two classes at ±m, ‖m‖² = dim · separation², the first at +m.
 
     Args:
         dim: dimension d.
@@ -64,6 +69,7 @@ def simplex(
     Arguments and errors as in `pair`; more than dim + 1 classes cannot exist.
     """
     _check_room("simplex", classes, dim, dim + 1)
+    _check_gram(classes)
     centred = np.eye(classes) - 1 / classes
     gram = _energy(dim, separation) * classes / max(classes - 1, 1) * centred
     return _mixture(gram, dim, variance, weights, reduced)
@@ -86,6 +92,7 @@ def orthogonal(
     Arguments and errors as in `pair`; more than dim classes cannot exist.
     """
     _check_room("orthogonal", classes, dim, dim)
+    _check_gram(classes)
     energy = _energy(dim, separation) * classes / max(classes - 1, 1)
     return _mixture(energy * np.eye(classes), dim, variance, weights, reduced)
 
@@ -109,12 +116,14 @@ def random(
     seeds = jax.random.key_data(check_key(key)) if _typed(key) else key
     rng = np.random.default_rng(np.asarray(seeds))
     energy = _energy(dim, separation)
+    if reduced:
+        _check_gram(classes)
     if reduced and dim > classes:
         directions = np.tril(rng.normal(size=(classes, classes)), -1)
         directions += np.diag(np.sqrt(rng.chisquare(dim - np.arange(classes, dtype=float))))
     else:
         _check_memory(classes, dim)
-        directions = rng.normal(size=(classes, dim))
+        directions = rng.normal(size=(classes, int(dim)))
     directions -= directions.mean(axis=0, keepdims=True)
     directions *= np.sqrt(energy * classes / max(np.sum(directions**2), np.finfo(float).tiny))
     if reduced:
@@ -149,7 +158,9 @@ def tree(
     gram = tree_gram(branching, energies)
     leaves = len(gram)
     _check_room("tree", leaves, dim, dim + 1)
-    scale = _energy(dim, separation) * leaves / max(np.trace(gram), np.finfo(float).tiny)
+    if np.trace(gram) <= 0:
+        raise ValueError(f"energies must separate some of the {leaves} leaves, got {energies}")
+    scale = _energy(dim, separation) * leaves / np.trace(gram)
     return _mixture(scale * gram, dim, variance, weights, reduced)
 
 
@@ -166,7 +177,9 @@ def tree_gram(branching: Sequence[int], energies: Sequence[float] | None = None)
     levels = np.ones(len(sizes)) if energies is None else np.asarray(energies, float)
     if levels.shape != sizes.shape or not (levels >= 0).all() or not np.isfinite(levels).all():
         raise ValueError(f"energies must be {len(sizes)} numbers >= 0 like branching, got {energies}")
-    gram = np.zeros((math.prod(map(int, sizes)),) * 2)
+    leaves = math.prod(map(int, sizes))
+    _check_gram(leaves)
+    gram = np.zeros((leaves, leaves))
     for energy, partition in zip(levels, tree_partitions(branching), strict=True):
         gram += energy * (partition.labels[:, None] == partition.labels[None, :])
     return _centred(gram)
@@ -201,7 +214,7 @@ def fitted(
     *,
     components: int = 1,
     covariance: str = "full",
-    shrinkage: float | str = "auto",
+    shrinkage: float | str | None = "auto",
     seed: int = 0,
 ) -> tuple[Mixture, Partition]:
     """Gaussians fitted to labelled data; class frequencies are the priors.
@@ -212,11 +225,12 @@ def fitted(
     Args:
         x: (n, d) points.
         y: (n,) labels of any sortable kind.
-        components: Gaussians a class; above one fitted by scikit-learn's EM.
-        covariance: "full", "diagonal", "isotropic" (one each), or "shared" (one full matrix for all).
+        components: Gaussians a class, fitted by scikit-learn's EM.
+        covariance: "full", "diagonal", "isotropic" (one each), or "shared" (one full matrix for all; with
+            several components classes are fitted apart and their matrices averaged).
         shrinkage: share of the covariance replaced by its isotropic part, or "auto" for Ledoit and Wolf's
-            (full and shared; of others only the number is used). Never less than 1e-6 of the total
-            variance, so that constant coordinates stay harmless.
+            (full and shared; of others only the number is used); None for no shrinkage. In any case 1e-6 of
+            the mean variance of a coordinate is added to every variance, so that constant ones stay harmless.
         seed: of the EM start.
 
     Returns:
@@ -226,32 +240,30 @@ def fitted(
         ValueError: on wrong shapes, unknown options, non-finite points, or a class with too few points.
     """
     points, labels, names = _labelled(x, y)
-    choose("covariance", covariance, COVARIANCES)
+    choose("covariance", covariance, tuple(SKLEARN_COVARIANCES))
     if components < 1:
         raise ValueError(f"components must be >= 1, got {components}")
-    if shrinkage != "auto" and not (isinstance(shrinkage, (int, float)) and 0 <= shrinkage <= 1):
-        raise ValueError(f"shrinkage must be 'auto' or a share in [0, 1], got {shrinkage!r}")
+    if shrinkage not in (None, "auto") and not (isinstance(shrinkage, (int, float)) and 0 <= shrinkage <= 1):
+        raise ValueError(f"shrinkage must be 'auto' or a share in [0, 1] (None: no share), got {shrinkage!r}")
     counts = np.bincount(labels)
     if counts.min() < max(2, components):
-        rare = names[int(np.argmin(counts))]
+        rare = names.tolist()[int(np.argmin(counts))]  # a Python value: np.int64(3) is no name
         raise ValueError(
             f"every class needs at least {max(2, components)} points, {rare!r} has {counts.min()}"
         )
-    groups = [_responsibilities(points[labels == c], components, covariance, seed) for c in range(len(names))]
-    weights, means = [], []
-    for c, shares in enumerate(groups):
-        own = points[labels == c]
-        weights.append(shares.sum(axis=0) / len(points))
-        means.append(shares.T @ own / shares.sum(axis=0)[:, None])
-    order = np.repeat(np.arange(len(names)), components)
-    scatter = [
-        (np.sqrt(share)[:, None] * (points[labels == c] - mean), share.sum())
-        for c, shares in enumerate(groups)
-        for share, mean in zip(shares.T, means[c], strict=True)
-    ]
-    floor = 1e-6 * points.var(axis=0).mean()
-    within = _within(scatter, covariance, shrinkage, floor)
-    return Mixture(np.concatenate(weights), np.concatenate(means), within, normalise=True), Partition(order)
+    floor = VARIANCE_FLOOR * (float(points.var(axis=0).mean()) or 1.0)
+    fits = [_fit(points[labels == c], components, covariance, floor, seed) for c in range(len(names))]
+    prior = counts / len(points)
+    spreads = np.concatenate([fit.spreads for fit in fits])
+    residuals = [r for fit in fits for r in fit.residuals]
+    if covariance == "shared":
+        spreads, residuals = np.average(spreads, axis=0, weights=prior)[None], [np.concatenate(residuals)]
+    weights = np.concatenate([p * fit.weights for p, fit in zip(prior, fits, strict=True)])
+    means = np.concatenate([fit.means for fit in fits])
+    within = _operator(_shrunk(spreads, residuals, covariance, shrinkage), covariance)
+    return Mixture(weights, means, within, normalise=True), Partition(
+        np.repeat(np.arange(len(names)), components)
+    )
 
 
 def empirical(
@@ -290,7 +302,11 @@ def coordinates(gram: Float[ArrayLike, "K K"]) -> Float[np.ndarray, "K r"]:
         raise ValueError(f"gram must be positive semi-definite, got an eigenvalue {values[0]:.3g}")
     kept = values > RANK_TOLERANCE * len(matrix) * max(values[-1], 0)
     kept[-1] = True  # coincident means: one coordinate, all zero
-    return vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
+    points = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
+    # Eigenvectors have no sign of their own: the first class that matters is on the positive side.
+    large = np.abs(points) >= 0.5 * np.abs(points).max(axis=0, keepdims=True)
+    leading = np.take_along_axis(points, np.argmax(large, axis=0)[None, :], axis=0)
+    return np.where(leading < 0, -points, points)
 
 
 # ---------------------------------------------------------------------------------------------- inner parts
@@ -321,6 +337,15 @@ def _check_memory(classes: int, dim: int) -> None:
         )
 
 
+def _check_gram(classes: int) -> None:
+    wanted = 8 * classes**2
+    if wanted > MEANS_LIMIT:
+        raise ValueError(
+            f"{classes} classes would take {wanted / 2**30:.1f} GiB for their inner products, at most "
+            f"{MEANS_LIMIT / 2**30:g} is built; the quadratures of the theory package take any number"
+        )
+
+
 def _weights(weights: ArrayLike | None, classes: int) -> np.ndarray:
     return np.full(classes, 1 / classes) if weights is None else np.asarray(weights, float)
 
@@ -336,6 +361,7 @@ def _mixture(
 ) -> Mixture:
     if reduced:
         return from_gram(gram, variance=variance, weights=weights)
+    dim = int(dim)  # 1e6 is a dimension too
     _check_memory(len(gram), dim)
     # A cosine transform is orthonormal: it spreads the few coordinates over all dimensions, as those of real
     # class means are, in dim log dim operations and without a basis.
@@ -357,44 +383,73 @@ def _labelled(
     return points, labels, names
 
 
-def _responsibilities(own: np.ndarray, components: int, covariance: str, seed: int) -> np.ndarray:
-    """(n, components) share of each point in each Gaussian of its class."""
-    if components == 1:
-        return np.ones((len(own), 1))
+class _Fit(NamedTuple):
+    """One class.
+
+    Attributes:
+        weights: (k,) shares of its components.
+        means: (k, d).
+        spreads: covariances (k, d, d), variances (k, d) or (k,); (1, d, d) when they are to be shared.
+        residuals: k arrays (n, d), weighted by the root of each component's responsibility.
+    """
+
+    weights: np.ndarray
+    means: np.ndarray
+    spreads: np.ndarray
+    residuals: list[np.ndarray]
+
+
+def _fit(own: np.ndarray, components: int, covariance: str, floor: float, seed: int) -> _Fit:
+    # Here rather than at the top: importing scikit-learn takes longer than most commands.
     from sklearn.mixture import GaussianMixture
 
-    kind = {"full": "full", "diagonal": "diag", "isotropic": "spherical", "shared": "tied"}[covariance]
     model = GaussianMixture(
-        components, covariance_type=kind, random_state=seed, reg_covar=1e-3 * float(own.var(axis=0).mean())
+        components,
+        covariance_type=SKLEARN_COVARIANCES[covariance],  # type: ignore[arg-type]
+        reg_covar=floor,
+        max_iter=MAX_EM_STEPS,
+        random_state=seed,
     )
-    return model.fit(own).predict_proba(own) + np.finfo(float).tiny
+    # Some of its covariances are differences of second moments, which cancel far from the origin.
+    centre = own.mean(axis=0)
+    model.fit(own - centre)
+    means, spreads = np.asarray(model.means_), np.asarray(model.covariances_)
+    shares = model.predict_proba(own - centre)
+    return _Fit(
+        weights=np.asarray(model.weights_),
+        means=means + centre,
+        spreads=spreads[None] if covariance == "shared" else spreads,
+        residuals=[
+            np.sqrt(share)[:, None] * (own - centre - mean)
+            for share, mean in zip(shares.T, means, strict=True)
+        ],
+    )
 
 
-def _within(
-    scatter: list[tuple[np.ndarray, float]], covariance: str, shrinkage: float | str, floor: float
-) -> Covariance:
-    """Within-class covariance from the weighted residuals (n_k, d) and total weight of each component."""
-    if covariance == "isotropic":
-        return Isotropic(np.array([np.mean(r**2) * len(r) / n + floor for r, n in scatter]))
+def _shrunk(
+    spreads: np.ndarray, residuals: list[np.ndarray], covariance: str, shrinkage: float | str | None
+) -> np.ndarray:
+    """(1-s) C + s tr(C)/d I, the floor included, for each of the covariances C."""
+    if shrinkage is None or covariance == "isotropic":
+        return spreads
     if covariance == "diagonal":
         share = 0.0 if shrinkage == "auto" else float(shrinkage)
-        rows = np.stack([(r**2).sum(axis=0) / n for r, n in scatter])
-        mean = rows.mean(axis=1, keepdims=True)
-        return Diagonal((1 - share) * rows + share * mean + floor)
-    if covariance == "shared":
-        residuals = np.concatenate([r for r, _ in scatter])
-        return Full(_shrunk(residuals, sum(n for _, n in scatter), shrinkage, floor))
-    return Full(np.stack([_shrunk(r, n, shrinkage, floor) for r, n in scatter]))
-
-
-def _shrunk(residuals: np.ndarray, weight: float, shrinkage: float | str, floor: float) -> np.ndarray:
-    dim = residuals.shape[1]
+        return (1 - share) * spreads + share * spreads.mean(axis=1, keepdims=True)
     if shrinkage == "auto":
         from sklearn.covariance import ledoit_wolf_shrinkage
 
-        share = float(ledoit_wolf_shrinkage(residuals, assume_centered=True))
+        shares = np.array([ledoit_wolf_shrinkage(r, assume_centered=True) for r in residuals])
     else:
-        share = float(shrinkage)
-    matrix = residuals.T @ residuals / weight
-    mean = np.trace(matrix) / dim
-    return (1 - share) * matrix + (share * mean + floor) * np.eye(dim)
+        shares = np.full(len(spreads), float(shrinkage))
+    dim = spreads.shape[-1]
+    round_ones = (np.trace(spreads, axis1=1, axis2=2) / dim)[:, None, None] * np.eye(dim)
+    return spreads + shares[:, None, None] * (round_ones - spreads)
+
+
+def _operator(spreads: np.ndarray, covariance: str) -> Covariance:
+    if covariance in ("isotropic", "diagonal"):
+        return Isotropic(spreads) if covariance == "isotropic" else Diagonal(spreads)
+    # Decomposed in float64: in float32 the floor would drown in the rounding of the largest variance.
+    with jax.enable_x64(True):
+        operator = Full(spreads[0] if covariance == "shared" else spreads)
+    return jax.tree.map(lambda leaf: leaf.astype(jax.dtypes.canonicalize_dtype(float)), operator)

@@ -2,22 +2,32 @@ r"""Dimension drops out: exact projection of a mixture with shared covariance.
 
 Under α, σ the posterior depends on x only through Σ_t⁻¹ m_k, Σ_t = α²C + σ²I. In each eigenspace of C, Σ_t is a
 number, so the span of the centred means' parts in that eigenspace is all that matters there, at every noise
-level at once. Isotropic C leaves at most K-1 coordinates, rank r plus isotropic at most (K-1)(r+1), and no more
-than d. What is orthogonal to them is Gaussian noise, the same for every class.
+level at once. Isotropic C leaves at most K-1 coordinates, rank r plus isotropic at most K-1+r (one for each
+eigenvector, K-1 for the rest); d different eigenvalues leave d. What is orthogonal to them is Gaussian noise, the
+same for every class.
 """
 
 import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from gmm.covariance import Diagonal, Isotropic, LowRank, matmul
+from gmm.covariance import Covariance, Diagonal, Isotropic, matmul
 from gmm.mixture import Mixture
+from gmm.pytree import build
 
-# Singular values below this share of the largest are rounding; eigenvalues this close are one eigenspace.
-TOLERANCE = {"float32": 1e-5, "float64": 1e-11}
+# Singular values below this many eps of the largest are rounding: of the means, which moves each by about one
+# eps of the largest whatever K and d are, and of the decomposition.
+RANK_ROUNDING = 64
+# Eigenvalues from a decomposition are equal if they differ by less than this many eps of the largest.
+EIGENVALUE_ROUNDING = 64
+# Given variances are equal if they are copies, or one function of copies (vectorised code may differ in the
+# last digit).
+VARIANCE_ROUNDING = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,55 +75,103 @@ def reduction(mixture: Mixture) -> Reduction:
             "mixture must share one covariance to be reduced, got one for each component; sample it in full, or "
             "fit it with covariance='shared'"
         )
-    tolerance = TOLERANCE[str(mixture.dtype)]
-    origin = matmul(mixture.weights[None, :], mixture.means)[0]
-    centred = mixture.means - origin[None, :]
-    scale = max(float(jnp.linalg.norm(centred)), float(np.finfo(np.float32).tiny))
-    columns, values = [], []
-    for value, part in _parts(mixture, centred, tolerance):
-        basis = _span(part, tolerance * scale)
-        columns.append(basis)
-        values.append(np.full(basis.shape[1], value))
-    basis, spectrum = jnp.concatenate(columns, axis=1), np.concatenate(values)
-    if basis.shape[1] == 0:  # coincident means: any direction is as empty as any other
-        basis = jnp.zeros((mixture.dim, 1), mixture.dtype).at[0, 0].set(1)
-        spectrum = np.asarray(mixture.covariance.eigenvalues(mixture.dim))[:1]
+    eps = float(jnp.finfo(mixture.dtype).eps)
+    weights, means = np.asarray(mixture.weights, float), np.asarray(mixture.means, float)
+    # Measured from one of them first: coordinates in which all means agree become exactly zero.
+    centred = means - means[:1]
+    centred = centred - weights @ centred
+    spaces = list(_eigenspaces(mixture.covariance, centred, eps))
+    spans = [_span(space.means, eps, space.rounding) for space in spaces]
+    if not any(span.shape[1] for span in spans):  # coincident means: any direction is as empty as any other
+        spans[0] = np.eye(spans[0].shape[0], 1)
+    basis = _basis(mixture.dim, spaces, spans)
+    spectrum = np.repeat([space.value for space in spaces], [span.shape[1] for span in spans])
     isotropic = len(set(spectrum.tolist())) == 1
-    covariance = Isotropic(spectrum[0]) if isotropic else Diagonal(spectrum)
-    reduced = Mixture(mixture.weights, matmul(centred, basis), covariance, normalise=True)
-    return Reduction(jax.tree.map(lambda leaf: leaf.astype(mixture.dtype), reduced), basis, origin)
+    reduced = build(
+        Mixture,
+        log_weights=mixture.log_weights,
+        means=jnp.asarray(centred @ basis, mixture.dtype),
+        covariance=jax.tree.map(
+            lambda leaf: leaf.astype(mixture.dtype),
+            Isotropic(spectrum[0]) if isotropic else Diagonal(spectrum),
+        ),
+    )
+    origin = jnp.asarray(weights @ means, mixture.dtype)
+    return Reduction(reduced, jnp.asarray(basis, mixture.dtype), origin)
 
 
-def _parts(
-    mixture: Mixture, centred: Float[Array, "K d"], tolerance: float
-) -> list[tuple[float, Float[Array, "K d"]]]:
-    """Each distinct eigenvalue of C with the means' parts in its eigenspace."""
-    covariance = mixture.covariance
+class _Eigenspace(NamedTuple):
+    """All eigenvectors of one eigenvalue.
+
+    Attributes:
+        value: the eigenvalue.
+        frame: coordinates to pick, or (d, g) orthonormal columns, that contain the eigenspace.
+        means: (K, g) the centred means' parts in the eigenspace, in that frame.
+        rounding: length below which a singular value of `means` is rounding, whatever the others are.
+    """
+
+    value: float
+    frame: slice | np.ndarray
+    means: np.ndarray
+    rounding: float = 0.0
+
+
+def _eigenspaces(covariance: Covariance, centred: np.ndarray, eps: float) -> Iterator[_Eigenspace]:
+    """The eigenspaces of a shared covariance, with the centred means (K, d) in them."""
     if isinstance(covariance, Isotropic):
-        return [(float(covariance.var), centred)]
+        yield _Eigenspace(float(covariance.var), slice(None), centred)
+        return
     if isinstance(covariance, Diagonal):
-        values = np.asarray(covariance.var)
-        groups = _groups(values, tolerance)
-        return [
-            (values[g].mean(), centred * jnp.zeros(mixture.dim, centred.dtype).at[g].set(1)[None])
-            for g in groups
-        ]
-    values, basis = np.asarray(covariance.values), covariance.basis  # type: ignore[attr-defined]
-    inside = matmul(centred, basis)
-    found = [(values[g].mean(), matmul(inside[:, g], basis[:, g].T)) for g in _groups(values, tolerance)]
-    if isinstance(covariance, LowRank) and basis.shape[1] < mixture.dim:
-        found.append((float(covariance.rest), centred - matmul(inside, basis.T)))
-    return found
+        var = np.asarray(covariance.var, float)
+        for value, index in _groups(var, VARIANCE_ROUNDING * eps * var):
+            yield _Eigenspace(value, index, centred[:, index])
+        return
+    basis, values = np.asarray(covariance.basis, float), np.asarray(covariance.values, float)  # type: ignore
+    rest = float(covariance.rest)  # type: ignore[attr-defined]
+    complete = basis.shape[0] == basis.shape[1]
+    slack = EIGENVALUE_ROUNDING * eps * max(values.max(initial=0), 0 if complete else rest)
+    if not complete:  # columns with the eigenvalue of the complement belong to it
+        other = np.abs(values - rest) > slack
+        basis, values = basis[:, other], values[other]
+    inside = centred @ basis
+    # The rotation to eigenvectors leaves rounding of the size of the means in every coordinate.
+    rounding = RANK_ROUNDING * eps * float(np.linalg.norm(centred))
+    for value, index in _groups(values, np.full_like(values, slack)):
+        yield _Eigenspace(value, basis[:, index], inside[:, index], rounding)
+    if not complete:
+        yield _Eigenspace(rest, slice(None), centred - inside @ basis.T, rounding)
 
 
-def _groups(values: np.ndarray, tolerance: float) -> list[np.ndarray]:
-    """Indices of eigenvalues that are equal up to rounding."""
-    order = np.argsort(values)
-    gaps = np.diff(values[order]) > tolerance * max(float(values.max()), np.finfo(np.float32).tiny)
-    return np.split(order, np.flatnonzero(gaps) + 1)
+def _groups(values: np.ndarray, slack: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
+    """Indices of equal values, ascending: all within `slack` of the smallest of their group.
+
+    Chains of close neighbours would not do: values spread densely over an interval are not one value.
+    """
+    order = np.argsort(values, kind="stable")
+    ascending = values[order]
+    start = 0
+    while start < len(order):
+        stop = int(np.searchsorted(ascending, ascending[start] + slack[order[start]], side="right"))
+        # The median is exact for copies, which a mean need not be.
+        yield float(ascending[(start + stop) // 2]), order[start:stop]
+        start = stop
 
 
-def _span(rows: Float[Array, "K d"], smallest: float) -> Float[Array, "d r"]:
-    """Orthonormal basis of the rows, by a thin decomposition: nothing of size d x d."""
-    _, singular, basis = jnp.linalg.svd(rows, full_matrices=False)
-    return basis[np.flatnonzero(np.asarray(singular) > smallest)].T
+def _span(rows: np.ndarray, eps: float, rounding: float) -> np.ndarray:
+    """(g, r) orthonormal basis of the rows (K, g), by a thin decomposition: nothing of size g x g."""
+    _, singular, basis = np.linalg.svd(rows, full_matrices=False)
+    return basis[singular > max(RANK_ROUNDING * eps * singular[0], rounding)].T
+
+
+def _basis(dim: int, spaces: list[_Eigenspace], spans: list[np.ndarray]) -> np.ndarray:
+    """(d, r) the spans' columns side by side."""
+    basis = np.zeros((dim, sum(span.shape[1] for span in spans)))
+    done = 0
+    for space, span in zip(spaces, spans, strict=True):
+        columns = slice(done, done + span.shape[1])
+        if isinstance(space.frame, np.ndarray) and space.frame.ndim == 2:
+            basis[:, columns] = space.frame @ span
+        else:
+            basis[space.frame, columns] = span
+        done = columns.stop
+    return basis

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 
@@ -155,6 +156,90 @@ def test_empirical_mixture_is_the_data():
 
 
 @pytest.mark.parametrize(
+    ("covariance", "theirs"), [("full", "full"), ("diagonal", "diag"), ("isotropic", "spherical")]
+)
+def test_several_gaussians_a_class_are_scikit_learns_own_fit(covariance, theirs):
+    """Class by class, parameters and posteriors of an independent GaussianMixture of the same seed and floor."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(400, 4)) * [1, 3, 1, 0.5] + 7, np.repeat([0, 1], [150, 250])
+    x[::3] += [4, 0, 0, 1]
+    mixture, partition = families.fitted(x, y, components=2, covariance=covariance, shrinkage=None, seed=3)
+    np.testing.assert_allclose(mixture.weights[:2].sum(), 150 / 400)
+    for c in (0, 1):
+        own = x[y == c]
+        model = GaussianMixture(
+            2, covariance_type=theirs, random_state=3, reg_covar=1e-6 * x.var(axis=0).mean(), max_iter=1000
+        ).fit(own - own.mean(0))
+        part = mixture.take(partition.inside[partition.labels == c])
+        np.testing.assert_allclose(part.means, model.means_ + own.mean(0), atol=EXACT)
+        np.testing.assert_allclose(
+            gmm.log_prob(part, own), model.score_samples(own - own.mean(0)), rtol=1e-8, atol=1e-8
+        )
+        np.testing.assert_allclose(
+            np.exp(gmm.log_posterior(part, own)), model.predict_proba(own - own.mean(0)), atol=1e-8
+        )
+
+
+def test_shrinkage_is_ledoit_and_wolfs():
+    rng = np.random.default_rng(6)
+    x, y = rng.normal(size=(60, 12)) * np.linspace(1, 3, 12), np.repeat([0, 1], 30)
+    mixture, _ = families.fitted(x, y)
+    floor = 1e-6 * x.var(axis=0).mean() * np.eye(12)
+    for c in (0, 1):
+        wanted = LedoitWolf().fit(x[y == c]).covariance_ + floor
+        np.testing.assert_allclose(mixture.covariance.dense(12)[c], wanted, atol=EXACT)
+
+
+def test_a_constant_class_is_no_failure():
+    rng = np.random.default_rng(7)
+    x = np.concatenate(
+        [rng.normal(size=(40, 3)), np.zeros((20, 3)) + 1e-3 * rng.normal(size=(20, 3)) * [1, 0, 0]]
+    )
+    for covariance in families.SKLEARN_COVARIANCES:
+        mixture, _ = families.fitted(x, np.repeat([0, 1], [40, 20]), components=2, covariance=covariance)
+        assert np.isfinite(np.asarray(gmm.log_prob(mixture, x))).all()
+
+
+def test_float32_fits_keep_their_smallest_variance(x32):
+    """Digits with constant pixels, three full matrices a class, no shrinkage: no variance rounds to zero."""
+    x, y = load_digits(n_class=3, return_X_y=True)
+    mixture, _ = families.fitted(x / 8 - 1, y, components=3, shrinkage=None)
+    assert mixture.dtype == np.float32
+    floor = 1e-6 * (x / 8).var(axis=0).mean()
+    assert np.asarray(mixture.covariance.eigenvalues(64)).min() > 0.9 * floor
+    assert np.isfinite(np.asarray(gmm.log_prob(mixture, x[:100] / 8 - 1))).all()
+
+
+def test_first_class_of_a_pair_is_positive():
+    assert (np.asarray(families.pair(7).means[0]) > 0).all()
+    assert float(families.pair(10**9, reduced=True).means[0, 0]) > 0
+
+
+def test_a_dimension_may_be_written_as_a_float():
+    np.testing.assert_array_equal(families.pair(1e2).means, families.pair(100).means)
+    assert families.random(jax.random.key(0), 3, 1e2).dim == 100
+
+
+@pytest.mark.parametrize("dim", [3, 8, 60])
+def test_reduced_random_means_have_the_wishart_law(dim):
+    """Two entries of the Gram matrix of five means, below and above K dimensions: 200 draws of each kind.
+
+    Six Kolmogorov-Smirnov tests at 1e-5 each.
+    """
+    draws = [
+        np.array(
+            [
+                gram(families.random(jax.random.key(seed + 5000 * r), 5, dim, reduced=r))[0, :2]
+                for seed in range(200)
+            ]
+        )
+        for r in (False, True)
+    ]
+    for full, reduced in zip(draws[0].T, draws[1].T, strict=True):
+        assert stats.ks_2samp(full, reduced).pvalue > 1e-5
+
+
+@pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: families.simplex(12, 10), "classes of a simplex family must be <= 11 in dim=10, got 12"),
@@ -162,6 +247,8 @@ def test_empirical_mixture_is_the_data():
         (lambda: families.pair(0), "dim must be a whole number >= 1, got 0"),
         (lambda: families.pair(5, separation=-1), "separation must be finite and positive, got -1"),
         (lambda: families.pair(10**10), "would take .* GiB .* reduced=True"),
+        (lambda: families.simplex(10**5, 10**9, reduced=True), "100000 classes would take .* GiB .* theory"),
+        (lambda: families.tree((2, 2), 10, energies=[0, 0]), "energies must separate some of the 4 leaves"),
         (lambda: families.tree((2, 0), 10), "branching must list whole numbers >= 1"),
         (lambda: families.tree((2, 2), 10, energies=[1.0]), "energies must be 2 numbers >= 0"),
         (lambda: families.from_gram([[1.0, 2.0], [2.0, 1.0]]), "positive semi-definite"),

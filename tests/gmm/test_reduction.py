@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import gmm
-from gmm.reduction import reduction
+from gmm.reduction import VARIANCE_ROUNDING, _groups, reduction
 
 DIM, CLASSES = 200, 4
 # Log posteriors of float64 mixtures: rounding of squared norms of a few hundred.
@@ -90,3 +90,66 @@ def test_restrict_conditions_on_the_union():
     small, decision = gmm.restrict(mixture, gmm.Partition([0, 1, 1, 2]), [2, 1])
     np.testing.assert_allclose(small.weights, np.array([0.2, 0.3, 0.4]) / 0.9)
     np.testing.assert_array_equal(decision.labels, [1, 1, 0])
+
+
+def posterior_gap(mixture, alpha, sigma):
+    """Largest difference of reduced and full log posteriors over 50 points of the diffused mixture."""
+    found, noisy = reduction(mixture), gmm.diffuse(mixture, alpha, sigma)
+    x, _ = gmm.sample(noisy, jax.random.key(4), 50)
+    small = gmm.log_posterior(gmm.diffuse(found.mixture, alpha, sigma), found.project(x, alpha))
+    return np.abs(np.asarray(small - gmm.log_posterior(noisy, x))).max()
+
+
+def test_small_variances_beside_large_ones_stay_apart():
+    """1e-6 and 3e-6 are two variances whatever the third one is: at σ = 1e-4 it is they that decide."""
+    means = 1e-3 * np.array([[1, 1, 1], [-1, -1, -1]])
+    mixture = gmm.Mixture([0.5, 0.5], means, gmm.Diagonal([1e6, 1e-6, 3e-6]))
+    assert gmm.reduce(mixture).dim == 3
+    assert posterior_gap(mixture, 1.0, 1e-4) < 1e-9
+
+
+def test_a_short_separation_in_a_quiet_coordinate_counts():
+    """Beside one a million times longer, but ten standard deviations wide."""
+    means = np.array([[1e3, 1e-9], [-1e3, -1e-9]])
+    mixture = gmm.Mixture([0.5, 0.5], means, gmm.Diagonal([1e6, 1e-20]))
+    assert gmm.reduce(mixture).dim == 2
+    assert posterior_gap(mixture, 1.0, 1e-10) < 1e-6
+
+
+def test_densely_spread_variances_are_not_one_value():
+    """In float32 neighbours among 100,000 variances are equal to 5 digits; first and last differ by four."""
+    var = np.linspace(0.5, 2, 100_000, dtype=np.float32)
+    slack = VARIANCE_ROUNDING * float(np.finfo(np.float32).eps) * var
+    widths = [var[index].max() / var[index].min() for _, index in _groups(var, slack)]
+    assert max(widths) < 1 + 1e-6
+
+
+def test_thousands_of_distinct_variances_are_no_burden():
+    """No array of a distinct value times classes times dimension is built: 1,000 values, in well under a second."""
+    rng = np.random.default_rng(2)
+    mixture = gmm.Mixture(
+        np.ones(4) / 4, 0.05 * rng.normal(size=(4, 1000)), gmm.Diagonal(np.linspace(0.5, 2, 1000))
+    )
+    assert gmm.reduce(mixture).dim == 1000
+    assert posterior_gap(mixture, 1.0, 0.1) < EXACT
+
+
+@pytest.mark.parametrize("name", covariances())
+def test_basis_is_orthonormal_and_of_eigenvectors(name):
+    mixture = mixture_with(covariances()[name][0])
+    found = reduction(mixture)
+    rank = found.mixture.dim
+    np.testing.assert_allclose(found.basis.T @ found.basis, np.eye(rank), atol=EXACT)
+    spectrum = np.broadcast_to(found.mixture.covariance.eigenvalues(rank), (rank,))
+    dense = np.asarray(mixture.covariance.dense(DIM))
+    np.testing.assert_allclose(dense @ found.basis, found.basis * spectrum[None, :], atol=1e-9)
+
+
+@pytest.mark.parametrize("name", covariances())
+def test_coincident_means_leave_one_eigenvector(name):
+    mixture = gmm.Mixture(np.ones(4) / 4, np.full((4, DIM), 0.1), covariances()[name][0])
+    found = reduction(mixture)
+    assert found.basis.shape == (DIM, 1)
+    value = np.ravel(found.mixture.covariance.eigenvalues(1))
+    dense = np.asarray(mixture.covariance.dense(DIM))
+    np.testing.assert_allclose(dense @ found.basis, found.basis * value[None, :], atol=1e-9)
