@@ -1,0 +1,71 @@
+"""Files appear whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from gmm.files import write_aside
+
+
+def test_a_file_appears_when_the_writer_is_done(tmp_path):
+    target = tmp_path / "deep" / "result.txt"
+    with write_aside(target) as aside:
+        aside.write_text("all of it")
+        assert aside.parent == target.parent  # a rename is atomic within one file system only
+        assert aside.suffix == ".txt"
+        assert not target.exists()
+    assert target.read_text() == "all of it"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+def test_an_interrupted_writer_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+
+    def write_half():
+        with write_aside(target) as aside:
+            aside.write_text("ha")
+            raise error
+
+    with pytest.raises(error):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_results_get_the_permissions_of_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with write_aside(tmp_path / "aside") as aside:
+        aside.write_text("")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "aside")}
+    assert len(modes) == 1
+
+
+def test_relative_targets_stay_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with write_aside("result.txt") as aside:
+        aside.write_text("here")
+    assert (tmp_path / "result.txt").read_text() == "here"
+
+
+def test_a_folder_is_no_file(tmp_path):
+    message = "cannot write .*: it is a folder; name a file in it"
+    with pytest.raises(ValueError, match=message), write_aside(tmp_path):
+        pass
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    message = "cannot write .*result.txt: .*; name a folder you can write"
+    with pytest.raises(ValueError, match=message), write_aside(tmp_path / "file" / "result.txt"):
+        pass
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(ValueError, match=r"cannot write .*Permission denied"), write_aside(tmp_path / "x"):
+        pass
+    tmp_path.chmod(0o700)
