@@ -18,9 +18,9 @@ def run() -> None:
     """Print the table."""
     process, rows = gmm.vp(), []
     for classes, dim in SIZES:
-        time = [0.5 * np.log(dim) - 0.5 * np.log(2 * np.log(classes))]
+        time = np.array([0.5 * np.log(dim) - 0.5 * np.log(2 * np.log(classes))])
 
-        def cost(mixture: gmm.Mixture, time: list[float] = time) -> float:
+        def cost(mixture: gmm.Mixture, time: np.ndarray = time) -> float:
             call = lambda: gmm.class_entropy(mixture, process, time, key=jax.random.key(0), samples=1024)  # noqa: E731
             return float(np.median(in_turn({"": call}, repeats=5)[""]))
 

@@ -5,6 +5,9 @@ two sizes and extrapolated as 1/√n to the error asked for; its cost grows with
 error estimate near rounding.
 """
 
+import functools
+from collections.abc import Callable
+
 import jax
 import numpy as np
 
@@ -27,10 +30,10 @@ def run() -> None:
     rho = ENERGY / (1 + t**2)
 
     def sampled(samples: int) -> gmm.EntropyCurve:
-        return gmm.class_entropy(mixture, process, [t], key=jax.random.key(0), samples=samples)
+        return gmm.class_entropy(mixture, process, np.array([t]), key=jax.random.key(0), samples=samples)
 
-    calls = {str(size): (lambda size=size: sampled(size)) for size in SIZES}
-    calls["quadrature"] = lambda: theory.orthogonal_entropy(CLASSES, rho)
+    calls: dict[str, Callable[[], object]] = {str(size): functools.partial(sampled, size) for size in SIZES}
+    calls["quadrature"] = functools.partial(theory.orthogonal_entropy, CLASSES, rho)
     times = {name: float(np.median(values)) for name, values in in_turn(calls).items()}
     error = float(theory.quadrature_error(theory.orthogonal_entropy, CLASSES, rho))
     stderr = float(sampled(SIZES[-1]).entropy_stderr[0])

@@ -1,6 +1,6 @@
 """Families of entropy curves in one Dataset, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ _FIELDS = (
 
 
 def stack(
-    curves: Sequence[EntropyCurve], dimension: str, labels: Sequence[Any], prefix: str = ""
+    curves: Sequence[EntropyCurve], dimension: str, labels: Iterable[Any], prefix: str = ""
 ) -> xr.Dataset:
     """Curves of one length side by side.
 
@@ -51,7 +51,9 @@ def _curve(part: xr.Dataset, prefix: str) -> EntropyCurve:
 
 def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
     """Pieces of one curve, in order."""
-    fields = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS}
+    fields: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS
+    }
     return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
 
 
@@ -79,8 +81,10 @@ def window_ends(curve: EntropyCurve) -> tuple[float, float]:
 
 
 def peak(x: np.ndarray, y: np.ndarray) -> float:
-    """Where y is largest, by the parabola through the largest sample and its neighbours."""
-    middle = int(np.clip(np.argmax(y), 1, len(y) - 2))
+    """Where y is largest: the top of the parabola through the largest sample and its neighbours, or an end."""
+    middle = int(np.argmax(y))
+    if middle in (0, len(y) - 1):
+        return float(x[middle])
     near = slice(middle - 1, middle + 2)
     a, b, _ = np.polyfit(x[near] - x[middle], y[near], 2)
     return float(x[middle] - b / (2 * a))

@@ -139,7 +139,11 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
 
 def _draw_paths(ax: Axes, dataset: xr.Dataset, noise: np.ndarray) -> None:
     density = (dataset.density / dataset.density.max("x")).values
-    ax.pcolormesh(noise, dataset.x, np.sqrt(density).T, cmap="Greys", shading="nearest", rasterized=True)
+    # The timesteps of a chain do not reach every noise level.
+    known = np.isfinite(noise)
+    ax.pcolormesh(
+        noise[known], dataset.x, np.sqrt(density[known]).T, cmap="Greys", shading="nearest", rasterized=True
+    )
     for i in range(dataset.sizes["chain"])[::-1]:
         width, shade = (1.6, "#b3341f") if i == 0 else (0.4, "#1f4e9e")
         ax.plot(noise, dataset.path[:, i], color=shade, linewidth=width, linestyle="-")

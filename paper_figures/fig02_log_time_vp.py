@@ -75,7 +75,7 @@ def _numbers(dataset: xr.Dataset, curves: list[EntropyCurve]) -> list[Number]:
         ("t_peak", "fastest decision", PEAK_OFFSET),
         ("t_half", "half entropy", HALF_OFFSET),
     ):
-        fit = fit_slope(logs, dataset[name])
+        fit = fit_slope(logs, dataset[name].values)
         found += [
             number(f"slope of the time of {what} against log d", fit.value, fit.stderr, 0.5),
             number(f"time of {what} - ½ log d", np.mean(dataset[name] - 0.5 * logs), expected=offset),

@@ -1,5 +1,7 @@
 """Every definition of a speciation time, side by side, and the published clone agreements."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -125,7 +127,7 @@ def _draw_agreement(ax: Axes, dataset: xr.Dataset, view: View) -> None:
     curves = unstack(dataset, "published_dim")
     for curve, d, line in zip(curves, dataset.published_dim.values, sequence(len(curves)), strict=True):
         noise = curve.axis(axis)
-        ax.plot(noise, curve.clone_agreement, label=f"{d}", **line)
+        ax.plot(noise, np.asarray(curve.clone_agreement), label=f"{d}", **line)
         agreement = dataset.published_agreement.sel(published_dim=d)
         bars = 2 * np.sqrt(agreement * (1 - agreement) / PUBLISHED_PAIRS)
         places = np.interp(dataset.published_time, curve.t, noise)
@@ -141,8 +143,8 @@ def _draw_processes(ax: Axes, dataset: xr.Dataset) -> None:
     top = 0.75
     for name in dataset.criterion.values:
         values = dataset.relative_log_noise.sel(criterion=name).values
-        style = STYLES[str(name)]
-        ax.plot(places, values, **style | {"linestyle": "none"})
+        style: dict[str, Any] = STYLES[str(name)] | {"linestyle": "none"}
+        ax.plot(places, values, **style)
         for place in places[values > top]:
             label = f"{name}: {values[place]:.2f}"
             ax.annotate(label, (place, top), color=style["color"], fontsize=6.5, ha="right", va="top")

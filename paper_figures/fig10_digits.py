@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from gmm.data import LabelledData, load_data
+from gmm.datasets import LabelledData, load_data
 from gmm.partition import cell_log_posterior
 from paper_figures.curves import peak, stack, unstack, window_ends
 from paper_figures.numbers import Number, attach, number
@@ -83,10 +83,8 @@ def compute(settings: Settings) -> xr.Dataset:
         for name, model in found.items()
     }
     classes = [name for name in found if name != POINTS]
-    scores = [
-        cross_entropy(found[name], gmm.vp(), times, held_out, key_noise, settings.size(8, 2))
-        for name in classes
-    ]
+    noise = jax.random.normal(key_noise, (settings.size(8, 2), *held_out.x.shape))
+    scores = [cross_entropy(found[name], gmm.vp(), times, held_out, noise) for name in classes]
     dataset = stack(list(curves.values()), "model", list(curves)).assign_coords(scored=classes)
     dataset = dataset.assign(
         held_out=(("scored", "point"), [mean for mean, _ in scores]),
@@ -124,7 +122,11 @@ def models(learn: LabelledData, seed: int) -> dict[str, Model]:
 
 
 def cross_entropy(
-    model: Model, process: gmm.Process, times: np.ndarray, data: LabelledData, key: PRNGKeyArray, draws: int
+    model: Model,
+    process: gmm.Process,
+    times: np.ndarray,
+    data: LabelledData,
+    noise: Float[Array, "draws n d"],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean of -log p(y|x_t) over data noised forward, and its standard error, (T,) each (nats).
 
@@ -133,17 +135,17 @@ def cross_entropy(
         process: forward process.
         times: (T,) times.
         data: labelled points that the model has not seen.
-        key: random key; the same noise serves all times.
-        draws: noise draws for each point; they are averaged before points are compared.
+        noise: standard normal; the same serves all times, and draws are averaged before points are compared.
     """
     labels, cells = jnp.asarray(model.partition.labels), model.partition.cells
     x0, y = jnp.asarray(data.x, model.mixture.dtype), jnp.asarray(data.y)
-    noise = jax.random.normal(key, (draws, *x0.shape), x0.dtype)
 
     @jax.jit
     def surprise(alpha: Float[Array, ""], sigma: Float[Array, ""]) -> Float[Array, " n"]:
         noisy = gmm.diffuse(model.mixture, alpha, sigma)
-        by_class = cell_log_posterior(gmm.log_posterior(noisy, alpha * x0 + sigma * noise), labels, cells)
+        by_class = cell_log_posterior(
+            gmm.log_posterior(noisy, alpha * x0[None] + sigma * noise), labels, cells
+        )
         return -jnp.take_along_axis(by_class, y[None, :, None], axis=-1)[..., 0].mean(axis=0)
 
     found = np.stack([np.asarray(surprise(process.alpha(t), process.sigma(t))) for t in times])
