@@ -114,7 +114,7 @@ class Covariance(abc.ABC):
         """Whether all components have the same covariance."""
         return self.components is None
 
-    def take(self, index: Int[Array, " m"]) -> "Covariance":
+    def take(self, index: Int[Array, "..."]) -> "Covariance":
         """The operators of the chosen components; a shared one stays as it is."""
         return self if self.shared else jax.tree.map(lambda leaf: leaf[index], self)
 
@@ -358,6 +358,9 @@ class _Spectral(Covariance):
 class LowRank(_Spectral):
     """A = factor · factorᵀ + var · I, kept as the thin singular value decomposition of the factor.
 
+    Gradients with respect to the factor need distinct singular values; those with respect to the parts kept
+    here do not.
+
     Args:
         factor: (d, r) shared or (K, d, r) per component.
         var: () or (K,) variance >= 0 of the isotropic part; (K,) makes the operator one per component.
@@ -385,6 +388,8 @@ class LowRank(_Spectral):
 @pytree("basis", "values", "rest")
 class Full(_Spectral):
     """A = cov, eigendecomposed once here.
+
+    Gradients with respect to `cov` need distinct eigenvalues; those with respect to the parts kept here do not.
 
     Args:
         cov: (d, d) shared or (K, d, d) per component, symmetric and positive semi-definite.

@@ -228,9 +228,15 @@ def denoise(
 
 
 def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
-    """Draw n points and the components that they came from: x (n, d), component (n,)."""
-    if n < 0:
-        raise ValueError(f"n must be >= 0, got {n}")
+    """Draw n points and the components that they came from: x (n, d), component (n,).
+
+    Float32 meets the probability of a component to 1e-7: with more than 1e5 components use float64.
+
+    Raises:
+        ValueError: when n is not a whole number >= 0 or key is not a random key.
+    """
+    if not isinstance(n, int | np.integer) or n < 0:
+        raise ValueError(f"n must be a whole number >= 0, got {n}")
     return _sample(mixture, check_key(key), n)
 
 

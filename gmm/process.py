@@ -23,6 +23,7 @@ from gmm.checks import as_float, check_values, is_concrete
 from gmm.pytree import pytree
 
 Time = Float[ArrayLike, "..."]
+LogSnr = Float[ArrayLike, "..."]
 Values = Float[Array, "..."]
 
 
@@ -70,7 +71,7 @@ class Process(abc.ABC):
         """Diffusion coefficient g(t), a standard deviation per square root of time."""
 
     @abc.abstractmethod
-    def time_at_log_snr(self, v: Values) -> Values:
+    def time_at_log_snr(self, v: LogSnr) -> Values:
         """The time at which log_snr equals v: the inverse of `log_snr`."""
 
     def snr(self, t: Time) -> Values:
@@ -132,7 +133,7 @@ class VP(Process):
     def diffusion(self, t: Time) -> Values:
         return jnp.full_like(as_float(t), np.sqrt(2))
 
-    def time_at_log_snr(self, v: Values) -> Values:
+    def time_at_log_snr(self, v: LogSnr) -> Values:
         return 0.5 * jax.nn.softplus(-as_float(v))
 
 
@@ -173,7 +174,7 @@ class VPLinear(Process):
     def diffusion(self, t: Time) -> Values:
         return jnp.sqrt(self._beta(t))
 
-    def time_at_log_snr(self, v: Values) -> Values:
+    def time_at_log_snr(self, v: LogSnr) -> Values:
         integral = jax.nn.softplus(-as_float(v))
         slope = self.beta_max - self.beta_min
         # The root of ½ slope t² + beta_min t = integral, in the form that does not cancel.
@@ -201,7 +202,7 @@ class VE(Process):
     def diffusion(self, t: Time) -> Values:
         return jnp.ones_like(as_float(t))
 
-    def time_at_log_snr(self, v: Values) -> Values:
+    def time_at_log_snr(self, v: LogSnr) -> Values:
         return jnp.exp(-as_float(v))
 
 
@@ -226,7 +227,7 @@ class EDM(Process):
     def diffusion(self, t: Time) -> Values:
         return jnp.sqrt(2 * as_float(t))
 
-    def time_at_log_snr(self, v: Values) -> Values:
+    def time_at_log_snr(self, v: LogSnr) -> Values:
         return jnp.exp(-0.5 * as_float(v))
 
 
@@ -258,7 +259,7 @@ class Flow(Process):
         t = as_float(t)
         return jnp.sqrt(2 * t / (1 - t))
 
-    def time_at_log_snr(self, v: Values) -> Values:
+    def time_at_log_snr(self, v: LogSnr) -> Values:
         return jax.nn.sigmoid(-0.5 * as_float(v))
 
 
@@ -301,7 +302,7 @@ class DDPM(Process):
     def diffusion(self, t: Time) -> Values:
         return self.sigma(t) * jnp.sqrt(-self._slope(t))
 
-    def time_at_log_snr(self, v: Values) -> Values:
+    def time_at_log_snr(self, v: LogSnr) -> Values:
         table = self.log_snr_table
         index = jnp.arange(table.shape[0], dtype=table.dtype)
         return jnp.interp(as_float(v), table[::-1], index[::-1])

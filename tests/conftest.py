@@ -1,14 +1,33 @@
-"""Strict JAX for the whole suite; each test chooses its precision.
+"""Strict JAX for the whole suite: 64 bit, no silent broadcasting over ranks, no random key used twice.
 
-The suite runs in 64 bit; tests that take the `dtype` fixture run in both precisions, and tests that take
-`x32` run with JAX's default 32 bit.
+Tests that take `x32` run with JAX's default 32 bit. `pytest --typecheck` also checks array annotations while
+the tests run; see `tests/typecheck.py`.
 """
+
+import importlib
 
 import jax
 import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
+
+# The same examples in every run; the first one compiles, which no deadline should count.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--typecheck", action="store_true", help="check array annotations at run time")
+
+
+def pytest_configure(config):
+    if config.getoption("--typecheck"):
+        importlib.import_module("tests.typecheck")
+        install_import_hook(["gmm", "theory", "neural"], "tests.typecheck.check_arrays")
 
 
 @pytest.fixture
