@@ -284,7 +284,8 @@ def u_turn(
     results = []
     for t in turns:
         way_back = _in_float64(_steps, process, time_grid(process, t, end, steps))
-        run = _u_turn(*question, process, way_back, key, partition.cells, samples, kernel)
+        common = jax.random.clone(key)  # on purpose the same for all times
+        run = _u_turn(*question, process, way_back, common, partition.cells, samples, kernel)
         stays = np.asarray(run, np.float64).reshape(-1)
         results.append((stays.mean(), stays.std(ddof=1) / np.sqrt(stays.size)))
     return Estimate(*np.array(results).T)

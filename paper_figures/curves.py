@@ -57,23 +57,6 @@ def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
     return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
 
 
-def half_maximum(curve: EntropyCurve) -> tuple[float, float]:
-    """The two times at which dH/dt is half its maximum, by linear interpolation between points.
-
-    Raises:
-        ValueError: when the curve does not fall to half its maximum on both sides.
-    """
-    order = np.argsort(curve.t)
-    t, excess = curve.t[order], curve.rate[order] - 0.5 * curve.rate.max()
-    crossings = np.flatnonzero(np.diff(np.sign(excess)) != 0)
-    if len(crossings) < 2:
-        raise ValueError("the rate must fall to half its maximum on both sides of it; take more times")
-    ends = crossings[[0, -1]]
-    share = excess[ends] / (excess[ends] - excess[ends + 1])
-    low, high = t[ends] + share * (t[ends + 1] - t[ends])
-    return float(low), float(high)
-
-
 def window_ends(curve: EntropyCurve) -> tuple[float, float]:
     """log(σ/α) between which the central 80% of a curve's information lies."""
     found = window(curve, WINDOW_SHARE)

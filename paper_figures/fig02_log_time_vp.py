@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.curves import half_maximum, stack, unstack
+from paper_figures.curves import stack, unstack
 from paper_figures.numbers import Number, attach, number
 from paper_figures.settings import Settings
 from paper_figures.style import (
@@ -20,9 +20,10 @@ from paper_figures.style import (
     power_label,
     rate_label,
     sequence,
+    shared_legend,
     title,
 )
-from theory import binary_entropy, entropy_curve, fit_slope, speciation_time
+from theory import binary_entropy, entropy_curve, fit_slope, peak, speciation_time
 
 CAPTION = """
 Two classes in d = 10 to 10^8 dimensions, means ±m with ‖m‖² = d, within-class variance 1, under the
@@ -80,13 +81,13 @@ def _numbers(dataset: xr.Dataset, curves: list[EntropyCurve]) -> list[Number]:
             number(f"slope of the time of {what} against log d", fit.value, fit.stderr, 0.5),
             number(f"time of {what} - ½ log d", np.mean(dataset[name] - 0.5 * logs), expected=offset),
         ]
-    widths = [np.diff(half_maximum(curve))[0] for curve in curves]
-    times = dataset.t_peak.values
+    widths = {d: peak(gmm.vp(), d).width for d in (1e2, 1e8)}
+    times = dict(zip(DIMS, dataset.t_peak.values, strict=True))
     found += [
         number("largest dH/dt (nat per unit t)", curves[-1].rate.max(), expected=PEAK_HEIGHT),
-        number("full width of dH/dt at half height, d = 10^8", widths[-1], expected=PEAK_WIDTH),
-        number("width / t_s at d = 10^2", widths[1] / times[1], expected=PEAK_WIDTH / times[1]),
-        number("width / t_s at d = 10^8", widths[-1] / times[-1], expected=PEAK_WIDTH / times[-1]),
+        number("full width of dH/dt at half height, d = 10^8", widths[1e8], expected=PEAK_WIDTH),
+        number("width / t_s at d = 10^2", widths[1e2] / times[1e2], expected=PEAK_WIDTH / times[1e2]),
+        number("width / t_s at d = 10^8", widths[1e8] / times[1e8], expected=PEAK_WIDTH / times[1e8]),
     ]
     for variance in dataset.variance.values:
         worst = float(dataset.residual.sel(variance=variance, dim=1e4))
@@ -107,7 +108,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         draw_rate(axes[0, 1], curve, view, axis, **line)
         axes[1, 0].plot(curve.t - 0.5 * np.log(d), entropy, **line)
         axes[1, 1].plot(curve.t / t_peak, entropy, **line)
-    axes[1, 0].legend(*axes[0, 0].get_legend_handles_labels(), title="$d$", ncols=2, loc="lower right")
+    shared_legend(figure, axes[0, 0], "$d$")
     axes[0, 1].set_ylabel(rate_label(view, axis))
     for ax in axes[0]:
         noise_axis(ax, axis)

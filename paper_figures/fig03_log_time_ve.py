@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import gmm
-from paper_figures.curves import half_maximum, stack, unstack
+from paper_figures.curves import stack, unstack
 from paper_figures.numbers import Number, attach, number
 from paper_figures.settings import Settings
 from paper_figures.style import (
@@ -23,7 +23,7 @@ from paper_figures.style import (
     shared_legend,
     title,
 )
-from theory import binary_entropy, entropy_curve, fit_slope, speciation_time
+from theory import binary_entropy, entropy_curve, fit_slope, peak
 
 CAPTION = """
 The mixtures of the variance-preserving figure (means ±m, ‖m‖² = d, within-class variance 1) under EDM (σ
@@ -51,8 +51,9 @@ def compute(settings: Settings) -> xr.Dataset:
         grids = [np.asarray(process.time_at_log_snr(-2 * np.log(sigma * np.sqrt(d)))) for d in DIMS]
         curves = [entropy_curve(process, t, d) for t, d in zip(grids, DIMS, strict=True)]
         dataset = dataset.merge(stack(curves, "dim", DIMS, prefix=f"{name}_"))
-        widths.append([np.diff(half_maximum(curve))[0] for curve in curves])
-        times.append([speciation_time(process, d, criterion="entropy-rate") for d in DIMS])
+        peaks = [peak(process, d) for d in DIMS]
+        widths.append([top.width for top in peaks])
+        times.append([top.t for top in peaks])
     dataset = dataset.assign(
         width=(("process", "dim"), widths),
         t_peak=(("process", "dim"), times),

@@ -107,7 +107,7 @@ def peak(
     levels = np.unique(
         np.concatenate([np.linspace(max(low, centre - 12), min(high, centre + 12), 2001), [centre]])
     )
-    times = np.array([problem.time(level) for level in levels])
+    times = problem.times(levels)
     keep = np.isfinite(times)
     options = {"variance": variance, "classes": classes, "family": family}
     curve = entropy_curve(process, times[keep], energy, **options)

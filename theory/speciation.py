@@ -117,13 +117,15 @@ class Problem:
 
     def time(self, log_snr: float) -> float:
         """The process's time at a noise level; NaN outside what the process visits."""
-        if not math.isfinite(log_snr):
-            return math.nan
+        return float(self.times(np.array([log_snr]))[0])
+
+    def times(self, log_snr: np.ndarray) -> np.ndarray:
+        """The process's times at noise levels (n,); NaN outside what the process visits."""
         last, first = self.visited()
-        if not last <= log_snr <= first:
-            return math.nan
+        visits = (last <= log_snr) & (log_snr <= first)
         with jax.enable_x64(True):
-            return float(self.process.time_at_log_snr(jnp.asarray(log_snr)))
+            times = self.process.time_at_log_snr(jnp.asarray(np.where(visits, log_snr, first)))
+        return np.where(visits, np.asarray(times), np.nan)
 
     def visited(self) -> tuple[float, float]:
         """log_snr at the end and at the start of the process."""

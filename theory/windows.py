@@ -113,7 +113,7 @@ def window_of(problem: Problem, share: float = 0.8) -> Window:
 
     places = [place(information) for information in (tail, 0.5, 1 - tail)]
     exact = (0.0, 0.0, 0.0)
-    times = [problem.time(-2 * x) for x in places]
+    times = problem.times(-2 * places)
     return Window(share, *places, *exact, *times)  # type: ignore[arg-type, call-arg]
 
 

@@ -11,7 +11,6 @@ from gmm.curve import EntropyCurve
 from paper_figures.curves import (
     WINDOW_SHARE,
     axis_positions,
-    half_maximum,
     join,
     peak,
     stack,
@@ -74,19 +73,6 @@ def test_axis_positions_are_those_of_a_curve(curves):
     for axis in gmm.curve.AXES:
         found = axis_positions(curves[0].t, curves[0].log_snr, axis)
         np.testing.assert_array_equal(found, curves[0].axis(axis))
-
-
-def test_half_maximum_of_the_pair(curves):
-    # Full width at half height of dH/dt in OU time: 1.3109 at every dimension (quadrature and root finding).
-    low, high = half_maximum(curves[1])
-    assert high - low == pytest.approx(1.3109, abs=1e-3)
-    rates = np.interp([low, high], curves[1].t, curves[1].rate)
-    np.testing.assert_allclose(rates, 0.5 * curves[1].rate.max(), rtol=GRID_ERROR)
-
-
-def test_half_maximum_needs_both_sides():
-    with pytest.raises(ValueError, match="must fall to half its maximum on both sides"):
-        half_maximum(entropy_curve(gmm.vp(), np.linspace(2.0, 6.0, 50), 100.0))
 
 
 def test_peak_of_a_parabola_is_exact_between_points():
