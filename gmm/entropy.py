@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from gmm.curve import EntropyCurve, versions
 from gmm.estimate import Estimate
@@ -41,11 +41,14 @@ def schedule(process: Process, times: Float[ArrayLike, " T"]) -> Schedule:
         raise ValueError(f"times must have shape (T,) with T >= 1, got {t.shape}")
     process.check_times(t)
     with jax.enable_x64(True):
-        x = jnp.asarray(t)
-        functions = (process.log_snr, jax.vmap(jax.grad(process.log_snr)))
-        rest = (process.alpha, process.sigma, process.diffusion)
-        values = [np.asarray(f(x), np.float64) for f in (*functions, *rest)]
-    return Schedule(t, *values)
+        values = _functions_of_time(process, jnp.asarray(t))
+    return Schedule(t, *(np.asarray(value, np.float64) for value in values))
+
+
+@jax.jit
+def _functions_of_time(process: Process, t: Float[Array, " T"]) -> tuple[Float[Array, " T"], ...]:
+    slope = jax.vmap(jax.grad(process.log_snr))
+    return process.log_snr(t), slope(t), process.alpha(t), process.sigma(t), process.diffusion(t)
 
 
 def class_entropy(
@@ -141,7 +144,7 @@ def _facts(
     return {
         "source": "sampling",
         "process": process.describe(),
-        "components": int(jnp.sum(decision.mixture.log_weights > -jnp.inf)),
+        "components": int(np.isfinite(np.asarray(decision.mixture.log_weights)).sum()),
         "cells": decision.cells,
         "dim": decision.mixture.dim,
         "covariance": type(decision.mixture.covariance).__name__,

@@ -103,7 +103,7 @@ class Mixture:
 
     def reweighted(self, log_weights: Float[Array, " K"]) -> "Mixture":
         """The same components with other log weights, normalised here; -inf leaves a component out."""
-        normalised = log_weights - jax.nn.logsumexp(log_weights)
+        normalised = _renormalised(log_weights)
         return build(Mixture, log_weights=normalised, means=self.means, covariance=self.covariance)
 
     def take(self, index: Int[ArrayLike, " m"]) -> "Mixture":
@@ -117,19 +117,33 @@ class Mixture:
             raise ValueError(f"index must hold integers of shape (m,), got {index.dtype} {index.shape}")
         known = f"a component index 0..{self.components - 1}"
         check_values("index", index, known, lambda a: (a >= 0) & (a < self.components))
-        log_weights, means = self.log_weights[index], self.means[index]
-        taken = build(Mixture, log_weights=log_weights, means=means, covariance=self.covariance.take(index))
-        return taken.reweighted(log_weights)
+        return _taken(self, index)
 
     def __repr__(self) -> str:
         return f"Mixture(K={self.components}, d={self.dim}, {self.covariance!r}, {self.dtype})"
 
 
+@jax.jit
+def _renormalised(log_weights: Float[Array, " K"]) -> Float[Array, " K"]:
+    return log_weights - jax.nn.logsumexp(log_weights)
+
+
+@jax.jit
+def _taken(mixture: Mixture, index: Int[Array, " m"]) -> Mixture:
+    return build(
+        Mixture,
+        log_weights=_renormalised(mixture.log_weights[index]),
+        means=mixture.means[index],
+        covariance=mixture.covariance.take(index),
+    )
+
+
+@jax.jit
 def _log_normalised(weights: Float[Array, " K"]) -> Float[Array, " K"]:
     """log(weights / Σ weights); a component of weight zero is absent, and so is its weight's gradient."""
     absent = weights == 0
     log_weights = jnp.where(absent, -jnp.inf, jnp.log(jnp.where(absent, 1, weights)))
-    return log_weights - jax.nn.logsumexp(log_weights)
+    return _renormalised(log_weights)
 
 
 def _check_covariance(covariance: Covariance, components: int, dim: int) -> None:

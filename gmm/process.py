@@ -106,7 +106,11 @@ def _process(cls: type[P]) -> type[P]:
 
     Not by `jax.tree_util.register_dataclass`: the structures of two of its classes with equally many fields
     compare equal (jax 0.10.2), and then jit now and then runs the program of one process for another.
+
+    Each function of time is one compiled program, where evaluating it step by step would compile every step.
     """
+    for name in Process.__abstractmethods__:
+        setattr(cls, name, jax.jit(getattr(cls, name)))
     cls = dataclasses.dataclass(frozen=True)(cls)
     return pytree(*(field.name for field in dataclasses.fields(cls)))(cls)  # type: ignore[arg-type]
 

@@ -1,5 +1,6 @@
 """``speciation figures``: every picture, its data and the page that shows them."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +14,21 @@ from paper_figures.settings import Settings
 if TYPE_CHECKING:
     from paper_figures.store import Job
 
+# Each takes up to a gigabyte.
+MOST_JOBS = 2
+
 Only = Annotated[
     list[str] | None,
     typer.Option(help="Make these figures only; several names may follow.", metavar="NAME ..."),
 ]
 Fast = Annotated[
     bool, typer.Option("--fast", help="Small sizes for a quick look, kept under names of their own.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help=f"Processes that make figures. Default: up to {MOST_JOBS}, one to a core."
+    ),
 ]
 
 
@@ -30,6 +40,7 @@ def figures(
     dtype: Dtype = "float64",
     axis: Axis = None,
     units: Units = "nats",
+    jobs: Jobs = None,
     dry_run: DryRun = False,
 ) -> None:
     """Make the figures, their data and a page that shows them.
@@ -40,9 +51,9 @@ def figures(
     with --fast.
     """
     folder = Path("figures-fast" if fast else "figures") if out is None else out
-    jobs = _jobs(_chosen(only), Settings(fast=fast, seed=seed, dtype=dtype), folder)
+    work = _jobs(_chosen(only), Settings(fast=fast, seed=seed, dtype=dtype), folder)
     if dry_run:
-        _print_cost(jobs)
+        _print_cost(work)
         return
     from paper_figures.making import make_all
     from paper_figures.store import ensure_writable
@@ -50,11 +61,18 @@ def figures(
 
     ensure_writable(folder)
     try:
-        make_all(jobs, View(axis, units), typer.echo)
+        make_all(work, View(axis, units), typer.echo, _workers() if jobs is None else jobs)
     except KeyboardInterrupt:
         typer.echo(f"speciation: interrupted; what is finished stays in {folder}", err=True)
         raise
     typer.echo(f"all figures: {folder / 'index.html'}")
+
+
+def _workers() -> int:
+    """Two processes on a CPU of two cores or more; one where they would have to share an accelerator."""
+    import jax
+
+    return 1 if jax.default_backend() != "cpu" else min(MOST_JOBS, os.cpu_count() or 1)
 
 
 def _chosen(only: list[str] | None) -> list[Figure]:

@@ -1,7 +1,12 @@
-"""Making figures one after the other, so that whatever stops the work loses nothing that is finished."""
+"""Making figures, a process each, so that whatever stops the work loses nothing that is finished."""
 
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 from rich.console import Console
@@ -38,18 +43,61 @@ def make(job: Job, view: View) -> bool:
     return reused
 
 
-def make_all(jobs: Sequence[Job], view: View, say: Say) -> None:
-    """Make figures in order, with progress on a terminal and a line for each on `say`."""
+def make_all(jobs: Sequence[Job], view: View, say: Say, workers: int = 1) -> None:
+    """Make figures, with progress on a terminal and a line for each on `say`.
+
+    Args:
+        jobs: the figures, made in this order by one worker and the dearest first by several.
+        view: axis and units of the pictures.
+        say: takes a line.
+        workers: processes; 1 is this one.
+    """
     with _progress() as progress:
-        task = progress.add_task("", total=sum(_seconds(job) for job in jobs))
-        for job in jobs:
-            progress.update(task, description=job.figure.name, started=time.monotonic(), cost=_seconds(job))
-            started = time.monotonic()
-            reused = make(job, view)
+        workers = min(workers, len(jobs))
+        left = sum(_seconds(job) for job in jobs) / max(workers, 1)
+        task = progress.add_task("making figures", total=left, started=time.monotonic(), left=left)
+        for job, reused, seconds in _made(jobs, view, workers):
             report.write(job.folder)
-            how = "data reused from" if reused else f"computed in {time.monotonic() - started:.1f} s,"
+            how = "data reused from" if reused else f"computed in {seconds:.1f} s,"
             say(f"{job.figure.name}: {how} {job.path('.nc')}")
-            progress.advance(task, _seconds(job))
+            left -= _seconds(job) / workers
+            progress.advance(task, _seconds(job) / workers)
+            progress.update(task, description=f"made {job.figure.name}", started=time.monotonic(), left=left)
+
+
+Made = tuple[Job, bool, float]
+
+
+def _timed(job: Job, view: View) -> Made:
+    """The job, whether its data were reused, and how long it took."""
+    started = time.monotonic()
+    return job, make(job, view), time.monotonic() - started
+
+
+def _made(jobs: Sequence[Job], view: View, workers: int) -> Iterator[Made]:
+    """Jobs as they are finished."""
+    if workers <= 1:
+        yield from (_timed(job, view) for job in jobs)
+        return
+    start = multiprocessing.get_context("spawn")  # JAX has threads, which a fork does not survive
+    with concurrent.futures.ProcessPoolExecutor(workers, start, _obey) as pool:
+        try:
+            dearest_first = sorted(jobs, key=_seconds, reverse=True)
+            futures = [pool.submit(_timed, job, view) for job in dearest_first]
+            yield from (future.result() for future in concurrent.futures.as_completed(futures))
+        except BaseException:
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
+
+
+def _obey() -> None:
+    """Make a worker end when, and only when, the process that started it says so or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def _seconds(job: Job) -> float:
@@ -57,11 +105,11 @@ def _seconds(job: Job) -> float:
 
 
 class _TimeLeft(ProgressColumn):
-    """Time left by the registry's costs: counts down within a figure, and never below the others' cost."""
+    """Time left by the registry's costs, counting down between figures."""
 
     def render(self, task: Task) -> Text:
-        now = min(time.monotonic() - task.fields["started"], task.fields["cost"])
-        return Text(f"about {max(0.0, (task.remaining or 0.0) - now):.0f} s left")
+        since = time.monotonic() - task.fields["started"]
+        return Text(f"about {max(0.0, task.fields['left'] - since):.0f} s left")
 
 
 def _progress() -> Progress:

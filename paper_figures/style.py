@@ -86,7 +86,9 @@ def new_figure(rows: int, columns: int, *, height: float, **options: Any) -> tup
 
 def lay_out(picture: Figure) -> None:
     """Place everything once: laying out costs more than drawing, and each format would do it again."""
-    picture.draw_without_rendering()
+    engine = picture.get_layout_engine()
+    if engine is not None:
+        engine.execute(picture)
     picture.set_layout_engine("none")
 
 

@@ -111,7 +111,7 @@ def window_of(problem: Problem, share: float = 0.8) -> Window:
         log_rho = float(brentq(excess, math.log(clean) - 40, math.log(clean), xtol=1e-13))  # type: ignore[arg-type]
         return -0.5 * problem.log_snr_at(math.exp(log_rho))
 
-    places = [place(information) for information in (tail, 0.5, 1 - tail)]
+    places = np.array([place(information) for information in (tail, 0.5, 1 - tail)])
     exact = (0.0, 0.0, 0.0)
     times = problem.times(-2 * places)
     return Window(share, *places, *exact, *times)  # type: ignore[arg-type, call-arg]
