@@ -14,6 +14,7 @@ import typer
 
 from paper_figures.command_figures import figures
 from paper_figures.command_show import show
+from paper_figures.command_weights import weights
 from paper_figures.lists import ListCommand
 
 BAD_INPUT = 2
@@ -44,6 +45,7 @@ def build() -> typer.Typer:
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(show)
+    app.add_typer(weights, name="weights")
     return app
 
 

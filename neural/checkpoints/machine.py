@@ -82,9 +82,7 @@ def run(cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent |
 
 
 class _Machine:
-    def __init__(
-        self, cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None
-    ) -> None:
+    def __init__(self, cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None) -> None:
         self.cursor, self.names, self.budget, self.persistent = cursor, names, budget, persistent
         self.stack: list[object] = []
         self.marks: list[int] = []

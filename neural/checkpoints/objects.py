@@ -22,6 +22,8 @@ MAX_VALUES = 1_000
 """Numbers of an array that is an attribute, e.g. the statistics of latents."""
 MAX_NODES = 10_000
 MAX_DEPTH = 32
+MAX_ATTRIBUTE = 10_000
+"""Characters of a text that is an attribute; an error may have to show it."""
 
 STORAGE_DTYPES: dict[str, np.dtype] = {
     "HalfStorage": np.dtype("<f2"),
@@ -88,7 +90,9 @@ class ArrayShell(Buildable):
         self.array: np.ndarray | None = None
 
     def build(self, state: object) -> None:
-        version, shape, dtype, fortran, raw = fields("ndarray", state, int, tuple, DtypeShell, bool, memoryview)
+        version, shape, dtype, fortran, raw = fields(
+            "ndarray", state, int, tuple, DtypeShell, bool, memoryview
+        )
         if version != 1 or self.array is not None:
             raise CheckpointError(f"a NumPy array of version {version}, or built twice")
         self.array = as_array(raw, dtype, shape, "F" if fortran else "C")
@@ -99,7 +103,9 @@ class DtypeShell(Buildable):
 
     def __init__(self, code: str) -> None:
         if code not in _ARRAY_DTYPES:
-            raise CheckpointError(f"a NumPy dtype must be one of {', '.join(_ARRAY_DTYPES)}; got {quoted(code)}")
+            raise CheckpointError(
+                f"a NumPy dtype must be one of {', '.join(_ARRAY_DTYPES)}; got {quoted(code)}"
+            )
         self.dtype = np.dtype(f"<{code}")
 
     def build(self, state: object) -> None:
@@ -200,7 +206,9 @@ def _plain(value: Any, nodes: Iterator[int], depth: int) -> Any:
     # Shared parts are copied once for each place, so it is the copy that must be bounded.
     if next(nodes, None) is None or depth == 0:
         raise CheckpointError(f"an attribute has more than {MAX_NODES} parts or {MAX_DEPTH} levels")
-    if value is None or type(value) in (bool, int, float, str):
+    if value is None or type(value) in (bool, int, float):
+        return value
+    if type(value) is str and len(value) <= MAX_ATTRIBUTE:
         return value
     if isinstance(value, ArrayShell) and value.array is not None:
         value = value.array

@@ -73,8 +73,8 @@ def network(found: Any) -> Checkpoint:
         for key, value in _constants(module):
             if key in options and options[key] != value:
                 raise CheckpointError(
-                    f"{'.'.join(path) or 'the network'} has {key} = {value!r}, but elsewhere it is "
-                    f"{options[key]!r}"
+                    f"{quoted('.'.join(path))} has {key} = {quoted(repr(value))}, but elsewhere it is "
+                    f"{quoted(repr(options[key]))}"
                 )
             options[key] = value
         tensors |= {".".join((*path, name)): tensor.array() for name, tensor in _own_tensors(module)}

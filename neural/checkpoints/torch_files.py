@@ -33,6 +33,7 @@ _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + _LEGACY_NUMBER.to_bytes(10, "little") + b"."
 ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_VERSION = 1001
+_PICKLE_START = b"\x80"
 
 
 def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
@@ -54,8 +55,9 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
             itself, asks for anything but plain data, holds a tensor that overlaps itself or reaches outside
             its storage, or more than a network needs.
     """
+    buffer = map_file(path)
     with naming(path):
-        return read_torch_bytes(map_file(path))
+        return read_torch_bytes(buffer)
 
 
 def read_torch_bytes(buffer: memoryview) -> Checkpoint:
@@ -63,6 +65,8 @@ def read_torch_bytes(buffer: memoryview) -> Checkpoint:
     budget = Budget()
     if buffer[:4] == ZIP_MAGIC:
         return _from_dictionary(_read_zip(buffer, budget))
+    if buffer[:1] != _PICKLE_START:
+        raise CheckpointError("neither a pickle of protocol 2 or later, nor a zip archive, nor safetensors")
     cursor = Cursor(buffer)
     if buffer[: len(LEGACY_MAGIC)] == LEGACY_MAGIC:
         found = read_legacy(cursor, STATE_DICT, budget)
@@ -166,9 +170,7 @@ def _read_zip(buffer: memoryview, budget: Budget) -> object:
     return found
 
 
-def _from_entries(
-    entries: Any, root: str, storages: dict[str, Storage]
-) -> Callable[[object], Storage]:
+def _from_entries(entries: Any, root: str, storages: dict[str, Storage]) -> Callable[[object], Storage]:
     def find(identity: object) -> Storage:
         storage = _known(storages, identity)
         if storage.data is None:
@@ -190,7 +192,9 @@ def _from_dictionary(found: object) -> Checkpoint:
         raise CheckpointError(f"the file holds {machine.kind(found)}, not a dictionary of tensors")
     inner = found.get("state_dict")
     tensors: dict[str, np.ndarray] = {}
-    for name, tensor in _named(inner if type(inner) is dict else found, (), MAX_DEPTH, iter(range(MAX_TENSORS))):
+    for name, tensor in _named(
+        inner if type(inner) is dict else found, (), MAX_DEPTH, iter(range(MAX_TENSORS))
+    ):
         if name in tensors:
             raise CheckpointError(f"two tensors are named {quoted(name)}")
         tensors[name] = tensor.array()
@@ -199,7 +203,9 @@ def _from_dictionary(found: object) -> Checkpoint:
     return Checkpoint(tensors, dict(_plain_entries(found)))
 
 
-def _named(found: dict, path: tuple[str, ...], depth: int, nodes: Iterator[int]) -> Iterator[tuple[str, Tensor]]:
+def _named(
+    found: dict, path: tuple[str, ...], depth: int, nodes: Iterator[int]
+) -> Iterator[tuple[str, Tensor]]:
     """Tensors of nested dictionaries by dotted name."""
     for key, value in found.items():
         if next(nodes, None) is None or depth == 0:
