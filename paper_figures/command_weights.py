@@ -31,8 +31,9 @@ def list_presets() -> None:
 def fetch(name: Name) -> None:
     """Download a preset's files into the cache.
 
-    A transfer that was interrupted goes on where it stopped. The sha256 of a file is recorded beside it when it is first fetched and checked ever after. The cache
-    folder is $SPECIATION_CACHE if that is set. The licence of EDM2's weights is CC BY-NC-SA 4.0.
+    A transfer that was interrupted goes on where it stopped. The sha256 of a file is recorded beside it when
+    it is first fetched and checked ever after. The cache folder is $SPECIATION_CACHE if that is set. The
+    licence of EDM2's weights is CC BY-NC-SA 4.0.
     """
     from paper_figures.weights import fetch_preset
 

@@ -5,6 +5,7 @@ is read has its checksum verified.
 """
 
 import dataclasses
+import itertools
 import struct
 import zlib
 from collections.abc import Mapping
@@ -59,7 +60,7 @@ def read_archive(buffer: memoryview) -> Mapping[str, Entry]:
     if cursor.left:
         raise CheckpointError(f"the archive's directory goes on after its {count} entries")
     spans.sort()
-    if any(end > begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False)):
+    if any(end > begin for (_, end), (begin, _) in itertools.pairwise(spans)):
         raise CheckpointError("entries of the archive overlap")
     return entries
 
@@ -106,13 +107,13 @@ def _entry(buffer: memoryview, cursor: Cursor) -> tuple[str, Entry, tuple[int, i
     if mark != b"PK\1\2":
         raise CheckpointError("the archive's directory is damaged")
     if method or flags & _ENCRYPTED or packed != size:
-        raise CheckpointError(f"entry {ascii(name[:80])} of the archive is compressed or encrypted")
+        raise CheckpointError(f"entry {name[:80]!a} of the archive is compressed or encrypted")
     local = _part(buffer, at, _LOCAL.size, "an entry")
     mark, _, _, method, _, _, _, _, _, local_name, local_extra = _LOCAL.unpack(local)
     begin = at + _LOCAL.size + local_name + local_extra
     again = _part(buffer, at + _LOCAL.size, local_name, "a name")
     if mark != b"PK\3\4" or method or bytes(again) != name:
-        raise CheckpointError(f"entry {ascii(name[:80])} of the archive contradicts the directory")
+        raise CheckpointError(f"entry {name[:80]!a} of the archive contradicts the directory")
     try:
         text = name.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -54,16 +54,24 @@ Persistent = Callable[[object], object]
 
 
 class Budget:
-    """Opcodes that a file may still use, over all pickles in it."""
+    """What a file may still use, over all pickles in it: opcodes, and bytes that are files of their own."""
 
-    def __init__(self, opcodes: int = MAX_OPCODES) -> None:
+    def __init__(self, size: int, opcodes: int = MAX_OPCODES) -> None:
         self.left = opcodes
+        self.bytes_left = size
 
     def spend(self) -> None:
         """Count one opcode."""
         self.left -= 1
         if self.left < 0:
             raise CheckpointError(f"more than {MAX_OPCODES} opcodes in the pickles of one file")
+
+    def open(self, raw: memoryview) -> Cursor:
+        """A cursor for bytes inside the file. Opened again and again they could hold more than the file."""
+        self.bytes_left -= len(raw)
+        if self.bytes_left < 0:
+            raise CheckpointError("the file opens the same bytes again and again")
+        return Cursor(raw)
 
 
 def run(cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None = None) -> object:
@@ -258,8 +266,8 @@ def kind(value: object) -> str:
 
 
 def _opcode(code: int) -> str:
-    known = pickletools.code2op.get(chr(code))
-    return f"the opcode {known.name}" if known else f"the byte {code:#04x}, which is no opcode,"
+    known = _NAMES.get(chr(code))
+    return f"the opcode {known}" if known else f"the byte {code:#04x}, which is no opcode,"
 
 
 Operation = Callable[[_Machine], None]
@@ -273,6 +281,7 @@ def _push_number(size: int, *, signed: bool = False) -> Operation:
     return lambda machine: machine.stack.append(machine.cursor.number(size, signed=signed))
 
 
+_NAMES = {opcode.code: opcode.name for opcode in pickletools.opcodes}
 _STOP = ord(".")
 
 _OPERATIONS: dict[int, Operation] = {
