@@ -192,7 +192,7 @@ class _Machine:
         if type(target) is not dict or len(items) % 2:
             raise CheckpointError(f"the pickle sets {len(items)} keys and values in {kind(target)}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[self.key(key)] = value
+            target[as_key(key)] = value
 
     def set_item(self) -> None:
         value, key = self.pop(), self.pop()
@@ -203,13 +203,7 @@ class _Machine:
         target = self.top()
         if type(target) is not set:
             raise CheckpointError(f"the pickle adds to {kind(target)} as to a set")
-        target.update(self.key(item) for item in items)
-
-    @staticmethod
-    def key(value: object) -> object:
-        if type(value) not in _KEYS:
-            raise CheckpointError(f"a key must be text or a number, got {kind(value)}")
-        return value
+        target.update(as_key(item) for item in items)
 
     # Names and what is made from them.
 
@@ -258,6 +252,13 @@ class _Machine:
             raise CheckpointError("a persistent id where none is allowed")
         identity = self.pop()
         self.stack.append(self.persistent(identity))
+
+
+def as_key(value: object) -> object:
+    """The value, if it may be a key of a dictionary or a member of a set."""
+    if type(value) not in _KEYS:
+        raise CheckpointError(f"a key must be text or a number, got {kind(value)}")
+    return value
 
 
 def kind(value: object) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neural.checkpoints.checkpoint import CheckpointError, quoted
-from neural.checkpoints.machine import Buildable, Global, Globals, kind
+from neural.checkpoints.machine import Buildable, Global, Globals, as_key, kind
 
 # PyTorch itself stops at 64 axes, NumPy at 64; a network's tensors have at most five.
 MAX_AXES = 16
@@ -234,6 +234,12 @@ def _ordered_dict(arguments: tuple) -> dict:
     return {}
 
 
+def _set(arguments: tuple) -> set:
+    """How protocols 2 and 3, which have no sets, spell them."""
+    (items,) = fields("set", arguments, list)
+    return {as_key(item) for item in items}
+
+
 def _rebuild_tensor(arguments: tuple) -> Tensor:
     """Storage, offset, size, strides, requires_grad, hooks and, in newer files, metadata."""
     storage, offset, shape, strides, _, hooks, metadata = fields(
@@ -305,6 +311,8 @@ STATE_DICT: Globals = {
     **STORAGES,
     **_table(
         Global("collections.OrderedDict", call=_ordered_dict),
+        Global("builtins.set", call=_set),
+        Global("__builtin__.set", call=_set),
         Global("torch._utils._rebuild_tensor_v2", call=_rebuild_tensor),
         Global("torch._utils._rebuild_parameter", call=_rebuild_parameter),
         Global("torch.Size", call=_size),
