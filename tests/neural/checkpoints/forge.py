@@ -131,7 +131,10 @@ class Layout(NamedTuple):
     metadata: tuple = ()
 
 
-def rebuild(storage: Any, values: np.ndarray, layout: Layout = Layout()) -> Call:
+PLAIN = Layout()
+
+
+def rebuild(storage: Any, values: np.ndarray, layout: Layout = PLAIN) -> Call:
     shape = values.shape if layout.shape is None else layout.shape
     itemsize = max(values.dtype.itemsize, 1)
     strides = tuple(s // itemsize for s in values.strides) if layout.strides is None else layout.strides
@@ -184,11 +187,11 @@ def storage(values: np.ndarray, **changes: Any) -> Call:
     return Call(Name("torch.storage", "_load_from_bytes"), legacy(identity(values), {"0": values}, **changes))
 
 
-def tensor(values: np.ndarray, layout: Layout = Layout()) -> Call:
+def tensor(values: np.ndarray, layout: Layout = PLAIN) -> Call:
     return rebuild(storage(values), values, layout)
 
 
-def parameter(values: np.ndarray, layout: Layout = Layout()) -> Call:
+def parameter(values: np.ndarray, layout: Layout = PLAIN) -> Call:
     return Call(Name("torch._utils", "_rebuild_parameter"), tensor(values, layout), False, ordered())
 
 
@@ -227,12 +230,12 @@ def easy_dict(items: Mapping) -> New:
 
 
 def top(ema: Any, **others: Any) -> New:
-    return easy_dict({"encoder": None, "dataset_kwargs": easy_dict({"use_labels": True}), **others, "ema": ema})
+    return easy_dict(
+        {"encoder": None, "dataset_kwargs": easy_dict({"use_labels": True}), **others, "ema": ema}
+    )
 
 
-def network(
-    tensors: Mapping[str, np.ndarray], options: Mapping | None = None, **attributes: Any
-) -> New:
+def network(tensors: Mapping[str, np.ndarray], options: Mapping | None = None, **attributes: Any) -> New:
     """A pickled network with these tensors, in the tree that their names tell."""
     return top(_module("", tensors, options or {}, attributes))
 
@@ -269,7 +272,7 @@ def archive(
         for key, values in storages.items():
             opened.writestr(f"{root}/data/{key}", values.tobytes())
         for name, contents in others.items():
-            opened.writestr(f"{root}/{name}", contents)
+            opened.writestr(name[1:] if name.startswith("/") else f"{root}/{name}", contents)
         opened.writestr(f"{root}/version", "3\n")
     return file.getvalue()
 

@@ -26,7 +26,7 @@ def read(tmp_path, contents):
     return read_torch_pickle(path)
 
 
-def state_dict(values, layout=Layout()):
+def state_dict(values, layout=forge.PLAIN):
     return {"a.weight": forge.rebuild(forge.identity(values), values, layout)}
 
 
@@ -124,7 +124,9 @@ def test_a_state_dict_inside_a_training_checkpoint(form, tmp_path):
         "size": forge.Call(forge.Name("torch", "Size"), (1, 2)),
         "loss": forge.Call(
             forge.Name("numpy.core.multiarray", "scalar"),
-            forge.Call(forge.Name("numpy", "dtype"), "f8", False, True, state=(3, "<", *(None,) * 3, -1, -1, 0)),
+            forge.Call(
+                forge.Name("numpy", "dtype"), "f8", False, True, state=(3, "<", *(None,) * 3, -1, -1, 0)
+            ),
             np.float64(0.25).tobytes(),
         ),
         "state_dict": {"a": shared, "b": forge.rebuild(forge.identity(second, "1"), second), "tied": shared},
@@ -146,7 +148,9 @@ def test_nested_dictionaries_have_dotted_names(tmp_path):
 
 def test_arrays_as_protocol_5_writes_them(tmp_path):
     values = np.arange(6, dtype=np.int32).reshape(2, 3)
-    dtype = forge.Call(forge.Name("numpy", "dtype"), "i4", False, True, state=(3, "<", *(None,) * 3, -1, -1, 0))
+    dtype = forge.Call(
+        forge.Name("numpy", "dtype"), "i4", False, True, state=(3, "<", *(None,) * 3, -1, -1, 0)
+    )
     name = forge.Name("numpy._core.numeric", "_frombuffer")
     found = {"x": forge.Call(name, values.tobytes(), dtype, (2, 3), "C"), **state_dict(values)}
     assert read(tmp_path, forge.legacy(found, {"0": values})).attributes == {"x": values.tolist()}
@@ -170,7 +174,10 @@ def test_an_archive_with_64_bit_sizes(tmp_path):
         (lambda path: path, "no such file: .*missing"),
         (lambda path: path.mkdir(), "missing is not a file"),
         (lambda path: path.touch(), "missing is empty"),
-        (lambda path: path.write_text("hello"), "missing: neither a pickle of protocol 2 or later, nor a zip"),
+        (
+            lambda path: path.write_text("hello"),
+            "missing: neither a pickle of protocol 2 or later, nor a zip",
+        ),
     ],
 )
 def test_files_that_are_none(make, message, tmp_path):
