@@ -1,12 +1,11 @@
 """What a checkpoint is to this project, the one error of every reader, and bytes that cannot be overrun."""
 
-import contextlib
 import dataclasses
 import mmap
 import os
 import stat
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ class Checkpoint:
     attributes: Mapping[str, Any]
 
 
-def map_file(path: str | os.PathLike[str]) -> memoryview:
+def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     """The bytes of a file, mapped, not read.
 
     Raises:
@@ -45,20 +44,48 @@ def map_file(path: str | os.PathLike[str]) -> memoryview:
         with Path(path).open("rb") as file:
             if not os.fstat(file.fileno()).st_size:
                 raise CheckpointError(f"{path} is empty")
-            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError as error:
         raise CheckpointError(f"no such file: {path}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
 
 
-@contextlib.contextmanager
-def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Put the name of the file before the message of an error about its contents."""
+def read_mapped(path: str | os.PathLike[str], parse: Callable[[memoryview], Checkpoint]) -> Checkpoint:
+    """Map a file and parse it; an error about its contents comes with its name."""
+    mapped = map_file(path)
     try:
-        yield
+        found = parse(memoryview(mapped))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    return dataclasses.replace(found, tensors=_Views(found.tensors, mapped))
+
+
+class _Views(Mapping[str, np.ndarray]):
+    """Views of a mapped file that lets go of its pages now and then.
+
+    Pages that have been read count as this process's memory until they are let go; who reads tensors one
+    after the other should not end up with the whole file. A page that is still in use comes back by itself.
+    """
+
+    every = 1 << 26
+
+    def __init__(self, views: Mapping[str, np.ndarray], mapped: mmap.mmap) -> None:
+        self._views, self._mapped, self._read = views, mapped, 0
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        view = self._views[name]
+        self._read += view.nbytes
+        if self._read > self.every and hasattr(self._mapped, "madvise"):
+            self._read = 0
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+        return view
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
 
 
 def quoted(text: str, shown: int = 80) -> str:

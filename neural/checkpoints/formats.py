@@ -2,7 +2,7 @@
 
 import os
 
-from neural.checkpoints.checkpoint import Checkpoint, map_file, naming
+from neural.checkpoints.checkpoint import Checkpoint, read_mapped
 from neural.checkpoints.safetensors_files import is_safetensors, read_safetensors_bytes
 from neural.checkpoints.torch_files import read_torch_bytes
 
@@ -13,8 +13,10 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         CheckpointError: as `read_safetensors` and `read_torch_pickle`.
     """
-    buffer = map_file(path)
-    with naming(path):
-        if is_safetensors(bytes(buffer[:9])):
-            return read_safetensors_bytes(buffer)
-        return read_torch_bytes(buffer)
+    return read_mapped(path, _read_bytes)
+
+
+def _read_bytes(buffer: memoryview) -> Checkpoint:
+    if is_safetensors(bytes(buffer[:9])):
+        return read_safetensors_bytes(buffer)
+    return read_torch_bytes(buffer)

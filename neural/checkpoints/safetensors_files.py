@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from gmm.files import write_aside
-from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, map_file, naming, quoted
+from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, quoted, read_mapped
 from neural.checkpoints.machine import kind
 from neural.checkpoints.objects import check_shape, plain
 
@@ -52,9 +52,7 @@ def read_safetensors(path: str | os.PathLike[str]) -> Checkpoint:
         CheckpointError: when the file is cut short, its header is no table of tensors, or these overlap, leave
             holes or do not fill the file.
     """
-    buffer = map_file(path)
-    with naming(path):
-        return read_safetensors_bytes(buffer)
+    return read_mapped(path, read_safetensors_bytes)
 
 
 def read_safetensors_bytes(buffer: memoryview) -> Checkpoint:

@@ -14,7 +14,7 @@ import numpy as np
 
 from neural.checkpoints import machine, persistence
 from neural.checkpoints.archive import Entry, read_archive
-from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, map_file, naming, quoted
+from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, quoted, read_mapped
 from neural.checkpoints.machine import Budget, Global, Globals
 from neural.checkpoints.objects import (
     MAX_DEPTH,
@@ -55,9 +55,7 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
             itself, asks for anything but plain data, holds a tensor that overlaps itself or reaches outside
             its storage, or more than a network needs.
     """
-    buffer = map_file(path)
-    with naming(path):
-        return read_torch_bytes(buffer)
+    return read_mapped(path, read_torch_bytes)
 
 
 def read_torch_bytes(buffer: memoryview) -> Checkpoint:

@@ -24,6 +24,8 @@ from neural.edm2.architecture import Config
 EPSILON = 1e-4
 """Added to the root mean square that a row of weights, or the channels of a pixel, are divided by."""
 
+_ROWS = 64
+
 
 def wide(dtype: np.dtype) -> np.dtype:
     """The type of what must not be rounded to half precision: `dtype`, but at least float32."""
@@ -45,7 +47,10 @@ def fold(
             official code computes with them in float32.
     """
     convert = functools.partial(_fold, tensors, config, np.dtype(dtype), as_published)
-    names = [name for name in tensors if not name.endswith("_gain")]
+    # Largest first: what a conversion takes besides its result is gone when all the results are there.
+    names = sorted(
+        (name for name in tensors if not name.endswith("_gain")), key=lambda name: -tensors[name].size
+    )
     # NumPy lets go of the interpreter lock: threads share the conversion of some hundred million numbers.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return {
@@ -56,19 +61,24 @@ def fold(
 def _fold(
     tensors: Mapping[str, np.ndarray], config: Config, dtype: np.dtype, rounded: bool, name: str
 ) -> np.ndarray:
-    stored = np.asarray(tensors[name], wide(dtype))
+    stored = tensors[name]
     if not name.endswith(".weight"):
-        return stored
-    gain = _gain_name(name)
-    weight: np.ndarray = normalised(stored, None if gain is None else tensors[gain], rounded=rounded)
-    if name == "unet.emb_label.weight":
-        # The network is handed a class index where training multiplied a one-hot row by √label_dim.
-        weight *= np.sqrt(weight.dtype.type(config.label_dim))
+        return np.asarray(stored, wide(dtype))
+    gain = tensors.get(_gain_name(name) or "")
+    order = np.arange(stored.shape[0])
     if name.endswith(".attn_qkv.weight"):
-        weight = _split_qkv(weight, config.channels_per_head)
-    if weight.ndim == 2:
-        return np.ascontiguousarray(weight.T)
-    return np.ascontiguousarray(weight.transpose(2, 3, 1, 0)).astype(dtype, copy=False)
+        order = _split_qkv(order, config.channels_per_head)
+    # The network is handed a class index where training multiplied a one-hot row by √label_dim.
+    scale = config.label_dim**0.5 if name == "unet.emb_label.weight" else 1.0
+    kernel = stored.shape[2:]
+    folded = np.empty((*kernel, stored.shape[1], stored.shape[0]), dtype if kernel else wide(dtype))
+    # A few rows at a time: no temporary array of the tensor's size, and those there are stay in the cache.
+    for begin in range(0, len(order), _ROWS):
+        part = slice(begin, begin + _ROWS)
+        rows = np.asarray(stored[order[part]], wide(dtype))
+        weight = normalised(rows, gain, rounded=rounded) * rows.dtype.type(scale)
+        folded[..., part] = weight.transpose(*range(2, stored.ndim), 1, 0)
+    return folded
 
 
 def _gain_name(name: str) -> str | None:
@@ -99,7 +109,6 @@ def _factor(gain: np.ndarray | None, fan_in: int, dtype: np.dtype, rounded: bool
     return np.asarray(np.float64(gain) / root, dtype)
 
 
-def _split_qkv(weight: np.ndarray, width: int) -> np.ndarray:
-    """Order the output rows as (q | k | v, head, channel); stored are (head, channel, q | k | v)."""
-    out = weight.shape[0]
-    return weight.reshape(out // (3 * width), width, 3, -1).transpose(2, 0, 1, 3).reshape(weight.shape)
+def _split_qkv(rows: np.ndarray, width: int) -> np.ndarray:
+    """Order the output rows (n,) as (q | k | v, head, channel); stored are (head, channel, q | k | v)."""
+    return rows.reshape(-1, width, 3).transpose(2, 0, 1).ravel()
