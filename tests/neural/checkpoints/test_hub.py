@@ -1,0 +1,285 @@
+"""Fetching against a server on this machine that knows ranges, breaks off, changes its files and lies."""
+
+import dataclasses
+import hashlib
+import http.server
+import threading
+
+import pytest
+
+from neural import CheckpointError
+from neural.checkpoints import hub, presets
+from neural.checkpoints.presets import PRESETS, Published, cache_folder, locate, published
+
+NAME = "edm2-img512-xs-2147483-0.045"
+
+
+@dataclasses.dataclass
+class Site:
+    """What the server has, how it behaves, and what it was asked."""
+
+    address: str = ""
+    files: dict = dataclasses.field(default_factory=dict)
+    breaks_after: int | None = None
+    ranges: bool = True
+    validators: bool = True
+    length: bool = True
+    asked: list = dataclasses.field(default_factory=list)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        site = self.server.site
+        asked = self.headers.get("Range")
+        site.asked.append(asked)
+        contents = site.files.get(self.path.lstrip("/"))
+        if contents is None:
+            self.send_error(404)
+            return
+        tag = f'"{hashlib.md5(contents).hexdigest()}"'
+        start = 0
+        if asked and site.ranges and self.headers.get("If-Range") == tag:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            self.send_response(206)
+            self.send_header("Content-Range", f"bytes {start}-{len(contents) - 1}/{len(contents)}")
+        else:
+            self.send_response(200)
+        if site.validators:
+            self.send_header("ETag", tag)
+        if site.length:
+            self.send_header("Content-Length", str(len(contents) - start))
+        self.end_headers()
+        end = len(contents) if site.breaks_after is None else start + site.breaks_after
+        self.wfile.write(contents[start:end])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    monkeypatch.setenv(presets.CACHE_VARIABLE, str(tmp_path / "cache"))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.site = Site(f"http://127.0.0.1:{server.server_port}/")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.site
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def file(site, data):
+    site.files["a.pkl"] = (data / "tiny.pkl").read_bytes()
+    return Published("a.pkl", f"{site.address}a.pkl")
+
+
+def names():
+    return sorted(path.name for path in cache_folder().iterdir())
+
+
+def test_a_file_is_fetched_recorded_and_then_left_alone(site, file):
+    seen = []
+    path = hub.fetch(file, lambda done, total: seen.append((done, total)))
+    contents = site.files["a.pkl"]
+    assert path == cache_folder() / "a.pkl"
+    assert path.read_bytes() == contents
+    assert path.with_name("a.pkl.sha256").read_text() == f"{hashlib.sha256(contents).hexdigest()}  a.pkl\n"
+    assert names() == ["a.pkl", "a.pkl.sha256"]
+    assert seen[0] == (0, len(contents))
+    assert seen[-1] == (len(contents), len(contents))
+    assert hub.fetch(file) == path
+    assert site.asked == [None]
+
+
+def test_an_interrupted_transfer_goes_on(site, file):
+    size = len(site.files["a.pkl"])
+    site.breaks_after = 500_000
+    for done in (500_000, 1_000_000):
+        with pytest.raises(
+            ValueError, match=f"interrupted after {done} of {size} bytes; run the command again"
+        ):
+            hub.fetch(file)
+        assert names() == ["a.pkl.part", "a.pkl.part.json"]
+    site.breaks_after = None
+    assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
+    assert site.asked == [None, "bytes=500000-", "bytes=1000000-"]
+    assert names() == ["a.pkl", "a.pkl.sha256"]
+
+
+def test_a_file_that_changed_meanwhile_is_fetched_anew(site, file, data):
+    site.breaks_after = 500_000
+    with pytest.raises(ValueError, match="interrupted"):
+        hub.fetch(file)
+    site.breaks_after = None
+    site.files["a.pkl"] = (data / "tiny-uncond.pkl").read_bytes()
+    assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
+    assert site.asked == [None, "bytes=500000-"]
+
+
+@pytest.mark.parametrize("missing", ["ranges", "validators", "length"])
+def test_servers_that_cannot_continue_begin_anew(missing, site, file):
+    setattr(site, missing, False)
+    site.breaks_after = 500_000
+    with pytest.raises(ValueError, match="interrupted|cut short"):
+        hub.fetch(file)
+    site.breaks_after = None
+    assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
+
+
+def test_a_complete_part_needs_no_server(site, file, monkeypatch):
+    def interrupted(part):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(hub, "read", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            hub.fetch(file)
+    assert names() == ["a.pkl.part", "a.pkl.part.json"]
+    hub.fetch(file)
+    assert site.asked == [None]
+
+
+@pytest.mark.parametrize(
+    "facts", ["", "[]", "{", '{"address": 1}', '{"address": "x", "validator": "y", "total": 9}']
+)
+def test_a_part_that_nothing_is_known_of_is_dropped(facts, site, file):
+    cache_folder().mkdir()
+    (cache_folder() / "a.pkl.part").write_bytes(b"garbage")
+    (cache_folder() / "a.pkl.part.json").write_text(facts)
+    assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
+    assert site.asked == [None]
+
+
+def test_what_is_no_checkpoint_is_not_kept(site, file):
+    site.files["a.pkl"] = b"<html>Please log in</html>"
+    with pytest.raises(CheckpointError, match=r"a\.pkl\.part: neither a pickle"):
+        hub.fetch(file)
+    assert names() == []
+
+
+def test_a_changed_file_is_noticed(file):
+    path = hub.fetch(file)
+    changed = bytearray(path.read_bytes())
+    changed[len(changed) // 2] ^= 1  # a value: the structure is as good as before
+    path.write_bytes(changed)
+    for check in (hub.verify, hub.record):
+        with pytest.raises(CheckpointError, match=r"a\.pkl has changed since it was fetched: its sha256 is"):
+            check(path)
+    with pytest.raises(CheckpointError, match="remove it and fetch it again"):
+        hub.fetch(file)
+
+
+def test_a_record_that_is_none_is_noticed(file):
+    path = hub.fetch(file)
+    path.with_name("a.pkl.sha256").write_text("0123\n")
+    with pytest.raises(CheckpointError, match=r"a\.pkl\.sha256 holds no sha256; remove it"):
+        hub.verify(path)
+
+
+def test_a_file_put_there_by_hand_is_read_and_recorded(site, file, data):
+    cache_folder().mkdir()
+    path = cache_folder() / "a.pkl"
+    path.write_bytes(b"\x80\x04}.")
+    with pytest.raises(CheckpointError, match="the file holds no tensors"):
+        hub.fetch(file)
+    path.write_bytes(site.files["a.pkl"])
+    hub.fetch(file)
+    assert hub.verify(path) == hashlib.sha256(site.files["a.pkl"]).hexdigest()
+    assert site.asked == []
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/a.pkl", "{site}missing.pkl"])
+def test_without_the_server_a_person_is_told_what_to_do(address, site):
+    file = Published("a.pkl", address.format(site=site.address))
+    with pytest.raises(
+        ValueError, match="cannot fetch http.*a machine without network, get a.pkl elsewhere and put"
+    ):
+        hub.fetch(file)
+    assert names() == []
+
+
+def test_redirections_stay_encrypted():
+    request = hub.urllib.request.Request("https://example.org/a")
+    follow = hub._NoDowngrade().redirect_request
+    with pytest.raises(hub.urllib.error.URLError, match="not encrypted"):
+        follow(request, None, 302, "", {}, "http://example.org/a")
+    assert follow(request, None, 302, "", {}, "https://example.org/b").full_url == "https://example.org/b"
+
+
+def test_a_folder_that_cannot_be_made(file, monkeypatch, tmp_path):
+    (tmp_path / "taken").touch()
+    monkeypatch.setenv(presets.CACHE_VARIABLE, str(tmp_path / "taken"))
+    with pytest.raises(ValueError, match=r"cannot write .*a\.pkl\.part"):
+        hub.fetch(file)
+
+
+# Names and places.
+
+
+def test_the_preset_is_the_pair_of_length_0_045():
+    assert [file.name for file in PRESETS["edm2-xs"].files] == [
+        "edm2-img512-xs-2147483-0.045.pkl",
+        "edm2-img512-xs-uncond-2147483-0.045.pkl",
+    ]
+    base = "https://nvlabs-fi-cdn.nvidia.com/edm2/posthoc-reconstructions/"
+    assert all(file.address == base + file.name for file in PRESETS["edm2-xs"].files)
+
+
+@pytest.mark.parametrize("name", [NAME, f"{NAME}.pkl", "edm2-img64-xxl-uncond-0939524-0.150"])
+def test_official_names(name):
+    (file,) = published(name)
+    assert file.address.endswith(f"/posthoc-reconstructions/{name.removesuffix('.pkl')}.pkl")
+
+
+@pytest.mark.parametrize(
+    "name", ["edm2", "edm2-img512-xs-2147483-0.45", "../edm2-img512-xs-2147483-0.045", ""]
+)
+def test_other_names_are_refused(name):
+    assert published(name) is None
+    with pytest.raises(ValueError, match="NAME must be one of edm2-xs, or an official name"):
+        presets.known(name)
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {}, "home/.cache/speciation"),
+        ("linux", {"XDG_CACHE_HOME": "{tmp}/xdg"}, "xdg/speciation"),
+        ("darwin", {}, "home/Library/Caches/speciation"),
+        ("win32", {}, "home/AppData/Local/speciation/Cache"),
+        ("win32", {"LOCALAPPDATA": "{tmp}/local"}, "local/speciation/Cache"),
+        ("linux", {"SPECIATION_CACHE": "{tmp}/mine", "XDG_CACHE_HOME": "/xdg"}, "mine"),
+    ],
+)
+def test_the_cache_is_where_the_platform_wants_it(platform, variables, expected, monkeypatch, tmp_path):
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "SPECIATION_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(tmp=tmp_path))
+    monkeypatch.setattr(presets.sys, "platform", platform)
+    monkeypatch.setattr(presets.Path, "home", lambda: tmp_path / "home")
+    assert cache_folder() == tmp_path / expected
+
+
+def test_locating(monkeypatch, tmp_path):
+    monkeypatch.setenv(presets.CACHE_VARIABLE, str(tmp_path))
+    with pytest.raises(CheckpointError, match="no such file: nowhere; nor is it a preset"):
+        locate("nowhere")
+    path = tmp_path / f"{NAME}.pkl"
+    with pytest.raises(CheckpointError, match=f"run `speciation weights fetch edm2-xs`, or put .* at {path}"):
+        locate("edm2-xs")
+    path.touch()
+    assert locate(NAME) == locate(path) == (path,)
+    with pytest.raises(
+        CheckpointError, match=r"edm2-img512-xs-uncond-2147483-0\.045\.pkl is not on this machine"
+    ):
+        locate("edm2-xs")
+    sibling = tmp_path / "edm2-img512-xs-uncond-2147483-0.045.pkl"
+    assert presets.sibling(path) is None
+    sibling.touch()
+    assert locate("edm2-xs") == (path, sibling)
+    assert presets.sibling(path) == sibling
+    assert presets.sibling(sibling) is None
