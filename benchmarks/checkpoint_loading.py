@@ -9,11 +9,19 @@ beside it in the same process. Peak memory is that of the process above its idle
 mapped file included, and is given as a share of float32 weights plus file.
 """
 
+import collections
+import io
 import json
+import pickle
+import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -21,7 +29,6 @@ from benchmarks.edm2_forward import XS, XS_ARGUMENTS
 from benchmarks.harness import show
 from neural import checkpoints
 from neural.edm2 import tensor_shapes
-from tests.neural.checkpoints import forge
 
 LOAD = """
 import json, sys, time
@@ -52,6 +59,34 @@ print(json.dumps({"read": read, "load": load, "convert": convert,
 """
 
 
+class Call:
+    """Pickles as a call of a name that exists while the file is written."""
+
+    def __init__(self, module: str, name: str, *arguments: object) -> None:
+        self.reduced = _stand_in(module, name), arguments
+
+    def __reduce__(self) -> tuple:
+        return self.reduced
+
+
+class _Identity(tuple):
+    """Pickles as a persistent id."""
+
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, obj: object) -> tuple | None:
+        return tuple(obj) if isinstance(obj, _Identity) else None
+
+
+def _stand_in(module: str, name: str) -> type:
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        sys.modules.setdefault(".".join(parts[:depth]), ModuleType(module))
+    if not hasattr(sys.modules[module], name):
+        setattr(sys.modules[module], name, type(name, (), {"__module__": module}))
+    return getattr(sys.modules[module], name)
+
+
 def make_pickle(path: Path) -> None:
     """An EDM2-XS of random float16 tensors as the official code pickles it."""
     rng = np.random.default_rng(0)
@@ -59,7 +94,49 @@ def make_pickle(path: Path) -> None:
         name: rng.standard_normal(shape, np.float32).astype(np.float16)
         for name, shape in tensor_shapes(XS).items()
     }
-    path.write_bytes(forge.dump(forge.network(tensors, XS_ARGUMENTS)))
+    with mock.patch.dict(sys.modules), path.open("wb") as file:
+        pickle.dump({"encoder": None, "ema": _module("", tensors, XS_ARGUMENTS)}, file, 4)
+
+
+def _module(path: str, tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> object:
+    own = {name: _tensor(values) for name, values in tensors.items() if "." not in name}
+    inside: dict[str, dict] = collections.defaultdict(dict)
+    for name, values in tensors.items():
+        head, dot, rest = name.partition(".")
+        if dot:
+            inside[head][rest] = values
+    parts = {head: _module(f"{path}.{head}", found, {}) for head, found in inside.items()}
+    state = {
+        "_parameters": own,
+        "_buffers": {},
+        "_modules": parts,
+        "_init_args": (),
+        "_init_kwargs": dict(options),
+    }
+    if path in (".unet.enc", ".unet.dec"):
+        container = _stand_in("torch.nn.modules.container", "ModuleDict")()
+        vars(container).update(state)
+        return container
+    name = {"": "Precond", ".unet": "UNet"}.get(path, "Block" if parts else "MPConv")
+    meta = {"type": "class", "version": 6, "module_src": "", "class_name": name, "state": state}
+    return Call("torch_utils.persistence", "_reconstruct_persistent_obj", meta)
+
+
+def _tensor(values: np.ndarray) -> Call:
+    """A storage is a file in torch's legacy format: five pickles, a count and the values."""
+    system = {
+        "protocol_version": 1001,
+        "little_endian": True,
+        "type_sizes": {"short": 2, "int": 4, "long": 4},
+    }
+    identity = _Identity(("storage", _stand_in("torch", "HalfStorage"), "0", "cpu", values.size, None))
+    file = io.BytesIO()
+    for part in (0x1950A86A20F9469CFC6C, 1001, system, identity, ["0"]):
+        _Pickler(file, 2).dump(part)
+    file.write(struct.pack("<q", values.size) + values.tobytes())
+    strides = tuple(stride // values.itemsize for stride in values.strides)
+    storage = Call("torch.storage", "_load_from_bytes", file.getvalue())
+    return Call("torch._utils", "_rebuild_tensor_v2", storage, 0, values.shape, strides, False, {})
 
 
 def measure(path: Path) -> tuple[str, ...]:

@@ -13,7 +13,16 @@ from paper_figures import cli, options
 
 HELP = Path(__file__).with_name("help")
 # Checked files: run `COLUMNS=80 speciation [COMMAND] --help > tests/paper_figures/help/NAME.txt` after a change.
-HELP_FILES = {"speciation": [], "figures": ["figures"], "show": ["show"]}
+HELP_FILES = {
+    "speciation": [],
+    "figures": ["figures"],
+    "show": ["show"],
+    "weights": ["weights"],
+    "weights-list": ["weights", "list"],
+    "weights-fetch": ["weights", "fetch"],
+    "weights-convert": ["weights", "convert"],
+    "weights-check": ["weights", "check"],
+}
 
 
 @pytest.mark.parametrize("name", HELP_FILES)
@@ -48,6 +57,12 @@ def test_version(capsys):
         ("figures extra", "extra"),
         ("show", "Missing argument 'FILE'"),
         ("show missing.nc", "no such file: missing.nc"),
+        ("weights", "Missing command"),
+        ("weights fetsh", "No such command 'fetsh'"),
+        ("weights fetch", "Missing argument 'NAME'"),
+        ("weights fetch edm3", "NAME must be one of edm2-xs, or an official name"),
+        ("weights check missing.pkl", "no such file: missing.pkl"),
+        ("weights convert a.pkl b.pkl", "FILE.safetensors must end in .safetensors, got b.pkl"),
     ],
 )
 def test_bad_input_is_one_line_and_code_2(line, message, capsys, tmp_path, monkeypatch):

@@ -123,7 +123,7 @@ def test_a_file_that_changed_meanwhile_is_fetched_anew(site, file, data):
 def test_servers_that_cannot_continue_begin_anew(missing, site, file):
     setattr(site, missing, False)
     site.breaks_after = 500_000
-    with pytest.raises(ValueError, match="interrupted|cut short"):
+    with pytest.raises(ValueError, match=r"interrupted|cut short"):
         hub.fetch(file)
     site.breaks_after = None
     assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
@@ -195,7 +195,7 @@ def test_a_file_put_there_by_hand_is_read_and_recorded(site, file, data):
 def test_without_the_server_a_person_is_told_what_to_do(address, site):
     file = Published("a.pkl", address.format(site=site.address))
     with pytest.raises(
-        ValueError, match="cannot fetch http.*a machine without network, get a.pkl elsewhere and put"
+        ValueError, match=r"cannot fetch http.*a machine without network, get a\.pkl elsewhere and put"
     ):
         hub.fetch(file)
     assert names() == []

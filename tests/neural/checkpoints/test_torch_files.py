@@ -190,3 +190,11 @@ def test_a_forged_pickle_is_one_that_python_reads():
     # The forge itself: what it writes around names and calls is what Python's unpickler reads.
     call = forge.Call(forge.Name("collections", "OrderedDict"), [("a", 1)])
     assert pickle.loads(forge.dump({"x": [call, call]})) == {"x": [{"a": 1}, {"a": 1}]}
+
+
+def test_values_survive_that_pages_are_let_go(data, monkeypatch):
+    monkeypatch.setattr("neural.checkpoints.checkpoint._Views.every", 0)
+    tensors = read_torch_pickle(data / "tiny.pkl").tensors
+    kept = {name: tensors[name] for name in tensors}
+    for name, expected in load_file(data / "tiny.safetensors").items():
+        np.testing.assert_array_equal(kept[name], expected)
