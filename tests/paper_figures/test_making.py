@@ -327,7 +327,8 @@ def test_several_processes_end_with_their_parent_and_lose_nothing_finished(tmp_p
     words = ["figures", "--fast", "--jobs", "2", "--out", str(tmp_path), "--only", *chosen]
     command = [sys.executable, "-c", line, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None and run.stderr is not None
+        assert run.stdout is not None
+        assert run.stderr is not None
         finished = run.stdout.readline().split(":")[0]
         workers = _children(run.pid)
         run.send_signal(with_signal)
