@@ -13,7 +13,7 @@ from paper_figures import cli, options
 
 HELP = Path(__file__).with_name("help")
 # Checked files: run `COLUMNS=80 speciation [COMMAND] --help > tests/paper_figures/help/NAME.txt` after a change.
-HELP_FILES = {"speciation": [], "figures": ["figures"], "show": ["show"]}
+HELP_FILES = {"speciation": [], "figures": ["figures"], "sweep": ["sweep"], "show": ["show"]}
 
 
 @pytest.mark.parametrize("name", HELP_FILES)
