@@ -1,6 +1,9 @@
 """The front door: the ``speciation`` command, one file a figure, sweeps and reports."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from paper_figures.sweeping import sweep
 
 __all__ = ["sweep"]
 

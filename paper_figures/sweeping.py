@@ -234,7 +234,7 @@ class Store:
     def part(self, cell: Cell) -> Result | None:
         """A finished cell, or None when there is none that can be read whole."""
         try:
-            with np.load(self._place(cell), allow_pickle=False) as stored:
+            with self._place(cell).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in (*POINT_FIELDS, *SCALARS)}
                 status, method = str(stored["status"]), str(stored["method"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

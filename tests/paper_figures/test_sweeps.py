@@ -214,9 +214,8 @@ def test_other_settings_are_refused(tmp_path):
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_numbers(tmp_path):
     out = tmp_path / "a.nc"
-    words = (
-        "sweep --family random --dims 1e2,1e3,1e4,1e5 --classes 3,5 --points 16 --samples 2048 --out".split()
-    )
+    grid = ["--family", "random", "--dims", "1e2,1e3,1e4,1e5", "--classes", "3,5"]
+    words = ["sweep", *grid, "--points", "16", "--samples", "2048", "--out"]
     line = "import sys; from paper_figures import cli; sys.exit(cli.run(sys.argv[1:]))"
     rng = np.random.default_rng(0)
     for wait in rng.uniform(3, 12, 4):
