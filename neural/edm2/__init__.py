@@ -2,5 +2,15 @@
 
 from neural.edm2.architecture import Block, Config, read_config, tensor_shapes
 from neural.edm2.denoiser import EDM2, from_tensors
+from neural.edm2.loading import check_network, load_edm2
 
-__all__ = ["EDM2", "Block", "Config", "from_tensors", "read_config", "tensor_shapes"]
+__all__ = [
+    "EDM2",
+    "Block",
+    "Config",
+    "check_network",
+    "from_tensors",
+    "load_edm2",
+    "read_config",
+    "tensor_shapes",
+]

@@ -7,8 +7,9 @@ from the keyword arguments stored beside them, else from the values that all pub
 """
 
 import dataclasses
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
 Shape = tuple[int, ...]
@@ -187,14 +188,14 @@ _BLOCK_NAME = re.compile(r"unet\.enc\.(\d{1,5})x\1_block\d{1,5}\.conv_res0\.weig
 
 # Keyword arguments of a stored network that shapes cannot tell, and those that shapes decide or that do not
 # matter to a prediction.
-_CONSTANTS = {
-    "channels_per_head": int,
-    "sigma_data": float,
-    "label_balance": float,
-    "concat_balance": float,
-    "res_balance": float,
-    "attn_balance": float,
-    "clip_act": lambda value: None if value is None else float(value),
+_CONSTANTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "channels_per_head": ("a positive integer", lambda v: type(v) is int and v > 0),
+    "sigma_data": ("a positive number", lambda v: _is_number(v) and v > 0),
+    "label_balance": ("a number in 0..1", lambda v: _is_number(v) and 0 <= v <= 1),
+    "concat_balance": ("a number in 0..1", lambda v: _is_number(v) and 0 <= v <= 1),
+    "res_balance": ("a number in 0..1", lambda v: _is_number(v) and 0 <= v <= 1),
+    "attn_balance": ("a number in 0..1", lambda v: _is_number(v) and 0 <= v <= 1),
+    "clip_act": ("a positive number or None", lambda v: v is None or (_is_number(v) and v > 0)),
 }
 _SIZES = ("img_resolution", "img_channels", "label_dim", "num_blocks", "logvar_channels")
 _IGNORED = (
@@ -217,7 +218,7 @@ def read_config(shapes: Mapping[str, Shape], options: Mapping[str, Any] | None =
     """
     options = dict(options or {})
     _check_options(options)
-    constants = {key: convert(options[key]) for key, convert in _CONSTANTS.items() if key in options}
+    constants = {key: options[key] for key in _CONSTANTS if key in options}
     config = dataclasses.replace(_read_sizes(shapes), **constants)
     _check_fit(config, shapes)
     for key in _SIZES:
@@ -235,12 +236,15 @@ def _check_options(options: Mapping[str, Any]) -> None:
         raise ValueError(
             f"unknown network option {key}={options[key]!r}; this reader knows {', '.join(sorted(known))}"
         )
-    if list(options.get("resample_filter", (1, 1))) != [1, 1]:
+    if options.get("resample_filter", [1, 1]) not in ([1, 1], (1, 1)):
         raise ValueError(f"network option resample_filter must be [1, 1], got {options['resample_filter']!r}")
-    if options.get("channels_per_head", 1) < 1:
-        raise ValueError(
-            f"network option channels_per_head must be positive, got {options['channels_per_head']!r}"
-        )
+    for key, (allowed, is_allowed) in _CONSTANTS.items():
+        if key in options and not is_allowed(options[key]):
+            raise ValueError(f"network option {key} must be {allowed}, got {options[key]!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
@@ -248,7 +252,7 @@ def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
 
     def size(name: str, axis: int) -> int:
         shape = shapes.get(name)
-        if shape is None or not -len(shape) <= axis < len(shape):
+        if shape is None or not -len(shape) <= axis < len(shape) or 0 in shape:
             found = "missing" if shape is None else f"of shape {tuple(shape)}"
             raise ValueError(f"not an EDM2 network: tensor {name} is {found}, so the sizes cannot be read")
         return shape[axis]

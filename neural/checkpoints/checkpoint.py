@@ -1,0 +1,109 @@
+"""What a checkpoint is to this project, the one error of every reader, and bytes that cannot be overrun."""
+
+import contextlib
+import dataclasses
+import mmap
+import os
+import stat
+import struct
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class CheckpointError(ValueError):
+    """A file that is broken, or that asks for something a checkpoint has no need of."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """Named arrays and plain attributes.
+
+    Attributes:
+        tensors: by name. Arrays are read-only views of the mapped file where the format allows it: a tensor
+            takes memory of its own only once it is converted.
+        attributes: what else the file says, in JSON's types. ``init_kwargs`` are the keyword arguments that
+            the network was built with.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    attributes: Mapping[str, Any]
+
+
+def map_file(path: str | os.PathLike[str]) -> memoryview:
+    """The bytes of a file, mapped, not read.
+
+    Raises:
+        CheckpointError: when it does not exist, is no regular file, cannot be opened, or is empty.
+    """
+    try:
+        # A pipe or a device would block or never end.
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            raise CheckpointError(f"{path} is not a file")
+        with Path(path).open("rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise CheckpointError(f"{path} is empty")
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"no such file: {path}") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Put the name of the file before the message of an error about its contents."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def quoted(text: str, shown: int = 80) -> str:
+    """A name out of an untrusted file, fit for one line of an error message."""
+    return ascii(text if len(text) <= shown else text[:shown] + "...")
+
+
+class Cursor:
+    """A position in bytes; whatever is taken is first known to be there."""
+
+    def __init__(self, buffer: memoryview, position: int = 0) -> None:
+        self.buffer = buffer
+        self.position = position
+
+    @property
+    def left(self) -> int:
+        """Bytes that have not been taken."""
+        return len(self.buffer) - self.position
+
+    def take(self, count: int) -> memoryview:
+        """The next `count` bytes, as a view.
+
+        Raises:
+            CheckpointError: when fewer are left.
+        """
+        if count > self.left:
+            raise CheckpointError(
+                f"the file is cut short: {count} bytes wanted at byte {self.position}, {self.left} left"
+            )
+        self.position += count
+        return self.buffer[self.position - count : self.position]
+
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """The next values in a fixed layout."""
+        return layout.unpack(self.take(layout.size))
+
+    def number(self, size: int, *, signed: bool = False) -> int:
+        """A little-endian integer of `size` bytes."""
+        return int.from_bytes(self.take(size), "little", signed=signed)
+
+    def line(self, longest: int = 256) -> str:
+        """ASCII text up to a newline, which is taken too."""
+        window = bytes(self.buffer[self.position : self.position + longest])
+        text, newline, _ = window.partition(b"\n")
+        if not newline or not text.isascii():
+            raise CheckpointError(f"no name of at most {longest} ASCII characters at byte {self.position}")
+        self.position += len(text) + 1
+        return text.decode("ascii")

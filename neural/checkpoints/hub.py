@@ -1,0 +1,239 @@
+"""Fetching published weights: resumed after an interruption, checked, and recorded by their sha256.
+
+No checksums are published for these files, so the first fetch records what it got, as ``FILE.sha256`` beside
+the file, in the format of sha256sum; from then on the file must match.
+"""
+
+import contextlib
+import hashlib
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from email.message import Message
+from pathlib import Path
+from typing import IO, Any
+
+from gmm.files import write_aside
+from neural.checkpoints.checkpoint import CheckpointError
+from neural.checkpoints.formats import read
+from neural.checkpoints.presets import Published
+
+TIMEOUT = 30.0
+_CHUNK = 1 << 20
+
+Progress = Callable[[int, int | None], None]
+"""Called with bytes done and bytes in all, where the server says how many."""
+
+
+def _unwatched(_done: int, _total: int | None) -> None:
+    pass
+
+
+def fetch(file: Published, progress: Progress = _unwatched) -> Path:
+    """Bring one published file into the cache, unless it lies there already.
+
+    The bytes go to ``FILE.part``, which a later fetch continues if the server still has the same file. Once it
+    is complete and has been read as a checkpoint, its sha256 is recorded and it is renamed.
+
+    Returns:
+        Where it lies.
+
+    Raises:
+        ValueError: when the address cannot be reached, the transfer breaks off, what came is no checkpoint, or
+            the file of an earlier fetch has changed.
+    """
+    path = file.path
+    if path.exists():
+        record(path)
+        return path
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        _complete(file, part, progress)
+    except OSError as error:
+        raise ValueError(f"cannot write {part}: {error.strerror or error}") from error
+    try:
+        read(part)
+    except CheckpointError:
+        # Continuing it would end in the same place.
+        _discard(part)
+        raise
+    digest = sha256(part)
+    _write_record(path, digest)
+    part.replace(path)
+    _facts_path(part).unlink(missing_ok=True)
+    return path
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file's contents, in hexadecimal."""
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def recorded(path: Path) -> str | None:
+    """The checksum recorded beside a file; None if there is none.
+
+    Raises:
+        CheckpointError: when the record is not one.
+    """
+    beside = _record_path(path)
+    if not beside.exists():
+        return None
+    words = beside.read_text(encoding="utf-8", errors="replace").split()
+    if not words or len(words[0]) != 64 or set(words[0]) - set("0123456789abcdef"):
+        raise CheckpointError(f"{beside} holds no sha256; remove it to record the file anew")
+    return words[0]
+
+
+def verify(path: Path) -> str | None:
+    """Hold a file to its recorded checksum and return it; None if none is recorded.
+
+    Raises:
+        CheckpointError: when the file is not what was recorded.
+    """
+    expected = recorded(path)
+    if expected is None:
+        return None
+    found = sha256(path)
+    if found != expected:
+        raise CheckpointError(
+            f"{path} has changed since it was fetched: its sha256 is {found[:16]}..., recorded was "
+            f"{expected[:16]}...; remove it and fetch it again"
+        )
+    return found
+
+
+def record(path: Path) -> None:
+    """Hold a file to its recorded checksum, or, where none is recorded, read it and record what it has.
+
+    Raises:
+        CheckpointError: when the file is not what was recorded, or no checkpoint.
+    """
+    if verify(path) is None:
+        read(path)
+        _write_record(path, sha256(path))
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _write_record(path: Path, digest: str) -> None:
+    with write_aside(_record_path(path)) as aside:
+        aside.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+
+
+# The transfer. Beside FILE.part lies FILE.part.json: what the server said of the file that it is a part of.
+
+
+def _facts_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _facts(part: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_facts_path(part).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _facts_path(part).unlink(missing_ok=True)
+
+
+def _complete(file: Published, part: Path, progress: Progress) -> None:
+    """Make `part` the whole file, from where it is if the server still has the same one, else anew."""
+    facts = _facts(part)
+    done = part.stat().st_size if part.exists() else 0
+    validator, total = facts.get("validator"), facts.get("total")
+    if facts.get("address") != file.address or not validator or type(total) is not int or done > total:
+        _discard(part)
+        done = 0
+    if done and done == total:
+        return
+    headers = {"Range": f"bytes={done}-", "If-Range": validator} if done else {}
+    with _opened(file, headers) as reply:
+        continued = reply.status == http.client.PARTIAL_CONTENT and _range_start(reply.headers) == done
+        if not continued:
+            # The server has another file by now, or does not know ranges: from the beginning.
+            done = 0
+        length = reply.headers.get("Content-Length")
+        total = done + int(length) if length and length.isdecimal() else None
+        facts = {"address": file.address, "validator": _validator(reply.headers), "total": total}
+        with write_aside(_facts_path(part)) as aside:
+            aside.write_text(json.dumps(facts), encoding="utf-8")
+        with part.open("ab" if done else "wb") as target:
+            _copy(file, reply, target, done, total, progress)
+    # Also notices another fetch that wrote to the same file meanwhile.
+    if total is not None and part.stat().st_size != total:
+        size = part.stat().st_size
+        if size > total:
+            _discard(part)
+        raise ValueError(_interrupted(file, size, total))
+
+
+def _copy(
+    file: Published, reply: Any, target: IO[bytes], done: int, total: int | None, progress: Progress
+) -> None:
+    chunk = b""
+    while True:
+        done += target.write(chunk)
+        progress(done, total)
+        try:
+            chunk = reply.read(_CHUNK)
+        # A connection that is cut is an error of the socket or of the protocol; writing has errors of its own.
+        except (http.client.HTTPException, OSError) as error:
+            raise ValueError(_interrupted(file, done, total)) from error
+        if not chunk:
+            return
+
+
+def _interrupted(file: Published, done: int, total: int | None) -> str:
+    of = f" of {total}" if total is not None else ""
+    return (
+        f"the transfer of {file.name} was interrupted after {done}{of} bytes; run the command again to go on"
+    )
+
+
+@contextlib.contextmanager
+def _opened(file: Published, headers: dict[str, str]) -> Iterator[Any]:
+    request = urllib.request.Request(file.address, headers={"User-Agent": "speciation", **headers})
+    opener = urllib.request.build_opener(_NoDowngrade)
+    try:
+        reply = opener.open(request, timeout=TIMEOUT)
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ValueError(
+            f"cannot fetch {file.address}: {reason}; on a machine without network, get {file.name} elsewhere "
+            f"and put it at {file.path}"
+        ) from error
+    with reply:
+        yield reply
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows redirections, but not from an encrypted address to a plain one."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if req.type == "https" and urllib.parse.urlsplit(newurl).scheme != "https":
+            raise urllib.error.URLError(f"redirected to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _range_start(headers: Message) -> int | None:
+    start = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+    return int(start) if start.isdecimal() else None
+
+
+def _validator(headers: Message) -> str | None:
+    """What If-Range may name: a strong entity tag, else the time of the last change."""
+    tag = headers.get("ETag", "")
+    return tag if tag.startswith('"') else headers.get("Last-Modified")

@@ -1,0 +1,324 @@
+"""Pickles, read without Python's unpickler: a stack machine that can build data and nothing else.
+
+A pickle is a program. Python's own machine imports any name and calls anything that the program asks for. This
+one knows only the opcodes that data need, looks names up in a table that its caller wrote, never imports, and
+calls only the constructors of that table. What a program can spend is bounded: opcodes, stack, open marks.
+Bytes are views of the file; nothing is allocated on the word of a length field.
+"""
+
+import dataclasses
+import pickletools
+import struct
+from collections.abc import Callable, Mapping
+
+from neural.checkpoints.checkpoint import CheckpointError, Cursor, quoted
+
+MAX_OPCODES = 1_000_000
+"""A network of 1,000 tensors takes about 100,000, most of them to build empty dictionaries of hooks."""
+MAX_STACK = 100_000
+MAX_MARKS = 1_000
+MAX_TEXT = 1 << 24
+
+# Hashing a tuple takes time exponential in its depth where parts are shared, so keys are plain values.
+_KEYS = (str, int, float, bool, type(None))
+_FLOAT64 = struct.Struct(">d")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Global:
+    """What stands for a name that a pickle may ask for.
+
+    Attributes:
+        name: as it is spelled in the file.
+        call: takes the tuple of arguments where the program calls the name; None where it must not.
+        new: makes the empty object where the program makes an instance; None where it must not.
+        value: whatever the table's owner wants to find again, e.g. the dtype of a storage class.
+    """
+
+    name: str
+    call: Callable[[tuple], object] | None = None
+    new: Callable[[], object] | None = None
+    value: object = None
+
+
+class Buildable:
+    """An object whose state comes after it in the program."""
+
+    def build(self, state: object) -> None:
+        """Take the state; called at most once an object by a well-meant file, so a second time is an error."""
+        raise CheckpointError(f"{type(self).__name__} takes no state")
+
+
+Globals = Mapping[tuple[str, str], Global]
+Persistent = Callable[[object], object]
+
+
+class Budget:
+    """Opcodes that a file may still use, over all pickles in it."""
+
+    def __init__(self, opcodes: int = MAX_OPCODES) -> None:
+        self.left = opcodes
+
+    def spend(self) -> None:
+        """Count one opcode."""
+        self.left -= 1
+        if self.left < 0:
+            raise CheckpointError(f"more than {MAX_OPCODES} opcodes in the pickles of one file")
+
+
+def run(cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None = None) -> object:
+    """Run one pickle and return what it built.
+
+    Args:
+        cursor: where it begins; afterwards, the byte after its end.
+        names: the globals that it may ask for, by (module, name).
+        budget: shared by all pickles of a file.
+        persistent: answers persistent ids; None where there must be none.
+
+    Raises:
+        CheckpointError: on any opcode, name, call or value outside the rules, and when the bytes end early.
+    """
+    return _Machine(cursor, names, budget, persistent).run()
+
+
+class _Machine:
+    def __init__(self, cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None) -> None:
+        self.cursor, self.names, self.budget, self.persistent = cursor, names, budget, persistent
+        self.stack: list[object] = []
+        self.marks: list[int] = []
+        self.memo: dict[int, object] = {}
+
+    def run(self) -> object:
+        while True:
+            self.budget.spend()
+            at = self.cursor.position
+            code = self.cursor.number(1)
+            if code == _STOP:
+                break
+            operation = _OPERATIONS.get(code)
+            if operation is None:
+                raise CheckpointError(f"{_opcode(code)} at byte {at} is not allowed in a checkpoint")
+            operation(self)
+            if len(self.stack) > MAX_STACK or len(self.marks) > MAX_MARKS:
+                raise CheckpointError(f"the pickle's stack is too deep at byte {at}")
+        result = self.pop()
+        if self.stack or self.marks:
+            raise CheckpointError("the pickle stops with values left on its stack")
+        return result
+
+    # The stack. Nothing below the last mark can be reached until the mark is gone.
+
+    def pop(self) -> object:
+        self.need(1)
+        return self.stack.pop()
+
+    def top(self) -> object:
+        self.need(1)
+        return self.stack[-1]
+
+    def need(self, count: int) -> None:
+        floor = self.marks[-1] if self.marks else 0
+        if len(self.stack) - floor < count:
+            raise CheckpointError(f"the pickle's stack runs empty before byte {self.cursor.position}")
+
+    def pop_to_mark(self) -> list[object]:
+        if not self.marks:
+            raise CheckpointError(f"no mark on the pickle's stack before byte {self.cursor.position}")
+        mark = self.marks.pop()
+        items = self.stack[mark:]
+        del self.stack[mark:]
+        return items
+
+    def pop_tuple(self, size: int) -> None:
+        self.need(size)
+        items = tuple(self.stack[-size:])
+        del self.stack[-size:]
+        self.stack.append(items)
+
+    # Framing and memo.
+
+    def protocol(self) -> None:
+        version = self.cursor.number(1)
+        if not 2 <= version <= 5:
+            raise CheckpointError(f"pickle protocol must be 2 to 5, got {version}")
+
+    def frame(self) -> None:
+        length = self.cursor.number(8)
+        if length > self.cursor.left:
+            raise CheckpointError(f"a frame of {length} bytes with {self.cursor.left} left in the file")
+
+    def memoize(self, index: int) -> None:
+        self.memo[index] = self.top()
+
+    def fetch(self, index: int) -> None:
+        if index not in self.memo:
+            raise CheckpointError(f"the pickle fetches value {index}, which it has not kept")
+        self.stack.append(self.memo[index])
+
+    # Values.
+
+    def text(self, length_bytes: int) -> None:
+        length = self.cursor.number(length_bytes)
+        if length > MAX_TEXT:
+            raise CheckpointError(f"a text of {length} bytes; at most {MAX_TEXT} are read")
+        try:
+            self.stack.append(str(self.cursor.take(length), "utf-8"))
+        except UnicodeDecodeError as error:
+            raise CheckpointError(f"text before byte {self.cursor.position} is not UTF-8") from error
+
+    def binary(self, length_bytes: int) -> None:
+        self.stack.append(self.cursor.take(self.cursor.number(length_bytes)))
+
+    def append(self, items: list[object]) -> None:
+        target = self.top()
+        if type(target) is not list:
+            raise CheckpointError(f"the pickle appends to {kind(target)}")
+        target.extend(items)
+
+    def append_one(self) -> None:
+        item = self.pop()
+        self.append([item])
+
+    def set_items(self, items: list[object]) -> None:
+        target = self.top()
+        if type(target) is not dict or len(items) % 2:
+            raise CheckpointError(f"the pickle sets {len(items)} keys and values in {kind(target)}")
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            target[self.key(key)] = value
+
+    def set_item(self) -> None:
+        value, key = self.pop(), self.pop()
+        self.set_items([key, value])
+
+    def add_items(self) -> None:
+        items = self.pop_to_mark()
+        target = self.top()
+        if type(target) is not set:
+            raise CheckpointError(f"the pickle adds to {kind(target)} as to a set")
+        target.update(self.key(item) for item in items)
+
+    @staticmethod
+    def key(value: object) -> object:
+        if type(value) not in _KEYS:
+            raise CheckpointError(f"a key must be text or a number, got {kind(value)}")
+        return value
+
+    # Names and what is made from them.
+
+    def find(self, module: object, name: object) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise CheckpointError(f"a name must be text, got {kind(module)} and {kind(name)}")
+        found = self.names.get((module, name))
+        if found is None:
+            raise CheckpointError(
+                f"the file asks for {quoted(module)}.{quoted(name)}, which a checkpoint does not need; "
+                "nothing of it was run"
+            )
+        self.stack.append(found)
+
+    def stack_global(self) -> None:
+        name, module = self.pop(), self.pop()
+        self.find(module, name)
+
+    def reduce(self) -> None:
+        arguments, function = self.pop(), self.pop()
+        if type(arguments) is not tuple:
+            raise CheckpointError(f"arguments of a call must be a tuple, got {kind(arguments)}")
+        if not isinstance(function, Global) or function.call is None:
+            raise CheckpointError(f"the file calls {kind(function)}, which is not allowed")
+        self.stack.append(function.call(arguments))
+
+    def new(self) -> None:
+        arguments, cls = self.pop(), self.pop()
+        if not isinstance(cls, Global) or cls.new is None:
+            raise CheckpointError(f"the file makes an instance of {kind(cls)}, which is not allowed")
+        if type(arguments) is not tuple or arguments:
+            raise CheckpointError(f"an instance of {cls.name} is made with arguments")
+        self.stack.append(cls.new())
+
+    def build(self) -> None:
+        state = self.pop()
+        target = self.top()
+        if isinstance(target, Buildable):
+            target.build(state)
+        # A state_dict keeps version numbers of its modules as attributes of the dictionary; nobody needs them.
+        elif type(target) is not dict or type(state) is not dict:
+            raise CheckpointError(f"the file sets the state of {kind(target)}, which is not allowed")
+
+    def persistent_id(self) -> None:
+        if self.persistent is None:
+            raise CheckpointError("a persistent id where none is allowed")
+        identity = self.pop()
+        self.stack.append(self.persistent(identity))
+
+
+def kind(value: object) -> str:
+    """What a value is, in a word; its contents may be endless, so they are never shown."""
+    return value.name if isinstance(value, Global) else type(value).__name__
+
+
+def _opcode(code: int) -> str:
+    known = next((op for op in pickletools.opcodes if op.code == chr(code)), None)
+    return f"the opcode {known.name}" if known else f"the byte {code:#04x}, which is no opcode,"
+
+
+Operation = Callable[[_Machine], None]
+
+
+def _push(make: Callable[[], object]) -> Operation:
+    return lambda machine: machine.stack.append(make())
+
+
+def _push_number(size: int, *, signed: bool = False) -> Operation:
+    return lambda machine: machine.stack.append(machine.cursor.number(size, signed=signed))
+
+
+_STOP = ord(".")
+
+_OPERATIONS: dict[int, Operation] = {
+    ord(opcode): operation
+    for opcode, operation in {
+        "\x80": _Machine.protocol,  # PROTO
+        "\x95": _Machine.frame,  # FRAME
+        "(": lambda m: m.marks.append(len(m.stack)),  # MARK
+        "\x94": lambda m: m.memoize(len(m.memo)),  # MEMOIZE
+        "q": lambda m: m.memoize(m.cursor.number(1)),  # BINPUT
+        "r": lambda m: m.memoize(m.cursor.number(4)),  # LONG_BINPUT
+        "h": lambda m: m.fetch(m.cursor.number(1)),  # BINGET
+        "j": lambda m: m.fetch(m.cursor.number(4)),  # LONG_BINGET
+        "N": _push(lambda: None),  # NONE
+        "\x88": _push(lambda: True),  # NEWTRUE
+        "\x89": _push(lambda: False),  # NEWFALSE
+        "K": _push_number(1),  # BININT1
+        "M": _push_number(2),  # BININT2
+        "J": _push_number(4, signed=True),  # BININT
+        "\x8a": lambda m: m.stack.append(m.cursor.number(m.cursor.number(1), signed=True)),  # LONG1
+        "G": lambda m: m.stack.extend(m.cursor.unpack(_FLOAT64)),  # BINFLOAT
+        "\x8c": lambda m: m.text(1),  # SHORT_BINUNICODE
+        "X": lambda m: m.text(4),  # BINUNICODE
+        "\x8d": lambda m: m.text(8),  # BINUNICODE8
+        "C": lambda m: m.binary(1),  # SHORT_BINBYTES
+        "B": lambda m: m.binary(4),  # BINBYTES
+        "\x8e": lambda m: m.binary(8),  # BINBYTES8
+        "\x96": lambda m: m.binary(8),  # BYTEARRAY8
+        ")": _push(tuple),  # EMPTY_TUPLE
+        "\x85": lambda m: m.pop_tuple(1),  # TUPLE1
+        "\x86": lambda m: m.pop_tuple(2),  # TUPLE2
+        "\x87": lambda m: m.pop_tuple(3),  # TUPLE3
+        "t": lambda m: m.stack.append(tuple(m.pop_to_mark())),  # TUPLE
+        "]": _push(list),  # EMPTY_LIST
+        "a": _Machine.append_one,  # APPEND
+        "e": lambda m: m.append(m.pop_to_mark()),  # APPENDS
+        "}": _push(dict),  # EMPTY_DICT
+        "s": _Machine.set_item,  # SETITEM
+        "u": lambda m: m.set_items(m.pop_to_mark()),  # SETITEMS
+        "\x8f": _push(set),  # EMPTY_SET
+        "\x90": _Machine.add_items,  # ADDITEMS
+        "c": lambda m: m.find(m.cursor.line(), m.cursor.line()),  # GLOBAL
+        "\x93": _Machine.stack_global,  # STACK_GLOBAL
+        "R": _Machine.reduce,  # REDUCE
+        "\x81": _Machine.new,  # NEWOBJ
+        "b": _Machine.build,  # BUILD
+        "Q": _Machine.persistent_id,  # BINPERSID
+    }.items()
+}

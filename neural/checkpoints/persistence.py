@@ -1,0 +1,155 @@
+"""Networks pickled by NVIDIA's ``torch_utils.persistence``, as in the EDM2 release (Karras et al. 2024).
+
+Such a pickle carries the source text of its classes, which the official loader executes. All that a reader
+needs is the class names and the attribute dictionaries: a network is its tree of modules, each with its
+``_parameters``, ``_buffers`` and ``_modules``.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, quoted
+from neural.checkpoints.machine import Global, Globals, kind
+from neural.checkpoints.objects import MAX_DEPTH, Record, Tensor, fields, plain
+
+VERSION = 6
+MAX_MODULES = 20_000
+
+_NETWORK = "Precond"
+_MODULES = (_NETWORK, "UNet", "Block", "MPConv", "MPFourier", "ModuleDict")
+_OTHERS = ("StabilityVAEEncoder", "StandardRGBEncoder", "EDM2Loss")
+
+# Attributes of modules that say how the network computes, under the name of the constructor's argument.
+_CONSTANTS = {
+    "Precond": ("img_resolution", "img_channels", "label_dim", "sigma_data"),
+    "UNet": ("label_balance", "concat_balance"),
+    "Block": ("resample_filter", "res_balance", "attn_balance", "clip_act"),
+}
+
+
+def _persistent(arguments: tuple) -> Record:
+    (meta,) = fields("a persistent object", arguments, dict)
+    what, version, name, state = (meta.get(key) for key in ("type", "version", "class_name", "state"))
+    if type(what) is not str or what != "class" or type(version) is not int or version != VERSION:
+        raise CheckpointError(f"a persistent object must be a class of version {VERSION}")
+    if type(name) is not str or name not in (*_MODULES[:-1], *_OTHERS):
+        shown = quoted(name) if type(name) is str else kind(name)
+        raise CheckpointError(f"class {shown} is not one of {', '.join((*_MODULES[:-1], *_OTHERS))}")
+    if type(state) is not dict:
+        raise CheckpointError(f"the state of {name} must be a dictionary, got {kind(state)}")
+    return Record(name, state)
+
+
+GLOBALS: Globals = {
+    ("dnnlib.util", "EasyDict"): Global("dnnlib.util.EasyDict", new=dict),
+    ("torch_utils.persistence", "_reconstruct_persistent_obj"): Global(
+        "torch_utils.persistence._reconstruct_persistent_obj", call=_persistent
+    ),
+    ("torch.nn.modules.container", "ModuleDict"): Global(
+        "torch.nn.modules.container.ModuleDict", new=lambda: Record("ModuleDict")
+    ),
+}
+
+
+def is_network(found: object) -> bool:
+    """Whether this is the dictionary that the EDM2 code pickles."""
+    return type(found) is dict and isinstance(found.get("ema"), Record)
+
+
+def network(found: Any) -> Checkpoint:
+    """The network of such a dictionary: its tensors, and its constructor's arguments as ``init_kwargs``.
+
+    Constants that the modules hold as attributes are added to the arguments, since it is the attributes that
+    the official code computes with; the two must agree.
+    """
+    ema = found["ema"]
+    if ema.class_name != _NETWORK:
+        raise CheckpointError(f"the network must be of class {_NETWORK}, got {ema.class_name}")
+    tensors: dict[str, np.ndarray] = {}
+    options = dict(_arguments(ema))
+    for path, module in _modules(ema):
+        for key, value in _constants(module):
+            if key in options and options[key] != value:
+                raise CheckpointError(
+                    f"{quoted('.'.join(path))} has {key} = {quoted(repr(value))}, but elsewhere it is "
+                    f"{quoted(repr(options[key]))}"
+                )
+            options[key] = value
+        tensors |= {".".join((*path, name)): tensor.array() for name, tensor in _own_tensors(module)}
+    attributes = {"class_name": _NETWORK, "init_kwargs": options}
+    encoder = found.get("encoder")
+    if isinstance(encoder, Record):
+        attributes["encoder"] = _encoder(encoder)
+    return Checkpoint(tensors, attributes)
+
+
+def _arguments(module: Record) -> dict[str, Any]:
+    state = _state(module)
+    positional, keywords = state.get("_init_args"), state.get("_init_kwargs")
+    if type(positional) is not tuple or positional or type(keywords) is not dict:
+        raise CheckpointError(f"{module.class_name} must have been built from keyword arguments alone")
+    return plain(keywords)
+
+
+def _encoder(encoder: Record) -> dict[str, Any]:
+    """What maps images to the network's input: plain attributes alone."""
+    state = {key: value for key, value in _state(encoder).items() if not key.startswith("_")}
+    return {"class_name": encoder.class_name, **plain(state)}
+
+
+def _state(module: Record) -> dict[str, Any]:
+    state = module.state
+    if state is None or any(type(key) is not str for key in state):
+        raise CheckpointError(f"{module.class_name} has no state, or one with keys that are not text")
+    return state
+
+
+def _modules(root: Record) -> Iterator[tuple[tuple[str, ...], Record]]:
+    """Every module of the tree with its path. A module that holds itself would never end: depth is bounded."""
+    waiting: list[tuple[tuple[str, ...], Record]] = [((), root)]
+    seen = 0
+    while waiting:
+        path, module = waiting.pop()
+        seen += 1
+        if seen > MAX_MODULES or len(path) > MAX_DEPTH:
+            raise CheckpointError(f"more than {MAX_MODULES} modules, or {MAX_DEPTH} levels of them")
+        if module.class_name not in _MODULES:
+            raise CheckpointError(f"{module.class_name} is not a part of a network")
+        yield path, module
+        children = _entries(module, "_modules", Record)
+        waiting.extend(((*path, name), child) for name, child in reversed(children))
+
+
+def _own_tensors(module: Record) -> Iterator[tuple[str, Tensor]]:
+    found = [*_entries(module, "_parameters", Tensor), *_entries(module, "_buffers", Tensor)]
+    if len({name for name, _ in found}) < len(found):
+        raise CheckpointError(f"{module.class_name} has a parameter and a buffer of the same name")
+    return iter(found)
+
+
+def _entries(module: Record, table: str, wanted: type) -> list[tuple[str, Any]]:
+    """Names and values of one of a module's three tables; absent ones (None) are left out."""
+    entries = _state(module).get(table)
+    if type(entries) is not dict:
+        raise CheckpointError(f"{module.class_name} must have a dictionary {table}, got {kind(entries)}")
+    for name, value in entries.items():
+        if type(name) is not str or not name or "." in name:
+            shown = quoted(name) if type(name) is str else kind(name)
+            raise CheckpointError(f"{module.class_name} has an entry of {table} named {shown}")
+        if value is not None and not isinstance(value, wanted):
+            raise CheckpointError(f"{table} of {module.class_name} holds {kind(value)} as {quoted(name)}")
+    return [(name, value) for name, value in entries.items() if value is not None]
+
+
+def _constants(module: Record) -> Iterator[tuple[str, Any]]:
+    state = _state(module)
+    for key in _CONSTANTS.get(module.class_name, ()):
+        if key in state:
+            yield key, plain(state[key])
+    if module.class_name == "Block" and type(state.get("num_heads")) is int and state["num_heads"] > 0:
+        width = state.get("out_channels")
+        if type(width) is not int or width % state["num_heads"]:
+            raise CheckpointError("a block's channels are not whole heads")
+        yield "channels_per_head", width // state["num_heads"]
