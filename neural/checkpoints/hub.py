@@ -28,11 +28,7 @@ Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all, where the server says how many."""
 
 
-def _unwatched(_done: int, _total: int | None) -> None:
-    pass
-
-
-def fetch(file: Published, progress: Progress = _unwatched) -> Path:
+def fetch(file: Published, progress: Progress | None = None) -> Path:
     """Bring one published file into the cache, unless it lies there already.
 
     The bytes go to ``FILE.part``, which a later fetch continues if the server still has the same file. Once it
@@ -52,7 +48,7 @@ def fetch(file: Published, progress: Progress = _unwatched) -> Path:
     part = path.with_name(f"{path.name}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        _complete(file, part, progress)
+        _complete(file, part, progress or _silent)
     except OSError as error:
         raise ValueError(f"cannot write {part}: {error.strerror or error}") from error
     try:
@@ -125,6 +121,10 @@ def _record_path(path: Path) -> Path:
 def _write_record(path: Path, digest: str) -> None:
     with write_aside(_record_path(path)) as aside:
         aside.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+
+
+def _silent(done: int, total: int | None) -> None:
+    pass
 
 
 # The transfer. Beside FILE.part lies FILE.part.json: what the server said of the file that it is a part of.

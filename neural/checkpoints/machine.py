@@ -54,16 +54,24 @@ Persistent = Callable[[object], object]
 
 
 class Budget:
-    """Opcodes that a file may still use, over all pickles in it."""
+    """What a file may still use, over all pickles in it: opcodes, and bytes that are files of their own."""
 
-    def __init__(self, opcodes: int = MAX_OPCODES) -> None:
+    def __init__(self, size: int, opcodes: int = MAX_OPCODES) -> None:
         self.left = opcodes
+        self.bytes_left = size
 
     def spend(self) -> None:
         """Count one opcode."""
         self.left -= 1
         if self.left < 0:
             raise CheckpointError(f"more than {MAX_OPCODES} opcodes in the pickles of one file")
+
+    def open(self, raw: memoryview) -> Cursor:
+        """A cursor for bytes inside the file. Opened again and again they could hold more than the file."""
+        self.bytes_left -= len(raw)
+        if self.bytes_left < 0:
+            raise CheckpointError("the file opens the same bytes again and again")
+        return Cursor(raw)
 
 
 def run(cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None = None) -> object:
@@ -184,7 +192,7 @@ class _Machine:
         if type(target) is not dict or len(items) % 2:
             raise CheckpointError(f"the pickle sets {len(items)} keys and values in {kind(target)}")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            target[self.key(key)] = value
+            target[as_key(key)] = value
 
     def set_item(self) -> None:
         value, key = self.pop(), self.pop()
@@ -195,13 +203,7 @@ class _Machine:
         target = self.top()
         if type(target) is not set:
             raise CheckpointError(f"the pickle adds to {kind(target)} as to a set")
-        target.update(self.key(item) for item in items)
-
-    @staticmethod
-    def key(value: object) -> object:
-        if type(value) not in _KEYS:
-            raise CheckpointError(f"a key must be text or a number, got {kind(value)}")
-        return value
+        target.update(as_key(item) for item in items)
 
     # Names and what is made from them.
 
@@ -252,14 +254,21 @@ class _Machine:
         self.stack.append(self.persistent(identity))
 
 
+def as_key(value: object) -> object:
+    """The value, if it may be a key of a dictionary or a member of a set."""
+    if type(value) not in _KEYS:
+        raise CheckpointError(f"a key must be text or a number, got {kind(value)}")
+    return value
+
+
 def kind(value: object) -> str:
     """What a value is, in a word; its contents may be endless, so they are never shown."""
     return value.name if isinstance(value, Global) else type(value).__name__
 
 
 def _opcode(code: int) -> str:
-    known = next((op for op in pickletools.opcodes if op.code == chr(code)), None)
-    return f"the opcode {known.name}" if known else f"the byte {code:#04x}, which is no opcode,"
+    known = _NAMES.get(chr(code))
+    return f"the opcode {known}" if known else f"the byte {code:#04x}, which is no opcode,"
 
 
 Operation = Callable[[_Machine], None]
@@ -273,6 +282,7 @@ def _push_number(size: int, *, signed: bool = False) -> Operation:
     return lambda machine: machine.stack.append(machine.cursor.number(size, signed=signed))
 
 
+_NAMES = {opcode.code: opcode.name for opcode in pickletools.opcodes}
 _STOP = ord(".")
 
 _OPERATIONS: dict[int, Operation] = {

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neural.checkpoints.checkpoint import CheckpointError, quoted
-from neural.checkpoints.machine import Buildable, Global, Globals, kind
+from neural.checkpoints.machine import Buildable, Global, Globals, as_key, kind
 
 # PyTorch itself stops at 64 axes, NumPy at 64; a network's tensors have at most five.
 MAX_AXES = 16
@@ -21,6 +21,8 @@ MAX_SIZE = 1 << 40
 MAX_VALUES = 1_000
 """Numbers of an array that is an attribute, e.g. the statistics of latents."""
 MAX_NODES = 10_000
+MAX_TENSORS = 100_000
+MAX_NAME = 500
 MAX_DEPTH = 32
 MAX_ATTRIBUTE = 10_000
 """Characters of a text that is an attribute; an error may have to show it."""
@@ -56,7 +58,7 @@ class Storage:
                 f"{self.count * self.dtype.itemsize} bytes, got {len(data)}"
             )
         # NumPy takes a bool's byte at its word, and other bytes than 0 and 1 break its arithmetic.
-        if self.dtype == bool and len(data) and np.frombuffer(data, np.uint8).max() > 1:
+        if self.dtype.kind == "b" and len(data) and np.frombuffer(data, np.uint8).max() > 1:
             raise CheckpointError("a bool storage holds bytes other than 0 and 1")
         self.data = data
 
@@ -192,20 +194,23 @@ def check_extent(tensor: Tensor) -> None:
         )
 
 
-def plain(value: object) -> Any:
+def plain(value: object, nodes: Iterator[int] | None = None) -> Any:
     """A copy in JSON's types: arrays become lists.
+
+    Args:
+        value: anything that a pickle has built.
+        nodes: one is taken for each part; `MAX_NODES` by default.
 
     Raises:
         CheckpointError: when it holds anything else, too much, or itself.
     """
-    nodes = iter(range(MAX_NODES))
-    return _plain(value, nodes, MAX_DEPTH)
+    return _plain(value, iter(range(MAX_NODES)) if nodes is None else nodes, MAX_DEPTH)
 
 
 def _plain(value: Any, nodes: Iterator[int], depth: int) -> Any:
     # Shared parts are copied once for each place, so it is the copy that must be bounded.
     if next(nodes, None) is None or depth == 0:
-        raise CheckpointError(f"an attribute has more than {MAX_NODES} parts or {MAX_DEPTH} levels")
+        raise CheckpointError(f"an attribute has too many parts, or more than {MAX_DEPTH} levels")
     if value is None or type(value) in (bool, int, float):
         return value
     if type(value) is str and len(value) <= MAX_ATTRIBUTE:
@@ -214,7 +219,7 @@ def _plain(value: Any, nodes: Iterator[int], depth: int) -> Any:
         value = value.array
     if isinstance(value, np.ndarray) and value.size <= MAX_VALUES:
         return value.tolist()
-    if isinstance(value, list | tuple):
+    if isinstance(value, (list, tuple)):
         return [_plain(item, nodes, depth - 1) for item in value]
     if type(value) is dict and all(type(key) is str for key in value):
         return {key: _plain(item, nodes, depth - 1) for key, item in value.items()}
@@ -227,6 +232,12 @@ def _plain(value: Any, nodes: Iterator[int], depth: int) -> Any:
 def _ordered_dict(arguments: tuple) -> dict:
     fields("OrderedDict", arguments)
     return {}
+
+
+def _set(arguments: tuple) -> set:
+    """How protocols 2 and 3, which have no sets, spell them."""
+    (items,) = fields("set", arguments, list)
+    return {as_key(item) for item in items}
 
 
 def _rebuild_tensor(arguments: tuple) -> Tensor:
@@ -300,6 +311,8 @@ STATE_DICT: Globals = {
     **STORAGES,
     **_table(
         Global("collections.OrderedDict", call=_ordered_dict),
+        Global("builtins.set", call=_set),
+        Global("__builtin__.set", call=_set),
         Global("torch._utils._rebuild_tensor_v2", call=_rebuild_tensor),
         Global("torch._utils._rebuild_parameter", call=_rebuild_parameter),
         Global("torch.Size", call=_size),

@@ -12,10 +12,12 @@ import numpy as np
 
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, quoted
 from neural.checkpoints.machine import Global, Globals, kind
-from neural.checkpoints.objects import MAX_DEPTH, Record, Tensor, fields, plain
+from neural.checkpoints.objects import MAX_DEPTH, MAX_NAME, MAX_TENSORS, Record, Tensor, fields, plain
 
 VERSION = 6
 MAX_MODULES = 20_000
+MAX_ENTRIES = 1_000
+"""Attributes, tensors or parts of one module."""
 
 _NETWORK = "Precond"
 _MODULES = (_NETWORK, "UNet", "Block", "MPConv", "MPFourier", "ModuleDict")
@@ -78,6 +80,8 @@ def network(found: Any) -> Checkpoint:
                 )
             options[key] = value
         tensors |= {".".join((*path, name)): tensor.array() for name, tensor in _own_tensors(module)}
+        if len(tensors) > MAX_TENSORS:
+            raise CheckpointError(f"a network of more than {MAX_TENSORS} tensors")
     attributes = {"class_name": _NETWORK, "init_kwargs": options}
     encoder = found.get("encoder")
     if isinstance(encoder, Record):
@@ -101,8 +105,9 @@ def _encoder(encoder: Record) -> dict[str, Any]:
 
 def _state(module: Record) -> dict[str, Any]:
     state = module.state
-    if state is None or any(type(key) is not str for key in state):
-        raise CheckpointError(f"{module.class_name} has no state, or one with keys that are not text")
+    # The same state may be that of many modules, so that looking at it is bounded here.
+    if state is None or len(state) > MAX_ENTRIES or any(type(key) is not str for key in state):
+        raise CheckpointError(f"{module.class_name} has no state, a large one, or keys that are not text")
     return state
 
 
@@ -132,10 +137,10 @@ def _own_tensors(module: Record) -> Iterator[tuple[str, Tensor]]:
 def _entries(module: Record, table: str, wanted: type) -> list[tuple[str, Any]]:
     """Names and values of one of a module's three tables; absent ones (None) are left out."""
     entries = _state(module).get(table)
-    if type(entries) is not dict:
+    if type(entries) is not dict or len(entries) > MAX_ENTRIES:
         raise CheckpointError(f"{module.class_name} must have a dictionary {table}, got {kind(entries)}")
     for name, value in entries.items():
-        if type(name) is not str or not name or "." in name:
+        if type(name) is not str or not 0 < len(name) <= MAX_NAME or "." in name:
             shown = quoted(name) if type(name) is str else kind(name)
             raise CheckpointError(f"{module.class_name} has an entry of {table} named {shown}")
         if value is not None and not isinstance(value, wanted):
@@ -147,7 +152,7 @@ def _constants(module: Record) -> Iterator[tuple[str, Any]]:
     state = _state(module)
     for key in _CONSTANTS.get(module.class_name, ()):
         if key in state:
-            yield key, plain(state[key])
+            yield key, plain(state[key], iter(range(10)))
     if module.class_name == "Block" and type(state.get("num_heads")) is int and state["num_heads"] > 0:
         width = state.get("out_channels")
         if type(width) is not int or width % state["num_heads"]:

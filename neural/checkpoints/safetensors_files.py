@@ -112,7 +112,7 @@ def _view(name: str, entry: object, data: memoryview) -> tuple[np.ndarray, tuple
             f"{len(data)}"
         )
     raw = np.frombuffer(data[begin:end], np.uint8)
-    if np.dtype(dtype).kind == "b" and raw.size and raw.max() > 1:
+    if dtype.kind == "b" and raw.size and raw.max() > 1:
         raise CheckpointError(f"tensor {quoted(name)} is BOOL but holds bytes other than 0 and 1")
     return raw.view(dtype).reshape(shape), (begin, end)
 

@@ -6,9 +6,8 @@
   miniature for every tensor.
 """
 
-import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,9 @@ from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, m
 from neural.checkpoints.machine import Budget, Global, Globals
 from neural.checkpoints.objects import (
     MAX_DEPTH,
+    MAX_NAME,
+    MAX_NODES,
+    MAX_TENSORS,
     STATE_DICT,
     STORAGES,
     Storage,
@@ -26,8 +28,6 @@ from neural.checkpoints.objects import (
     fields,
     plain,
 )
-
-MAX_TENSORS = 100_000
 
 _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + _LEGACY_NUMBER.to_bytes(10, "little") + b"."
@@ -62,7 +62,7 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
 
 def read_torch_bytes(buffer: memoryview) -> Checkpoint:
     """The contents of such a file."""
-    budget = Budget()
+    budget = Budget(len(buffer))
     if buffer[:4] == ZIP_MAGIC:
         return _from_dictionary(_read_zip(buffer, budget))
     if buffer[:1] != _PICKLE_START:
@@ -82,7 +82,7 @@ def _pickled_network(budget: Budget) -> Globals:
 
     def load(arguments: tuple) -> Storage:
         (raw,) = fields("_load_from_bytes", arguments, memoryview)
-        cursor = Cursor(raw)
+        cursor = budget.open(raw)
         storage = read_legacy(cursor, STORAGES, budget)
         if not isinstance(storage, Storage) or cursor.left:
             raise CheckpointError("the bytes of a tensor hold something else than one storage")
@@ -106,13 +106,13 @@ def _storage(identity: object) -> tuple[Storage, str]:
     return Storage(cls.value, count), key
 
 
-def _known(storages: dict[str, Storage], identity: object) -> Storage:
-    """The storage of a key; tensors that share it must agree on what it is."""
+def _known(storages: dict[str, Storage], identity: object) -> tuple[Storage, str]:
+    """The storage of a key, and the key; tensors that share it must agree on what it is."""
     storage, key = _storage(identity)
     known = storages.setdefault(key, storage)
     if known.dtype != storage.dtype or known.count != storage.count:
         raise CheckpointError(f"storage {quoted(key)} is announced twice, differently")
-    return known
+    return known, key
 
 
 def read_legacy(cursor: Cursor, names: Globals, budget: Budget) -> object:
@@ -136,7 +136,7 @@ def read_legacy(cursor: Cursor, names: Globals, budget: Budget) -> object:
         raise CheckpointError(f"torch's legacy format must have version {_LEGACY_VERSION}")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise CheckpointError("the file was not written on a little-endian machine")
-    found = machine.run(cursor, names, budget, functools.partial(_known, storages))
+    found = machine.run(cursor, names, budget, lambda identity: _known(storages, identity)[0])
     keys = machine.run(cursor, {}, budget)
     if type(keys) is not list or {key for key in keys if type(key) is str} != storages.keys():
         raise CheckpointError("the list of storages does not name those that the tensors use")
@@ -163,19 +163,19 @@ def _read_zip(buffer: memoryview, budget: Budget) -> object:
     if order is not None and order.checked() != b"little":
         raise CheckpointError("the archive was not written on a little-endian machine")
     cursor = Cursor(entries[f"{root}data.pkl"].checked())
-    storages: dict[str, Storage] = {}
-    found = machine.run(cursor, STATE_DICT, budget, _from_entries(entries, root, storages))
+    found = machine.run(cursor, STATE_DICT, budget, _from_entries(entries, root))
     if cursor.left:
         raise CheckpointError(f"{cursor.left} bytes after the end of the archive's pickle")
     return found
 
 
-def _from_entries(entries: Any, root: str, storages: dict[str, Storage]) -> Callable[[object], Storage]:
+def _from_entries(entries: Mapping[str, Entry], root: str) -> Callable[[object], Storage]:
+    storages: dict[str, Storage] = {}
+
     def find(identity: object) -> Storage:
-        storage = _known(storages, identity)
+        storage, key = _known(storages, identity)
         if storage.data is None:
-            key = fields("a storage", identity, None, None, None, None, None, None, optional=1)[2]
-            entry: Entry | None = entries.get(f"{root}data/{key}")
+            entry = entries.get(f"{root}data/{key}")
             if entry is None:
                 raise CheckpointError(f"the archive has no storage {quoted(key)}")
             storage.fill(entry.checked())
@@ -210,6 +210,8 @@ def _named(
     for key, value in found.items():
         if next(nodes, None) is None or depth == 0:
             raise CheckpointError(f"more than {MAX_TENSORS} entries or {MAX_DEPTH} levels of dictionaries")
+        if len(str(key)) > MAX_NAME:
+            raise CheckpointError(f"a name of more than {MAX_NAME} characters")
         here = (*path, str(key))
         if isinstance(value, Tensor):
             yield ".".join(here), value
@@ -219,9 +221,10 @@ def _named(
 
 def _plain_entries(found: dict) -> Iterator[tuple[str, Any]]:
     """What lies beside the tensors and is plain data."""
+    nodes = iter(range(10 * MAX_NODES))
     for key, value in found.items():
         if type(key) is str and not isinstance(value, Tensor) and key != "state_dict":
             try:
-                yield key, plain(value)
+                yield key, plain(value, nodes)
             except CheckpointError:
                 continue  # optimiser states and the like
