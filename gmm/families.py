@@ -19,6 +19,7 @@ from gmm.checks import check_finite, check_values, choose
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic
 from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition
+from gmm.pytree import build
 
 MEANS_LIMIT = 2**30  # bytes; above it a person surely wants the reduced form
 # Eigenvalues of a Gram matrix below this share of the largest are rounding.
@@ -284,6 +285,31 @@ def empirical(
     return mixture, Partition(labels)
 
 
+def spread(mixture: Mixture, dim: int) -> Mixture:
+    """An isotropic mixture of few coordinates in `dim` dimensions, its means spread over all of them.
+
+    A cosine transform is orthonormal: it spreads the coordinates as those of real class means are, in
+    dim log dim operations and without a basis.
+
+    Args:
+        mixture: isotropic, in r <= dim coordinates; what `reduced=True` gives.
+        dim: dimension d.
+
+    Raises:
+        ValueError: when the mixture is not isotropic or has more coordinates than dim.
+    """
+    if not isinstance(mixture.covariance, Isotropic):
+        raise ValueError(f"mixture must have Isotropic covariance, got {type(mixture.covariance).__name__}")
+    if mixture.dim > dim:
+        raise ValueError(f"dim must be >= {mixture.dim}, the coordinates of the mixture, got {dim}")
+    means = np.zeros((mixture.components, dim), mixture.dtype)
+    means[:, : mixture.dim] = mixture.means
+    for row in means:  # one by one: the transform takes a copy
+        row[:] = scipy.fft.idct(row, norm="ortho")
+    fields = {"log_weights": mixture.log_weights, "covariance": mixture.covariance}
+    return build(Mixture, means=jnp.asarray(means), **fields)
+
+
 def coordinates(gram: Float[ArrayLike, "K K"]) -> Float[np.ndarray, "K r"]:
     """(K, r) points with the given inner products, r the numerical rank (at least one); float64.
 
@@ -359,17 +385,11 @@ def _centred(gram: np.ndarray) -> np.ndarray:
 def _mixture(
     gram: np.ndarray, dim: int, variance: float, weights: ArrayLike | None, reduced: bool
 ) -> Mixture:
+    low = from_gram(gram, variance=variance, weights=weights)
     if reduced:
-        return from_gram(gram, variance=variance, weights=weights)
-    dim = int(dim)  # 1e6 is a dimension too
+        return low
     _check_memory(len(gram), dim)
-    # A cosine transform is orthonormal: it spreads the few coordinates over all dimensions, as those of real
-    # class means are, in dim log dim operations and without a basis.
-    padded = np.zeros((len(gram), dim))
-    points = coordinates(gram)
-    padded[:, : points.shape[1]] = points
-    means = np.asarray(scipy.fft.idct(padded, norm="ortho", axis=1))
-    return Mixture(_weights(weights, len(gram)), means, Isotropic(variance))
+    return spread(low, int(dim))  # 1e6 is a dimension too
 
 
 def _labelled(

@@ -14,6 +14,7 @@ import typer
 
 from paper_figures.command_figures import figures
 from paper_figures.command_show import show
+from paper_figures.command_sweep import sweep
 from paper_figures.command_weights import weights
 from paper_figures.lists import ListCommand
 
@@ -35,7 +36,7 @@ def _speciation(
     """When, along the noise axis, does a diffusion model decide which class it is generating?
 
     Start with `speciation figures`: it makes every picture of the theory, with the data it was drawn from
-    and a page that shows them.
+    and a page that shows them. `speciation sweep` varies dimension, class count and more.
     """
 
 
@@ -44,6 +45,7 @@ def build() -> typer.Typer:
     app = typer.Typer(name="speciation", add_completion=False, rich_markup_mode=None)
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
+    app.command(cls=ListCommand)(sweep)
     app.command(cls=ListCommand)(show)
     app.add_typer(weights, name="weights")
     return app

@@ -101,4 +101,4 @@ def _print_cost(jobs: "list[Job]") -> None:
         total += seconds
         state = "on disk" if ready else "to compute"
         table.add_row(job.figure.name, job.figure.description, f"{seconds:.0f}", state)
-    Console().print(table, f"about {total:.0f} s on two cores; nothing was made")
+    Console().print(table, f"about {total / MOST_JOBS:.0f} s on two cores; nothing was made")

@@ -99,7 +99,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     for kappa, line in zip(dataset.kappa.values, sequence(dataset.sizes["kappa"]), strict=True):
         limit = view.information(dataset.limit.sel(kappa=kappa))
         axes[0, 0].plot(limit_noise, limit, label=f"{kappa:g}", **line)
-    axes[0, 0].legend(title=r"$\kappa$", loc="upper right", bbox_to_anchor=(1, 0.9), ncols=2)
+    axes[0, 0].legend(title=r"$\kappa$", loc="upper right", bbox_to_anchor=(1, 0.93), ncols=3)
     _draw_rounding(axes[0, 1], dataset, view, axis, limit_noise)
     _draw_critical(axes[1, 0], dataset, view)
     for n, line in zip(dataset.points.values, sequence(dataset.sizes["points"]), strict=True):

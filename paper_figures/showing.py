@@ -10,9 +10,10 @@ from rich.table import Table
 
 from gmm.curve import FORMAT as CURVE_FORMAT
 from gmm.curve import EntropyCurve, load_dataset
+from paper_figures import sweep_cell, sweep_plot
 from paper_figures.curves import WINDOW_SHARE
-from paper_figures.numbers import numbers_of
-from paper_figures.registry import FIGURES
+from paper_figures.numbers import Number, numbers_of
+from paper_figures.registry import FIGURES, Figure
 from paper_figures.store import FORMAT as FIGURE_FORMAT
 from paper_figures.store import save_picture
 from paper_figures.style import (
@@ -28,24 +29,26 @@ from paper_figures.style import (
     rate_label,
     title,
 )
+from paper_figures.sweeping import FORMAT as SWEEP_FORMAT
 from theory import Window, window
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
 
-def show_file(path: Path, view: View, out: Path | None = None) -> Path:
+def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = False) -> Path:
     """Print the facts of a result and draw it.
 
     Args:
-        path: NetCDF file of a curve or a figure.
+        path: NetCDF file of a curve, a figure or a sweep.
         view: axis and units.
         out: where to draw; None means beside `path`, with the chosen axis and units in the name.
+        quiet: whether to draw only.
 
     Returns:
         Where it was drawn.
 
     Raises:
-        ValueError: when the file is neither, or `out` has a suffix that is not drawn.
+        ValueError: when the file is none of these, or `out` has a suffix that is not drawn.
     """
     target = _default_target(path, view) if out is None else out
     if target.suffix not in SUFFIXES:
@@ -54,8 +57,11 @@ def show_file(path: Path, view: View, out: Path | None = None) -> Path:
     kind = dataset.attrs.get("format")
     if kind not in _SHOWN:
         raise ValueError(f"FILE must hold one of {', '.join(_SHOWN)}; {path} has format {kind!r}")
+    describe, draw = _SHOWN[kind]
+    if not quiet:
+        describe(dataset, view)
     with paper_style():
-        picture = _SHOWN[kind](dataset, view)
+        picture = draw(dataset, view)
         lay_out(picture)
         save_picture(picture, target)
     return target
@@ -74,10 +80,13 @@ def _print(rows: list[tuple[str, str]], heading: str) -> None:
     Console().print(table)
 
 
-def _show_curve(dataset: xr.Dataset, view: View) -> Picture:
+def _describe_curve(dataset: xr.Dataset, view: View) -> None:
     curve = EntropyCurve.from_dataset(dataset).in_units(view.units)
     _print(_curve_facts(curve, view), "entropy curve")
-    return draw_curve(curve, view)
+
+
+def _draw_saved_curve(dataset: xr.Dataset, view: View) -> Picture:
+    return draw_curve(EntropyCurve.from_dataset(dataset).in_units(view.units), view)
 
 
 def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
@@ -146,20 +155,43 @@ def _sorted(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[order], y[order]
 
 
-def _show_figure(dataset: xr.Dataset, view: View) -> Picture:
+def _figure(dataset: xr.Dataset) -> Figure:
     name = str(dataset.attrs["figure"])
     if name not in FIGURES:
         raise ValueError(
             f"FILE must hold a figure that this version knows, got {name!r}: {', '.join(FIGURES)}"
         )
-    figure = FIGURES[name]
+    return FIGURES[name]
+
+
+def _describe_figure(dataset: xr.Dataset, _: View) -> None:
+    figure = _figure(dataset)
     facts = [(key, str(dataset.attrs[key])) for key in ("settings", "figure_version", "fingerprint")]
-    rows = [
-        (n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else ""))
-        for n in numbers_of(dataset)
-    ]
-    _print([*rows, *facts], f"{name}: {figure.description}")
-    return figure.draw(dataset, view)
+    _print([*map(_row, numbers_of(dataset)), *facts], f"{figure.name}: {figure.description}")
 
 
-_SHOWN = {CURVE_FORMAT: _show_curve, FIGURE_FORMAT: _show_figure}
+def _draw_figure(dataset: xr.Dataset, view: View) -> Picture:
+    return _figure(dataset).draw(dataset, view)
+
+
+def _describe_sweep(dataset: xr.Dataset, _: View) -> None:
+    status, method = dataset.status.values.ravel(), dataset.method.values.ravel()
+    axes = {name: ", ".join(f"{v}" for v in dataset[name].values) for name in dataset.status.dims}
+    counts = {
+        f"cells: {text}": f"{np.sum(status == text)}, {', '.join(sorted({*method[status == text]} - {''}))}"
+        for text in sorted(set(status), key=lambda text: text != sweep_cell.OK)
+    }
+    facts = [(str(key), text) for key, text in (axes | counts).items()]
+    _print([*facts, *map(_row, sweep_plot.laws(dataset)), ("settings", dataset.attrs["settings"])], "sweep")
+
+
+def _row(n: Number) -> tuple[str, str]:
+    return n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else "")
+
+
+# What each format prints, and how it is drawn.
+_SHOWN = {
+    CURVE_FORMAT: (_describe_curve, _draw_saved_curve),
+    FIGURE_FORMAT: (_describe_figure, _draw_figure),
+    SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw),
+}

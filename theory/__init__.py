@@ -29,6 +29,7 @@ from theory.speciation import (
     entropy_curve,
     speciation_time,
     tree_curves,
+    unequal_curve,
     why_none,
 )
 from theory.windows import Window, window, window_of
@@ -66,6 +67,7 @@ __all__ = [
     "tree_entropy_jacobian",
     "tree_entropy_rate",
     "unequal_clone_agreement",
+    "unequal_curve",
     "unequal_entropy",
     "unequal_entropy_rate",
     "why_none",

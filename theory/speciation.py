@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 from scipy.optimize import brentq, minimize_scalar
+from scipy.special import entr
 
 from gmm.checks import check_values, choose
 from gmm.curve import EntropyCurve, versions
@@ -481,6 +482,45 @@ def tree_curves(
         )
         for level in range(len(branching))
     ]
+
+
+def unequal_curve(
+    process: Process,
+    times: Float[ArrayLike, " T"],
+    weights: Float[ArrayLike, " K"],
+    energies: Float[ArrayLike, " K"],
+    *,
+    variance: float = 1.0,
+) -> EntropyCurve:
+    """The exact curve of classes with orthogonal means, of any priors and energies; by quadrature.
+
+    Posteriors see differences of means only, so a simplex of energy E is this with energy E K/(K-1), and a
+    pair the case K = 2.
+
+    Args:
+        process: forward process.
+        times: (T,) times where log_snr is finite.
+        weights: (K,) priors.
+        energies: (K,) squared norm of each mean.
+        variance: within-class variance s².
+
+    Raises:
+        ValueError: as `entropy_curve` and `channel.unequal_entropy`.
+    """
+    weights, energies = np.asarray(weights, float), np.asarray(energies, float)
+    grid = schedule(process, times)
+    rhos = energies / (np.exp(-grid.log_snr) + variance)[:, None]
+    moved = rhos / (1 + np.exp(grid.log_snr) * variance)[:, None] * grid.log_snr_slope[:, None]
+    slopes = channel.unequal_entropy_rate(weights, rhos)
+    facts = {"weights": weights.tolist(), "energies": energies.tolist(), "variance": variance}
+    return _exact_curve(
+        grid,
+        entropy=channel.unequal_entropy(weights, rhos),
+        rate=(slopes * moved).sum(axis=-1),
+        prior_entropy=float(entr(weights).sum()),
+        clone_agreement=1 + 2 * slopes.sum(axis=-1),
+        metadata={"source": "quadrature", "process": process.describe(), **facts, **versions()},
+    )
 
 
 def _exact_curve(grid: object, **fields: object) -> EntropyCurve:

@@ -16,6 +16,7 @@ HELP = Path(__file__).with_name("help")
 HELP_FILES = {
     "speciation": [],
     "figures": ["figures"],
+    "sweep": ["sweep"],
     "show": ["show"],
     "weights": ["weights"],
     "weights-list": ["weights", "list"],

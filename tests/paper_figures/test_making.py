@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def two_figures(monkeypatch):
         for name, seed in (("one", 1), ("two", 2))
     }
     monkeypatch.setattr(registry, "FIGURES", table)
+    monkeypatch.setattr("paper_figures.command_figures.MOST_JOBS", 1)  # another process knows no patches
     for user in ("command_figures", "report"):
         name = f"paper_figures.{user}"
         __import__(name)
@@ -271,6 +273,7 @@ for user in (registry, command_figures, report):
         name: registry.Figure(name, "tiny", "line", seed=seed, version="1", seconds=1, fast_seconds=1)
         for name, seed in (("one", 1), ("two", 2))
     }}
+command_figures.MOST_JOBS = 1
 sys.exit(cli.run(["figures", "--out", {out!r}]))
 """
 
@@ -300,3 +303,42 @@ def test_killed_run_goes_on_where_it_was(tmp_path, with_signal, code):
     assert "compute 1" not in again.stdout
     assert "compute 2" in again.stdout
     assert not [name for name in names(tmp_path) if name.startswith(".")]
+
+
+def _children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in found.split()]
+
+
+def _gone(pid: int) -> bool:
+    """Whether a process has ended, though perhaps nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are listed by Linux")
+@pytest.mark.parametrize(("with_signal", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_several_processes_end_with_their_parent_and_lose_nothing_finished(tmp_path, with_signal, code):
+    line = "import sys; from paper_figures import cli; sys.exit(cli.run(sys.argv[1:]))"
+    chosen = ["class-count", "log-time-vp", "trees"]
+    words = ["figures", "--fast", "--jobs", "2", "--out", str(tmp_path), "--only", *chosen]
+    command = [sys.executable, "-c", line, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stderr is not None
+        finished = run.stdout.readline().split(":")[0]
+        workers = _children(run.pid)
+        run.send_signal(with_signal)
+        assert run.wait(timeout=60) == code
+        assert "Traceback" not in run.stderr.read()
+    assert len(workers) >= 2
+    deadline = time.monotonic() + 60
+    while not all(map(_gone, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert f"{finished}-fast.nc" in names(tmp_path)
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert f"{finished}: data reused" in again.stdout

@@ -1,0 +1,188 @@
+"""What a sweep computes: settings that hold for all of it, axes that vary, and the cells between them."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gmm.checks import choose
+from gmm.process import PROCESSES
+
+FAMILIES = ("simplex", "orthogonal", "random", "tree", "pair")
+METHODS = ("auto", "quadrature", "reduced", "full")
+UNIFORM = "uniform"
+AXES = ("process", "classes", "dim", "separation", "variance", "prior")
+ALWAYS = AXES[:3]
+"""Dimensions of every sweep, even at length one; others only if they vary."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepSettings:
+    """What holds for every cell of a sweep.
+
+    Attributes:
+        family: one of FAMILIES.
+        method: one of METHODS; "auto" takes quadrature where there is one, else the reduced problem, else
+            the full one.
+        points: noise levels a cell.
+        samples: noisy points a noise level, where sampling is needed.
+        seed: the person's seed.
+        dtype: precision of what is sampled.
+
+    Raises:
+        ValueError: on an unknown name or a number out of range.
+    """
+
+    family: str = "simplex"
+    method: str = "auto"
+    points: int = 200
+    samples: int = 8192
+    seed: int = 0
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        choose("family", self.family, FAMILIES)
+        choose("method", self.method, METHODS)
+        choose("dtype", self.dtype, ("float32", "float64"))
+        if self.points < 16:
+            raise ValueError(f"points must be >= 16 for a window and a maximum, got {self.points}")
+        if self.samples < 2:
+            raise ValueError(f"samples must be >= 2, got {self.samples}")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be in 0..2^63-1, got {self.seed}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One point of the grid.
+
+    Attributes:
+        process: its name on the command line.
+        classes: number of classes K.
+        dim: dimension d.
+        separation: root mean square of a coordinate of a class mean.
+        variance: within-class variance.
+        prior: "uniform", or the probability of the first class, the others sharing the rest equally.
+        branching: children per node of each level of a tree, coarsest first; empty for other families.
+    """
+
+    process: str
+    classes: int
+    dim: int
+    separation: float = 1.0
+    variance: float = 1.0
+    prior: str = UNIFORM
+    branching: tuple[int, ...] = ()
+
+    def weights(self) -> np.ndarray | None:
+        """(K,) priors; None for equal ones, which may be too many to write down."""
+        if self.prior == UNIFORM:
+            return None
+        first = float(self.prior)
+        return np.array([first] + [(1 - first) / (self.classes - 1)] * (self.classes - 1))
+
+    def identity(self, settings: SweepSettings) -> str:
+        """Hash of everything that its numbers follow from; not of the grid around it, nor of any order."""
+        text = json.dumps([dataclasses.asdict(self), dataclasses.asdict(settings)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """The axes of a sweep, each a tuple of values; a tree's shapes stand beside `classes`, its leaf counts.
+
+    Raises:
+        ValueError: on an empty axis or a value out of range.
+    """
+
+    process: tuple[str, ...]
+    classes: tuple[int, ...]
+    dim: tuple[int, ...]
+    separation: tuple[float, ...] = (1.0,)
+    variance: tuple[float, ...] = (1.0,)
+    prior: tuple[str, ...] = (UNIFORM,)
+    branching: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in AXES:
+            if not getattr(self, name):
+                raise ValueError(f"{name} must list at least one value, got none")
+        for process in self.process:
+            choose("process", process, tuple(PROCESSES))
+        _check("classes", self.classes, lambda k: k >= 2, "whole numbers >= 2")
+        _check("dim", self.dim, lambda d: d >= 1, "whole numbers >= 1")
+        _check("separation", self.separation, lambda s: s > 0, "positive numbers")
+        _check("variance", self.variance, lambda s: s >= 0, "numbers >= 0")
+        for prior in self.prior:
+            if prior != UNIFORM and not 0 < _number(prior) < 1:
+                raise ValueError(f"prior must list '{UNIFORM}' or probabilities in (0, 1), got {prior!r}")
+
+    @property
+    def dims(self) -> tuple[str, ...]:
+        """Dimensions of the result."""
+        return tuple(name for name in AXES if name in ALWAYS or len(getattr(self, name)) > 1)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Their lengths."""
+        return tuple(len(getattr(self, name)) for name in self.dims)
+
+    def cells(self) -> Iterator[tuple[tuple[int, ...], Cell]]:
+        """Every cell with its place in an array of `shape`."""
+        for index in itertools.product(*(range(len(getattr(self, name))) for name in AXES)):
+            values = {name: getattr(self, name)[i] for name, i in zip(AXES, index, strict=True)}
+            shape = self.branching[index[AXES.index("classes")]] if self.branching else ()
+            place = tuple(i for name, i in zip(AXES, index, strict=True) if name in self.dims)
+            yield place, Cell(**values, branching=shape)
+
+
+def grid(
+    family: str,
+    process: Sequence[str],
+    classes: Sequence[int] | None,
+    dims: Sequence[int],
+    separation: Sequence[float],
+    variance: Sequence[float],
+    prior: Sequence[str],
+    branching: Sequence[str],
+) -> Grid:
+    """The grid that a person asked for.
+
+    Raises:
+        ValueError: when `branching` and `classes` do not fit the family, or as `Grid`.
+    """
+    shapes = tuple(_shape(text) for text in branching)
+    if (family == "tree") != bool(shapes):
+        raise ValueError(f"branching must be given for a tree and for nothing else, got family {family!r}")
+    if shapes and classes is not None:
+        raise ValueError("classes must be left out for a tree: its leaves are the classes")
+    if family == "pair" and tuple(classes or (2,)) != (2,):
+        raise ValueError(f"classes must be 2 for a pair, got {classes}; a simplex has any number")
+    counts = tuple(map(math.prod, shapes)) if shapes else tuple(classes or (2,))
+    rest = (tuple(separation), tuple(variance), tuple(prior))
+    return Grid(tuple(process), counts, tuple(dims), *rest, branching=shapes)
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.split("x")
+    if not all(part.isdecimal() and int(part) >= 2 for part in parts):
+        raise ValueError(f"branching must list shapes such as 2x5x10, numbers >= 2, got {text!r}")
+    return tuple(map(int, parts))
+
+
+def _number(text: Any) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _check(name: str, values: Sequence[Any], allowed: Any, words: str) -> None:
+    for value in values:
+        if not (math.isfinite(value) and allowed(value)):
+            raise ValueError(f"{name} must list {words}, got {value:g}")
