@@ -63,7 +63,8 @@ def _fold(
 ) -> np.ndarray:
     stored = tensors[name]
     if not name.endswith(".weight"):
-        return np.asarray(stored, wide(dtype))
+        # A copy even where the type fits: weights must not be views of a file.
+        return np.array(stored, wide(dtype))
     gain = tensors.get(_gain_name(name) or "")
     order = np.arange(stored.shape[0])
     if name.endswith(".attn_qkv.weight"):
