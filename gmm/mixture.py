@@ -26,6 +26,8 @@ from gmm.pytree import build, pytree, set_fields
 # Entries of the largest temporary array (64 MiB in float32): small enough for any laptop, large enough
 # that matrix products run at full rate.
 BLOCK_ELEMENTS = 2**24
+# Below this many components a comparison with every edge compiles and runs faster than bisection.
+COMPARE_ALL = 64
 # Weights that sum to one within this count as normalised: the rounding of a million float32 weights.
 WEIGHT_SUM_TOLERANCE = 1e-6
 
@@ -553,4 +555,5 @@ def component_at(mixture: Mixture, u: Float[Array, "..."]) -> Int[Array, "..."]:
     edges = jnp.cumsum(mixture.weights)
     # Rounding may carry u to 1, and the last component may have weight zero: stay below the last edge.
     below = jnp.nextafter(edges[-1], jnp.zeros_like(edges[-1]))
-    return jnp.searchsorted(edges, jnp.minimum(u * edges[-1], below), side="right")
+    method = "compare_all" if mixture.components <= COMPARE_ALL else "scan"
+    return jnp.searchsorted(edges, jnp.minimum(u * edges[-1], below), side="right", method=method)
