@@ -69,3 +69,8 @@ def choose(name: str, value: str, allowed: Sequence[str]) -> str:
     if value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
     return value
+
+
+def padded(values: np.ndarray, multiple: int = 256) -> np.ndarray:
+    """Concrete values, flat and repeated up to a whole multiple: one compiled program serves many lengths."""
+    return np.resize(values, -(-max(values.size, 1) // multiple) * multiple)

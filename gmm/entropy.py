@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from gmm.checks import padded
 from gmm.curve import EntropyCurve, versions
 from gmm.estimate import Estimate
 from gmm.mixture import Mixture, check_key
@@ -41,8 +42,8 @@ def schedule(process: Process, times: Float[ArrayLike, " T"]) -> Schedule:
         raise ValueError(f"times must have shape (T,) with T >= 1, got {t.shape}")
     process.check_times(t)
     with jax.enable_x64(True):
-        values = _functions_of_time(process, jnp.asarray(t))
-    return Schedule(t, *(np.asarray(value, np.float64) for value in values))
+        values = _functions_of_time(process, jnp.asarray(padded(t)))
+    return Schedule(t, *(np.asarray(value, np.float64)[: t.size] for value in values))
 
 
 @jax.jit
@@ -96,8 +97,7 @@ def class_entropy(
     for done, (alpha, sigma) in enumerate(zip(grid.alpha, grid.sigma, strict=True)):
         if progress is not None:
             progress(done, len(grid.t))
-        found = statistics(decision, alpha, sigma, key, samples=samples, boundary=boundary)
-        results.append(jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), found))
+        results.append(statistics(decision, alpha, sigma, key, samples=samples, boundary=boundary))
     if progress is not None:
         progress(len(grid.t), len(grid.t))
     mean, stderr = (

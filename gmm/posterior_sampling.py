@@ -127,7 +127,6 @@ def strata_of(samples: int, drawn: int) -> Strata:
     return Strata(count, count * size)
 
 
-@functools.partial(jax.jit, static_argnames=("samples", "boundary"))
 def statistics(
     decision: Decision,
     alpha: Float[ArrayLike, ""],
@@ -137,7 +136,7 @@ def statistics(
     samples: int,
     boundary: bool,
 ) -> tuple[Statistics, Statistics]:
-    """Means of `Statistics` at one noise level, and their standard errors.
+    """Means of `Statistics` at one noise level, and their standard errors, in float64 on the host.
 
     Args:
         decision: what is asked; see `decide`.
@@ -147,6 +146,21 @@ def statistics(
         samples: points, rounded up to whole strata.
         boundary: whether to draw boundary points where they can be had.
     """
+    sums = _statistics(decision, alpha, sigma, key, samples=samples, boundary=boundary)
+    mean, stderr = (_fields(np.asarray(values, np.float64)) for values in sums)
+    return mean, stderr
+
+
+@functools.partial(jax.jit, static_argnames=("samples", "boundary"))
+def _statistics(
+    decision: Decision,
+    alpha: Float[ArrayLike, ""],
+    sigma: Float[ArrayLike, ""],
+    key: PRNGKeyArray,
+    *,
+    samples: int,
+    boundary: bool,
+) -> "Sums":
     noisy = diffuse(decision.mixture, alpha, sigma)
     drawn = branches(decision, boundary)
     strata = strata_of(samples, drawn).count
@@ -155,7 +169,7 @@ def statistics(
     numbers = rows_for(strata, _strata_at_once(decision, drawn))
     work = functools.partial(_accumulate, strata=strata)
     total, error = over_devices(work, _merge, numbers, scheme)
-    return _fields(total / strata), _fields(error / strata)
+    return total / strata, error / strata
 
 
 Sums = tuple[Float[Array, " F"], Float[Array, " F"]]
@@ -198,8 +212,8 @@ def _columns(found: Statistics) -> Float[Array, "n F"]:
     return jnp.concatenate([jnp.stack(scalars, axis=-1), per_cell], axis=-1)
 
 
-def _fields(values: Float[Array, " F"]) -> Statistics:
-    """Inverse of `_columns` for one row."""
+def _fields(values: Float[np.ndarray, " F"]) -> Statistics:
+    """One row of `_columns` back by name."""
     scalars = len(Statistics._fields) - 1
     return Statistics(*values[:scalars], values[scalars:])
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import as_float, check_values, is_concrete
+from gmm.checks import as_float, check_values, is_concrete, padded
 from gmm.pytree import pytree
 
 Time = Float[ArrayLike, "..."]
@@ -85,7 +85,8 @@ class Process(abc.ABC):
         times = np.asarray(t, np.float64)
         with jax.enable_x64(True), jax.ensure_compile_time_eval():
             inside = (times >= self.t_min) & (times <= self.t_max)
-            finite = np.isfinite(np.asarray(self.log_snr(jnp.where(inside, times, 1.0))))
+            log_snr = np.asarray(self.log_snr(padded(np.where(inside, times, 1.0))))
+        finite = np.isfinite(log_snr[: times.size]).reshape(times.shape)
         known = np.where(finite & inside, times, np.nan)
         allowed = f"in the range of {self.name}, {self.time_range}"
         check_values(name, times, allowed, lambda a: np.isfinite(known) & np.isfinite(a))

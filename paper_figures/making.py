@@ -35,7 +35,7 @@ def make(job: Job, view: View) -> bool:
                 dataset = job.save(job.figure.compute(job.settings))
         except ValueError as error:
             raise RuntimeError(f"figure {job.figure.name} could not be made: {error}") from error
-    with paper_style():
+    with paper_style(draft=job.settings.fast):
         picture = job.figure.draw(dataset, view)
         lay_out(picture)
         for suffix in PICTURES:

@@ -59,11 +59,18 @@ class View:
 
 
 @contextlib.contextmanager
-def paper_style() -> Iterator[None]:
-    """The project's style, whatever the user's own settings."""
+def paper_style(draft: bool = False) -> Iterator[None]:
+    """The project's style, whatever the user's own settings.
+
+    Args:
+        draft: PDFs with Type 3 fonts, which no conference takes but which need no subsetting: a quarter of the
+            time that a picture takes.
+    """
     with mpl.rc_context():
         mpl.rcdefaults()
         matplotlib.style.use(STYLE_FILE)
+        if draft:
+            mpl.rcParams["pdf.fonttype"] = 3
         yield
 
 

@@ -15,12 +15,14 @@ samples (entropy, half entropy, cloning) need ρ ~ log K and move by -½ log log
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from gmm.checks import check_values, choose
+from gmm.curve import EntropyCurve
 from gmm.process import Process, vp
 from theory.speciation import CRITERIA, Problem, entropy_curve, speciation_time
 
@@ -101,36 +103,43 @@ def peak(
     if math.isnan(top):
         raise ValueError(f"dH/dt has no maximum inside the range of {process.name} for energy {energy:g}")
     problem = Problem(process, energy, variance, classes, family)
-    low, high = problem.log_snr_range()
-    with jax.enable_x64(True):
-        centre = float(process.log_snr(top))
-    levels = np.unique(
-        np.concatenate([np.linspace(max(low, centre - 12), min(high, centre + 12), 2001), [centre]])
-    )
-    times = problem.times(levels)
-    keep = np.isfinite(times)
-    options = {"variance": variance, "classes": classes, "family": family}
-    curve = entropy_curve(process, times[keep], energy, **options)
-    at_top = entropy_curve(process, np.array([top]), energy, **options)
+
+    def curve(times: np.ndarray) -> EntropyCurve:
+        return entropy_curve(process, times, energy, variance=variance, classes=classes, family=family)
+
+    at_top = curve(np.array([top]))
     height = float(at_top.rate[0])
-    right, left = (_half_height(curve.t[side], curve.rate[side], height) for side in _sides(curve.t, top))
+    sides = _sides(_around(problem, top), top)
+    right, left = (_half_height(lambda t: np.asarray(curve(t).rate), t, height) for t in sides)
     with jax.enable_x64(True):
         log_width = 0.5 * float(process.log_snr(left) - process.log_snr(right))
     return Peak(top, height, float(at_top.entropy[0]), right - left, log_width)
 
 
+def _around(problem: Problem, top: float) -> np.ndarray:
+    """Times within e^±12 of the signal-to-noise ratio at `top`, as far as the process goes."""
+    low, high = problem.log_snr_range()
+    with jax.enable_x64(True):
+        centre = float(problem.process.log_snr(top))
+    levels = np.linspace(max(low, centre - 12), min(high, centre + 12), 241)
+    times = problem.times(np.append(levels, centre))
+    return times[np.isfinite(times)]
+
+
 def _sides(t: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the points after and before the maximum, each going away from it."""
-    order = np.argsort(t)
-    return order[t[order] >= top], order[t[order] <= top][::-1]
+    """The times after and before the maximum, each going away from it."""
+    t = np.sort(t)
+    return t[t >= top], t[t <= top][::-1]
 
 
-def _half_height(t: np.ndarray, rate: np.ndarray, height: float) -> float:
-    below = np.flatnonzero(rate < 0.5 * height)
+def _half_height(rate_at: Callable[[np.ndarray], np.ndarray], t: np.ndarray, height: float) -> float:
+    """Where the rate first falls to half its height: a coarse look along `t`, then a fine one between two."""
+    below = np.flatnonzero(rate_at(t) < 0.5 * height)
     if not len(below):
         raise ValueError("dH/dt does not fall to half its height inside the process's range")
     i = int(below[0])
-    return float(np.interp(-0.5 * height, -rate[i - 1 : i + 1], t[i - 1 : i + 1]))
+    fine = np.linspace(t[i - 1], t[i], 65)
+    return float(np.interp(-0.5 * height, -rate_at(fine), fine))
 
 
 @dataclasses.dataclass(frozen=True)

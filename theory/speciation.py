@@ -26,7 +26,7 @@ from jaxtyping import ArrayLike, Float
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import entr
 
-from gmm.checks import check_values, choose
+from gmm.checks import check_values, choose, padded
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.process import DDPM, Process
@@ -137,10 +137,10 @@ class Problem:
 
     def clock(self, log_snr: ArrayLike) -> "Clock":
         """The process's clock at noise levels (...), in float64."""
+        levels = np.asarray(log_snr, np.float64)
         with jax.enable_x64(True):
-            return Clock(
-                *map(np.asarray, _clock(self.process, jnp.asarray(log_snr, float), type(self.process)))
-            )
+            values = _clock(self.process, jnp.asarray(padded(levels)), type(self.process))
+        return Clock(*(np.asarray(value)[: levels.size].reshape(levels.shape) for value in values))
 
 
 class Clock(NamedTuple):
@@ -163,8 +163,7 @@ def _clock(process: Process, log_snr: jax.Array, _kind: type[Process]) -> tuple[
         slope = jax.grad(process.log_snr)
         return slope(t), jax.grad(slope)(t), jax.grad(lambda time: jnp.log(process.sigma(time)))(t)
 
-    flat = jax.vmap(at)(log_snr.reshape(-1))
-    return tuple(part.reshape(log_snr.shape) for part in flat)
+    return jax.vmap(at)(log_snr)
 
 
 def _curvature(problem: Problem) -> float:
