@@ -104,7 +104,8 @@ def class_entropy(
         jax.tree.map(lambda *leaves: np.stack(leaves), *parts) for parts in zip(*results, strict=True)
     )
     half_g2 = 0.5 * grid.diffusion**2
-    prior = np.asarray(decision.prior, np.float64)
+    log_weights = np.asarray(decision.mixture.log_weights, np.float64)
+    prior = decision.by_cell(np.exp(log_weights)).sum(axis=-1)
     return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,

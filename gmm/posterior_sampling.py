@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from gmm.covariance import matmul
 from gmm.devices import over_devices, rows_for
@@ -85,8 +85,14 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     offset = np.arange(counts.max())[None, :]
     place = (np.cumsum(counts) - counts)[:, None] + np.minimum(offset, counts[:, None] - 1)
     present = (offset < counts[:, None]).reshape(-1)
-    taken = mixture.take(order[place.reshape(-1)])
-    return Decision(taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf)), len(counts))
+    return Decision(_taken(mixture, order[place.reshape(-1)], present), len(counts))
+
+
+@jax.jit
+def _taken(mixture: Mixture, index: Int[Array, " K"], present: Bool[Array, " K"]) -> Mixture:
+    """The components `index`, absent ones at weight zero."""
+    taken = mixture.take(index)
+    return taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf))
 
 
 class Statistics(NamedTuple):
