@@ -105,7 +105,7 @@ def class_entropy(
     )
     half_g2 = 0.5 * grid.diffusion**2
     log_weights = np.asarray(decision.mixture.log_weights, np.float64)
-    prior = decision.by_cell(np.exp(log_weights)).sum(axis=-1)
+    prior = np.exp(log_weights).reshape(decision.cells, -1).sum(axis=-1)  # on the host, in float64
     return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,

@@ -221,7 +221,7 @@ def _columns(found: Statistics) -> Float[Array, "n F"]:
 def _fields(values: Float[np.ndarray, " F"]) -> Statistics:
     """One row of `_columns` back by name."""
     scalars = len(Statistics._fields) - 1
-    return Statistics(*values[:scalars], values[scalars:])
+    return Statistics._make([*values[:scalars], values[scalars:]])
 
 
 def _merge(sums: Sums) -> Sums:
