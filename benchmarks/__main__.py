@@ -8,6 +8,7 @@ import sys
 BENCHMARKS = {
     "mixture_throughput": ("Do scores and posteriors run at the rate of their matrix products?", False),
     "mixture_memory": ("Does memory stay flat while n·K·d grows past it?", False),
+    "empirical_mixture": ("What do exact entropies of 60,000 points cost beside their products?", True),
     "quadrature_against_sampling": ("What does an equal error cost by quadrature and by sampling?", False),
     "checkpoint_loading": ("What does it cost to load EDM2-XS, in seconds and in memory?", False),
     "cost_of_dimension": ("How does the cost of a curve grow with d and K?", False),

@@ -24,6 +24,7 @@ so no curve is ever differenced, and every sample informs every cell. What makes
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -32,10 +33,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from gmm.covariance import matmul
+from gmm.covariance import DIRECT_DIM, Covariance, Diagonal, Isotropic, matmul
 from gmm.devices import over_devices, rows_for
-from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, diffuse, log_normalise, posterior_logits
+from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, log_normalise, posterior_logits
 from gmm.partition import Partition
+from gmm.pytree import build
 
 DRAWS = 2  # independent draws in a stratum: the least that has a variance
 SIGNS = 2  # the antithetic pair
@@ -49,8 +51,9 @@ class Decision:
     """What is asked of a mixture: the components that take part, cell by cell.
 
     Attributes:
-        mixture: the components inside the decision, sorted by cell, weights renormalised. Every cell has
-            as many components as the largest one: smaller cells repeat a member with weight zero.
+        mixture: the components inside the decision, sorted by cell, weights renormalised, means measured from
+            their mean. Every cell has as many components as the largest one: smaller cells repeat a member
+            with weight zero.
         cells: number of cells C; components per cell m = K/C.
     """
 
@@ -84,15 +87,24 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     counts = np.bincount(partition.labels[order])
     offset = np.arange(counts.max())[None, :]
     place = (np.cumsum(counts) - counts)[:, None] + np.minimum(offset, counts[:, None] - 1)
-    present = (offset < counts[:, None]).reshape(-1)
-    return Decision(_taken(mixture, order[place.reshape(-1)], present), len(counts))
+    present, index = (offset < counts[:, None]).reshape(-1), order[place.reshape(-1)]
+    if np.array_equal(index, np.arange(mixture.components)):  # all of them, in order: no copy but one
+        return Decision(_centred(mixture), len(counts))
+    return Decision(_taken(mixture, index, present), len(counts))
 
 
 @jax.jit
 def _taken(mixture: Mixture, index: Int[Array, " K"], present: Bool[Array, " K"]) -> Mixture:
-    """The components `index`, absent ones at weight zero."""
+    """The components `index`, centred, absent ones at weight zero."""
     taken = mixture.take(index)
-    return taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf))
+    return _centred(taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf)))
+
+
+@jax.jit
+def _centred(mixture: Mixture) -> Mixture:
+    """A shift changes no posterior; done once, no step after it copies the means to take their mean away."""
+    means = mixture.means - jnp.mean(mixture.means, axis=0, keepdims=True)
+    return build(Mixture, log_weights=mixture.log_weights, means=means, covariance=mixture.covariance)
 
 
 class Statistics(NamedTuple):
@@ -167,11 +179,23 @@ def _statistics(
     samples: int,
     boundary: bool,
 ) -> "Sums":
-    noisy = diffuse(decision.mixture, alpha, sigma)
+    clean, dtype = decision.mixture, decision.mixture.dtype
+    # States divided by alpha: the means stay as they are, where α μ would be one more copy of them. Signal so
+    # faint that (σ/α)² would overflow says nothing.
+    alpha = jnp.maximum(jnp.asarray(alpha, dtype), sigma * float(jnp.finfo(dtype).tiny) ** 0.5)
+    noise = jnp.asarray(sigma / alpha, dtype)
+    noisy = build(
+        Mixture,
+        log_weights=clean.log_weights,
+        means=clean.means,
+        covariance=clean.covariance.diffused(jnp.ones((), dtype), noise),
+    )
+    unit = jnp.asarray(1 / alpha, dtype)
+    pull = noisy.covariance.map(lambda variance: unit / variance)
     drawn = branches(decision, boundary)
     strata = strata_of(samples, drawn).count
     boundaries = _boundaries(decision, noisy) if drawn > 1 else None
-    scheme = _Scheme(decision, noisy, boundaries, key)
+    scheme = _Scheme(decision, noisy, pull, boundaries, key)
     numbers = rows_for(strata, _strata_at_once(decision, drawn))
     work = functools.partial(_accumulate, strata=strata)
     total, error = over_devices(work, _merge, numbers, scheme)
@@ -199,13 +223,13 @@ def _accumulate(scheme: "_Scheme", numbers: Int[Array, "b s"], strata: int) -> S
 
 def _judge(scheme: "_Scheme", points: "_Points") -> Float[Array, "n F"]:
     """Per-point statistics, weighted and with the control variate taken out."""
-    decision, noisy, boundaries, _ = scheme
-    joint = posterior_logits(noisy, points.x)
+    decision, noisy, boundaries = scheme.decision, scheme.noisy, scheme.boundaries
+    joint = posterior_logits(noisy, points.x, centred=True)
     if boundaries is None:
-        return _columns(_per_point(decision, noisy, points.x, joint))
+        return _columns(_per_point(scheme, points.x, joint))
     # The prior goes along as a last row; a shared covariance makes the spread independent of x.
     rows = jnp.concatenate([joint, noisy.log_weights[None, :]])
-    found = _columns(_per_point(decision, noisy, points.x, rows))
+    found = _columns(_per_point(scheme, points.x, rows))
     centre = boundaries.openness * found[-1:]
     weight = _balance_weight(decision, boundaries, joint, points.component)[:, None]
     # In this order w = 1 leaves f exactly as it is.
@@ -250,13 +274,15 @@ class _Scheme(NamedTuple):
 
     Attributes:
         decision: what is asked.
-        noisy: the mixture at this noise level.
+        noisy: the law of x_t/alpha at this noise level.
+        pull: (alpha Σ)⁻¹, Σ its covariances: scores of x_t are this applied to differences.
         boundaries: proposal of midpoints, or None.
         key: random key.
     """
 
     decision: Decision
     noisy: Mixture
+    pull: Covariance
     boundaries: "_Boundaries | None"
     key: PRNGKeyArray
 
@@ -276,8 +302,7 @@ class _Boundaries(NamedTuple):
 
 
 def _boundaries(decision: Decision, noisy: Mixture) -> _Boundaries:
-    precision = noisy.covariance.map(jnp.reciprocal)
-    distance = precision.quadratic(noisy.means, noisy.means)
+    distance = _squared_distances(noisy)
     other = jnp.asarray(decision.labels[:, None] != decision.labels[None, :])
     flat = jnp.where(other, 0.5 * noisy.log_weights[None, :], -jnp.inf)
     logits = flat - distance / 8
@@ -286,6 +311,15 @@ def _boundaries(decision: Decision, noisy: Mixture) -> _Boundaries:
     open_now = jax.nn.logsumexp(noisy.log_weights + normaliser)
     open_at_first = jax.nn.logsumexp(noisy.log_weights + jax.nn.logsumexp(flat, axis=1))
     return _Boundaries(jnp.cumsum(probability, axis=1), normaliser, jnp.exp(open_now - open_at_first))
+
+
+def _squared_distances(noisy: Mixture) -> Float[Array, "K K"]:
+    """Between the means, in units of the noise; they are centred, so that no copies are needed."""
+    precision = noisy.covariance.map(jnp.reciprocal)
+    if noisy.dim <= DIRECT_DIM:
+        return precision.quadratic(noisy.means, noisy.means)
+    aligned = precision.alignment(noisy.means, noisy.means)
+    return jnp.maximum(2 * (jnp.diagonal(aligned)[:, None] - aligned), 0)
 
 
 class _Points(NamedTuple):
@@ -344,9 +378,8 @@ def _balance_weight(
     return 2 * jax.nn.sigmoid(-log_ratio)
 
 
-def _per_point(
-    decision: Decision, noisy: Mixture, x: Float[Array, "n d"], joint: Float[Array, "n K"]
-) -> Statistics:
+def _per_point(scheme: _Scheme, x: Float[Array, "n d"], joint: Float[Array, "n K"]) -> Statistics:
+    decision, noisy, pull = scheme.decision, scheme.noisy, scheme.pull
     by_cell = decision.by_cell(joint)
     top = by_cell.max(axis=-1, keepdims=True)
     top = jnp.where(jnp.isfinite(top), top, 0)
@@ -359,11 +392,11 @@ def _per_point(
     surprise = -p * log_p
     inside = inside / jnp.where(total > 0, total, 1)[..., None]
     if not noisy.covariance.shared:
-        spread = _spread_one_by_one(decision, noisy, x, inside, p)
+        spread = _spread_one_by_one(decision, noisy, pull, x, inside, p)
     elif decision.trivial:
-        spread = _component_spread(noisy, p)
+        spread = _component_spread(noisy, pull, p)
     else:
-        spread = _cell_spread(decision, noisy, inside, p)
+        spread = _cell_spread(decision, noisy, pull, inside, p)
     return Statistics(
         entropy=surprise.sum(axis=-1),
         disagreement=(-p * jnp.expm1(log_p)).sum(axis=-1),
@@ -373,10 +406,14 @@ def _per_point(
     )
 
 
-def _pulls(noisy: Mixture) -> Float[Array, "K d"]:
-    """Σ_t⁻¹ μ_k: under a shared covariance s_k - s_j is the difference of two of these, whatever x is."""
-    centred = noisy.means - jnp.mean(noisy.means, axis=0, keepdims=True)
-    return noisy.covariance.map(jnp.reciprocal).apply(centred)
+def _before_and_after(noisy: Mixture, pull: Covariance) -> tuple[Array, Callable[[Array], Array]]:
+    """Under a shared covariance s_k - s_j = pull(μ_k - μ_j) whatever x is: what to average, and what to do then.
+
+    An elementwise operator waits for the averages, which are few; a matrix goes over the means, once.
+    """
+    if isinstance(pull, Isotropic | Diagonal):
+        return noisy.means, pull.apply
+    return pull.apply(noisy.means), lambda averages: averages
 
 
 def _without_top(p: Float[Array, "n C"]) -> tuple[Float[Array, "n C"], Int[Array, " n"]]:
@@ -388,28 +425,33 @@ def _without_top(p: Float[Array, "n C"]) -> tuple[Float[Array, "n C"], Int[Array
     return jnp.where(jnp.arange(p.shape[1])[None, :] == top[:, None], 0, p), top
 
 
-def _component_spread(noisy: Mixture, p: Float[Array, "n K"]) -> Float[Array, " n"]:
+def _component_spread(noisy: Mixture, pull: Covariance, p: Float[Array, "n K"]) -> Float[Array, " n"]:
     """Σ_k p_k ‖s_k - s‖², every component a cell, shared covariance: one matrix product."""
-    pull = _pulls(noisy)
+    vectors, after = _before_and_after(noisy, pull)
     rest, top = _without_top(p)
     mass = rest.sum(axis=-1)
-    total, best = matmul(rest, pull), pull[top]
-    norms = jnp.sum(pull**2, axis=-1)
+    total, best = after(matmul(rest, vectors)), after(vectors[top])
+    norms = jnp.sum(after(vectors) ** 2, axis=-1)
     second = matmul(rest, norms) + mass * norms[top] - 2 * jnp.sum(total * best, axis=-1)
     shift = total - mass[:, None] * best
     return jnp.maximum(second - jnp.sum(shift**2, axis=-1), 0)
 
 
 def _cell_spread(
-    decision: Decision, noisy: Mixture, inside: Float[Array, "n C m"], p: Float[Array, "n C"]
+    decision: Decision,
+    noisy: Mixture,
+    pull: Covariance,
+    inside: Float[Array, "n C m"],
+    p: Float[Array, "n C"],
 ) -> Float[Array, " n"]:
     """Σ_c p_c ‖s_c - s‖² under a shared covariance: one matrix product, a cell at a time.
 
     The likeliest cell's own term follows from Σ_c p_c (s_c - s) = 0.
     """
-    pull = _pulls(noisy).reshape(decision.cells, -1, noisy.dim)
-    of_cell = matmul(inside.transpose(1, 0, 2), pull)
+    vectors, after = _before_and_after(noisy, pull)
+    of_cell = matmul(inside.transpose(1, 0, 2), vectors.reshape(decision.cells, -1, noisy.dim))
     gap = of_cell - jnp.sum(p.T[:, :, None] * of_cell, axis=0, keepdims=True)
+    gap = after(gap.reshape(-1, noisy.dim)).reshape(gap.shape)
     weight = _without_top(p)[0].T
     remainder = jnp.sum(weight[:, :, None] * gap, axis=0)
     squares = jnp.sum(weight * jnp.sum(gap**2, axis=-1), axis=0)
@@ -419,14 +461,14 @@ def _cell_spread(
 def _spread_one_by_one(
     decision: Decision,
     noisy: Mixture,
+    pull: Covariance,
     x: Float[Array, "n d"],
     inside: Float[Array, "n C m"],
     p: Float[Array, "n C"],
 ) -> Float[Array, " n"]:
     """Σ_c p_c ‖s_c - s‖² under per-component covariances: two passes over the components."""
-    precision = noisy.covariance.map(jnp.reciprocal)
     everything = (inside * p[..., None]).reshape(len(x), -1)
-    score = precision.weighted_apply(everything, x, noisy.means)
+    score = pull.weighted_apply(everything, x, noisy.means)
 
     def add(carry: tuple[Array, Array], cell: tuple) -> tuple[tuple[Array, Array], None]:
         squares, remainder = carry
@@ -435,7 +477,7 @@ def _spread_one_by_one(
         return (squares + weight * jnp.sum(gap**2, axis=-1), remainder + weight[:, None] * gap), None
 
     split = lambda leaf: leaf.reshape(decision.cells, -1, *leaf.shape[1:])  # noqa: E731
-    parts = (*jax.tree.map(split, (precision, noisy.means)), inside.transpose(1, 0, 2), _without_top(p)[0].T)
+    parts = (*jax.tree.map(split, (pull, noisy.means)), inside.transpose(1, 0, 2), _without_top(p)[0].T)
     start = (jnp.zeros(len(x), x.dtype), jnp.zeros_like(score))
     squares, remainder = lax.scan(add, start, parts)[0]
     return squares + jnp.sum(remainder**2, axis=-1) / jnp.max(p, axis=-1)
