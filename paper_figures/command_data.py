@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.options import Axis, DryRun, DtypeName, OutputFolder, Seed, Units
+from paper_figures.hosts import join
+from paper_figures.options import Axis, Distributed, DryRun, DtypeName, OutputFolder, Seed, Units
 
 if TYPE_CHECKING:
     from gmm.datasets import LabelledData
@@ -55,6 +56,7 @@ def data(
     memory_limit: Limit = 4.0,
     axis: Axis = None,
     units: Units = "nats",
+    distributed: Distributed = None,
     dry_run: DryRun = False,
 ) -> None:
     """When do the classes of a labelled data set speciate?
@@ -67,6 +69,7 @@ def data(
 
     Example: speciation data --data digits --out digits
     """
+    first = join(distributed)
     from gmm.datasets import load_data
     from paper_figures import data_study
 
@@ -81,14 +84,21 @@ def data(
         return
     if out is None:
         raise ValueError("--out must name the folder for the results, such as --out results")
-    _run(found, settings, out, axis, units)
-
-
-def _run(data: "LabelledData", settings: "StudySettings", out: Path, axis: str | None, units: str) -> None:
-    from paper_figures import data_study
+    target = _run(found, settings, out)
+    if not first:
+        return
     from paper_figures.showing import show_file
-    from paper_figures.store import ensure_writable
     from paper_figures.style import View
+
+    typer.echo(f"data: {target}")
+    for suffix in (".pdf", ".png"):
+        drawn = show_file(target, View(axis, units), target.with_suffix(suffix), quiet=suffix == ".pdf")
+        typer.echo(f"drawn: {drawn}")
+
+
+def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:
+    from paper_figures import data_study
+    from paper_figures.store import ensure_writable
 
     ensure_writable(out)
     target = out / f"{data_study.file_stem(data)}.nc"
@@ -101,10 +111,7 @@ def _run(data: "LabelledData", settings: "StudySettings", out: Path, axis: str |
             err=True,
         )
         raise
-    typer.echo(f"data: {target}")
-    for suffix in (".pdf", ".png"):
-        drawn = show_file(target, View(axis, units), target.with_suffix(suffix), quiet=suffix == ".pdf")
-        typer.echo(f"drawn: {drawn}")
+    return target
 
 
 @contextmanager

@@ -22,6 +22,7 @@ import xarray as xr
 import gmm
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
+from gmm.devices import agreed
 from gmm.files import write_aside
 from paper_figures.curves import join, stack, times_at
 from paper_figures.numbers import Number, attach, number
@@ -47,6 +48,21 @@ CRITERIA = (
     "half-entropy",
     "cloning",
 )
+NAMES = (
+    *("t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr", "prior_entropy"),
+    *(
+        "clone_agreement",
+        "clone_agreement_stderr",
+        "curve",
+        "source",
+        "criterion",
+        "class",
+        "time",
+        "time_stderr",
+    ),
+    *("gram", "between", "covariance", "direction_time", "direction_vector", "data", "settings"),
+)
+"""What the file of a study holds and its picture needs."""
 # Noise levels that are computed, and kept, together.
 PIECE = 5
 # The noise levels reach from hardly any information about the class to hardly any doubt about the point: energy
@@ -156,7 +172,7 @@ def study(
         ValueError: when `out` holds something else.
     """
     identity = fingerprint(data, settings)
-    if out is not None and out.exists():
+    if out is not None and agreed(lambda: [out.exists()])[0]:
         return _finished(out, identity)
     store = None if out is None else Pieces(out.with_name(out.name + ".parts"), identity)
     process = gmm.process.PROCESSES[settings.process]()
@@ -349,9 +365,16 @@ def _curve(
     # One key for all: differences between curves are then smaller than their errors.
     options = {"key": jax.random.key(settings.seed), "samples": settings.samples, "partition": partition}
     exact_points = name in (CLASS, POINT)  # midpoints of far too many pairs to help
-    pieces = []
-    for start in range(0, len(times), PIECE):
-        piece = None if store is None else store.get(name, start)
+    pieces, starts = [], range(0, len(times), PIECE)
+    kept = [False] * len(starts)
+    if store is not None:
+        kept = agreed(lambda: [store.get(name, start) is not None for start in starts], len(starts))
+    for start, there in zip(starts, kept, strict=True):
+        piece = store.get(name, start) if store is not None and there else None
+        if there and piece is None:
+            raise ValueError(
+                f"every process must see {store and store.folder}: name a folder that they share"
+            )
         if piece is None:
             done = lambda level, _, start=start: watch and watch(name, start + level, len(times))  # noqa: E731
             found = gmm.class_entropy(

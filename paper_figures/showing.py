@@ -30,6 +30,7 @@ from paper_figures.style import (
     title,
 )
 from paper_figures.sweeping import FORMAT as SWEEP_FORMAT
+from paper_figures.sweeping import NAMES as SWEEP_NAMES
 from theory import Window, window
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -57,7 +58,10 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     kind = dataset.attrs.get("format")
     if kind not in _SHOWN:
         raise ValueError(f"FILE must hold one of {', '.join(_SHOWN)}; {path} has format {kind!r}")
-    describe, draw = _SHOWN[kind]
+    describe, draw, required = _SHOWN[kind]
+    missing = [name for name in required if name not in dataset.variables and name not in dataset.attrs]
+    if missing:
+        raise ValueError(f"{path} is marked {kind} but lacks {', '.join(missing)}")
     if not quiet:
         describe(dataset, view)
     with paper_style():
@@ -194,10 +198,10 @@ def _row(n: Number) -> tuple[str, str]:
     return n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else "")
 
 
-# What each format prints, and how it is drawn.
+# What each format prints, how it is drawn, and what it must hold for that.
 _SHOWN = {
-    CURVE_FORMAT: (_describe_curve, _draw_saved_curve),
-    FIGURE_FORMAT: (_describe_figure, _draw_figure),
-    SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw),
-    data_study.FORMAT: (_describe_data, data_plot.draw),
+    CURVE_FORMAT: (_describe_curve, _draw_saved_curve, ()),  # `EntropyCurve` says what is missing
+    FIGURE_FORMAT: (_describe_figure, _draw_figure, ("figure", "settings", "figure_version", "fingerprint")),
+    SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw, SWEEP_NAMES),
+    data_study.FORMAT: (_describe_data, data_plot.draw, data_study.NAMES),
 }
