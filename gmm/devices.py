@@ -57,10 +57,21 @@ def agreed(flags: Callable[[], Sequence[bool]], count: int = 1) -> list[bool]:
     Args:
         flags: looks, for instance at files; called by the first process alone.
         count: how many flags it returns.
+
+    Raises:
+        ValueError: on every process, when `flags` raises one on the first.
     """
     if jax.process_count() == 1:
         return list(flags())
     from jax.experimental import multihost_utils
 
-    found = np.asarray(flags() if jax.process_index() == 0 else [False] * count, np.int32)
-    return np.asarray(multihost_utils.broadcast_one_to_all(found)).astype(bool).tolist()
+    found, trouble = [0] * count, ValueError("the first process refuses, and says why")
+    if jax.process_index() == 0:
+        try:
+            found = list(map(int, flags()))
+        except ValueError as error:
+            found, trouble = [-1] * count, error
+    found = np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(found, np.int32)))
+    if (found < 0).any():
+        raise trouble
+    return found.astype(bool).tolist()

@@ -27,9 +27,9 @@ FIRST_RHO = 1e-3
 LAST_RHO, LAST_RHO_PER_LOG_CLASS = 40.0, 8.0
 # Nodes of the interpolant between neighbouring points of an exact curve: exact to rounding.
 NODES = 24
-# Means as built, selected, diffused, centred and whitened, and what XLA copies of them: measured as the peak of a
-# process at d = 10^6, K = 100, float32, which was 3.4 GB, 0.5 of them for the program.
-COPIES_OF_MEANS = 7
+# Means as built and centred, each with the copy it is made from: measured as the peak of a process at d = 10^6,
+# K = 100, which docs/sweeps.md tells. K x K tables of distances between classes, where dimension has dropped out.
+COPIES_OF_MEANS, COPIES_OF_TABLES = 4, 7
 # Arrays of the size of a block of noisy points that live at once, and the points of the smallest block.
 COPIES_OF_POINTS, FEWEST_POINTS = 6, 8
 
@@ -85,7 +85,7 @@ def memory(cell: Cell, settings: SweepSettings) -> int:
     if method == "quadrature":
         return 8 * settings.points * (cell.classes if cell.prior != UNIFORM else 1)
     if method == "reduced":
-        return (8 * 3 + size * COPIES_OF_MEANS) * cell.classes**2
+        return (8 * 3 + size * COPIES_OF_TABLES) * cell.classes**2
     means = COPIES_OF_MEANS * cell.classes * cell.dim
     return size * (means + COPIES_OF_POINTS * FEWEST_POINTS * cell.dim) + 8 * 3 * cell.classes**2
 

@@ -49,6 +49,12 @@ try:
 except KeyboardInterrupt:
     sweep = paper_figures.sweep(**asked)
 assert len(count) == 3
+try:
+    paper_figures.sweep(**asked | {"points": 17})
+except ValueError as error:
+    assert "holds a sweep of other settings" in str(error) or not first, error
+else:
+    raise AssertionError("two sweeps in one file")
 names = ("entropy", "entropy_stderr", "rate", "rate_stderr", "per_cell", "clone_agreement")
 values = [np.asarray(getattr(c, n)).ravel().tolist() for c in curves for n in names]
 values += [sweep[n].values.ravel().tolist() for n in ("entropy", "rate", "rate_stderr", "t_half", "window_lo")]
