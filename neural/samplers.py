@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -25,23 +25,10 @@ from gmm.checks import check_values, is_concrete
 from gmm.dynamics import reverse_kernel, time_grid
 from gmm.guidance import Constant, Guidance, gap_of, steer
 from gmm.process import Process
+from neural.denoiser import Denoiser, State, as_partial
 
-State = Float[Array, "n ..."]
 Times = Float[ArrayLike, " steps"] | Sequence[float]
 Scale = float | Callable[[np.ndarray], Float[ArrayLike, "..."]] | Guidance
-
-
-class Denoiser(Protocol):
-    """What a sampler asks of a denoiser."""
-
-    @property
-    def process(self) -> Process:
-        """The forward process that it inverts."""
-        ...
-
-    def denoise(self, x: State, t: Any, condition: Any = None) -> State:
-        """E[x_0 | x_t, condition]."""
-        ...
 
 
 def edm_times(
@@ -291,7 +278,7 @@ class _Model(NamedTuple):
 def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Scale) -> _Model:
     schedule = scale if isinstance(scale, Guidance) else None if callable(scale) else Constant(scale)
     if schedule is not None and schedule.is_plain:
-        return _Model(_traceable(denoiser), None, condition, None, None)
+        return _Model(as_partial(denoiser), None, condition, None, None)
     same_condition = schedule is not None and schedule.reference == "guide"
     if guide is None and not same_condition:
         guide = getattr(denoiser, "unconditional", None)
@@ -300,14 +287,7 @@ def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Sc
         raise ValueError(f"guidance needs {law}; pass guide=...")
     kept = schedule if _of_state(scale) else None
     guide_condition = condition if same_condition else None
-    return _Model(_traceable(denoiser), _traceable(guide), condition, guide_condition, kept)
-
-
-def _traceable(denoiser: Denoiser) -> Partial:
-    """`denoiser.denoise` as a pytree: of the denoiser's arrays where it is one, else of nothing."""
-    if jax.tree_util.all_leaves([denoiser]):
-        return Partial(denoiser.denoise)
-    return Partial(type(denoiser).denoise, denoiser)
+    return _Model(as_partial(denoiser), as_partial(guide), condition, guide_condition, kept)
 
 
 @functools.partial(jax.jit, static_argnames=("record",))

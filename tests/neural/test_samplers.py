@@ -19,7 +19,6 @@ from gmm import (
     PROCESSES,
     Process,
     ddpm,
-    denoise,
     edm,
     families,
     flow,
@@ -27,6 +26,7 @@ from gmm import (
     scaled_linear_betas,
     vp,
 )
+from neural.denoiser import mixture_denoiser
 from neural.edm2 import from_tensors
 from neural.samplers import (
     Churn,
@@ -384,16 +384,8 @@ def test_batch_is_split_over_devices(tmp_path):
 # Guidance schedules.
 
 
-def pair_denoiser(dim: int = 2):
-    mixture = families.pair(dim, separation=1.5)
-    return dataclasses.make_dataclass(
-        "Pair",
-        ["process"],
-        frozen=True,
-        namespace={
-            "denoise": lambda self, x, t, condition=None: denoise(mixture, self.process, x, t, condition)
-        },
-    )(edm())
+def pair_denoiser():
+    return mixture_denoiser(families.pair(2, separation=1.5), edm())
 
 
 @pytest.fixture(scope="module")
