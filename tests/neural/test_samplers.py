@@ -449,4 +449,4 @@ def test_schedules_that_a_sampler_cannot_follow_are_refused():
     with pytest.raises(ValueError, match="second, worse network"):
         heun(pair, noise, 0, guidance_scale=gmm.autoguidance(2))
     with pytest.raises(ValueError, match="unconditional law"):
-        ancestral(pair, noise, 0, guidance_scale=gmm.feedback(), key=jax.random.key(0))
+        ancestral(Gaussian(0.0, 1.0, edm()), noise, guidance_scale=gmm.feedback(), key=jax.random.key(0))
