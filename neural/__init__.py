@@ -2,5 +2,16 @@
 
 from neural.checkpoints import Checkpoint, CheckpointError, read_torch_pickle
 from neural.edm2 import EDM2, load_edm2
+from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
 
-__all__ = ["EDM2", "Checkpoint", "CheckpointError", "load_edm2", "read_torch_pickle"]
+__all__ = [
+    "EDM2",
+    "SD15",
+    "VAE",
+    "Checkpoint",
+    "CheckpointError",
+    "load_edm2",
+    "load_sd15",
+    "load_vae",
+    "read_torch_pickle",
+]

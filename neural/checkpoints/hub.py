@@ -114,6 +114,11 @@ def record(path: Path) -> None:
         _write_record(path, sha256(path))
 
 
+def forget(path: Path) -> None:
+    """Drop the recorded checksum of a file, if there is one."""
+    _record_path(path).unlink(missing_ok=True)
+
+
 def _record_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
 

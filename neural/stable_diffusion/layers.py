@@ -7,6 +7,7 @@ In bfloat16 or float16 convolutions, products and what lies between them are in 
 variances of norms and the softmax of attention are in at least float32.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -115,16 +116,23 @@ def attend(
     """
     n, queries, heads, width = q.shape
     part = _divisor(queries, SCORES_BYTES // (n * heads * k.shape[1] * wide(q.dtype).itemsize))
-
-    def some(q: Array) -> Array:
-        # The function has no argument for it.
-        with jax.default_matmul_precision("highest" if q.dtype.itemsize >= 4 else "default"):
-            return jax.nn.dot_product_attention(q, k, v, is_causal=causal)
-
     if causal or part == queries:
-        return some(q).reshape(n, queries, heads * width)
+        return _attend(q, k, v, causal).reshape(n, queries, heads * width)
     parts = q.reshape(n, queries // part, part, heads, width).swapaxes(0, 1)
-    return jax.lax.map(some, parts).swapaxes(0, 1).reshape(n, queries, heads * width)
+    found = jax.lax.map(lambda some: _attend(some, k, v, False), parts)
+    return found.swapaxes(0, 1).reshape(n, queries, heads * width)
+
+
+def _attend(q: Array, k: Array, v: Array, causal: bool) -> Float[Array, "n queries heads width"]:
+    einsum = functools.partial(jnp.einsum, precision=precision(q.dtype), preferred_element_type=wide(q.dtype))
+    scores = einsum("nqhc,nkhc->nhqk", q * q.shape[-1] ** -0.5, k)
+    if causal:
+        seen = jnp.tril(jnp.ones(scores.shape[2:], bool))
+        scores = jnp.where(seen[None, None], scores, -jnp.inf)
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    # Divided after the product, whose result is smaller than the scores.
+    total = weights.sum(-1).swapaxes(1, 2)[..., None]
+    return (einsum("nhqk,nkhc->nqhc", weights.astype(v.dtype), v) / total).astype(v.dtype)
 
 
 def _divisor(number: int, limit: int) -> int:
@@ -140,7 +148,12 @@ def double(x: Images) -> Images:
 
 
 def resnet(
-    x: Images, weights: Weights, name: str, groups: int, epsilon: float, emb: Float[Array, "n e"] | None = None
+    x: Images,
+    weights: Weights,
+    name: str,
+    groups: int,
+    epsilon: float,
+    emb: Float[Array, "n e"] | None = None,
 ) -> Images:
     """One residual block; `emb` shifts the channels between its two convolutions."""
     y = conv(jax.nn.silu(group_norm(x, weights, f"{name}.norm1", groups, epsilon)), weights, f"{name}.conv1")
@@ -150,4 +163,3 @@ def resnet(
     if f"{name}.conv_shortcut.weight" in weights:
         x = pointwise(x, weights, f"{name}.conv_shortcut")
     return x + y
-

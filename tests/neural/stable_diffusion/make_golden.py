@@ -78,8 +78,12 @@ def schedulers() -> dict[str, np.ndarray]:
     found = {}
     start = torch.from_numpy(tiny.noise("start", (2, 4, 4, 4)).astype(np.float64))
     for name, make in {
-        "ddim": lambda: diffusers.DDIMScheduler(**beta, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
-        "ddim-eta": lambda: diffusers.DDIMScheduler(**beta, clip_sample=False, set_alpha_to_one=False, steps_offset=1),
+        "ddim": lambda: diffusers.DDIMScheduler(
+            **beta, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        ),
+        "ddim-eta": lambda: diffusers.DDIMScheduler(
+            **beta, clip_sample=False, set_alpha_to_one=False, steps_offset=1
+        ),
         "ddpm": lambda: diffusers.DDPMScheduler(**beta, clip_sample=False, variance_type="fixed_small"),
     }.items():
         scheduler = make()
@@ -121,7 +125,9 @@ def names() -> dict[str, dict[str, list[int]]]:
     """Names and shapes of the full-size networks, from modules without memory."""
     with torch.device("meta"):
         modules = {
-            "unet": diffusers.UNet2DConditionModel(sample_size=64, cross_attention_dim=768, attention_head_dim=8),
+            "unet": diffusers.UNet2DConditionModel(
+                sample_size=64, cross_attention_dim=768, attention_head_dim=8
+            ),
             "vae": diffusers.AutoencoderKL(**FULL_VAE),
             "text_encoder": transformers.CLIPTextModel(transformers.CLIPTextConfig(**tiny.FULL_TEXT)),
         }
@@ -142,7 +148,10 @@ def main() -> None:
     versions = {m.__name__: m.__version__ for m in (diffusers, transformers, torch)}
     with torch.no_grad():
         arrays = networks() | schedulers()
-    small = {key: value.astype(np.float32) if key.split("/")[0] in tiny.NETWORKS else value for key, value in arrays.items()}
+    small = {
+        key: value.astype(np.float32) if key.split("/")[0] in tiny.NETWORKS else value
+        for key, value in arrays.items()
+    }
     np.savez_compressed(DATA / "golden.npz", versions=json.dumps(versions), **small)
     (DATA / "names.json").write_text(json.dumps(names(), separators=(",", ":")).replace("],", "],\n") + "\n")
 

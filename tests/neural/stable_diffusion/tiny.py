@@ -5,7 +5,11 @@ import zlib
 import numpy as np
 
 NETWORKS = ("unet", "vae", "text")
-POSITIONS, CONTEXT, VOCABULARY = 77, 24, 49408
+POSITIONS, CONTEXT = 77, 24
+# Every byte within a word and at its end, the merges, start and end.
+MERGES = [("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>"), ("a", "n</w>")]
+VOCABULARY = 2 * 256 + len(MERGES) + 2
+START, END = VOCABULARY - 2, VOCABULARY - 1
 UNET = {
     "sample_size": 8,
     "in_channels": 4,
@@ -30,16 +34,16 @@ VAE = {
     "sample_size": 16,
 }
 TEXT = {
-    "vocab_size": 320,
+    "vocab_size": VOCABULARY,
     "hidden_size": CONTEXT,
     "intermediate_size": 48,
     "num_hidden_layers": 2,
     "num_attention_heads": 3,
     "max_position_embeddings": POSITIONS,
     "hidden_act": "quick_gelu",
-    "bos_token_id": 318,
-    "eos_token_id": 319,
-    "pad_token_id": 319,
+    "bos_token_id": START,
+    "eos_token_id": END,
+    "pad_token_id": END,
 }
 FULL_TEXT = {
     "vocab_size": 49408,
@@ -64,9 +68,7 @@ def noise(name, shape):
     return rng.standard_normal(shape, np.float32)
 
 
-TOKENS = [
-    [318, *range(7, 7 + length), *[319] * (POSITIONS - 1 - length)] for length in (5, POSITIONS - 2)
-]
+TOKENS = [[START, *range(7, 7 + length), *[END] * (POSITIONS - 1 - length)] for length in (5, POSITIONS - 2)]
 
 
 def predicted_noise(x, t):
