@@ -90,20 +90,28 @@ class Files:
     tokenizer: Path | None
 
 
-def read_files(path: Path, parts: Sequence[str] = PARTS, *, ema: bool = False) -> Files:
+def read_files(
+    path: Path,
+    parts: Sequence[str] = PARTS,
+    *,
+    ema: bool = False,
+    options: Mapping[str, Mapping[str, Any]] = {},  # noqa: B006 - never changed
+) -> Files:
     """Read the networks of a checkpoint, as views of its files.
 
     Args:
         path: a folder or a file.
         parts: the networks wanted.
         ema: of a single file that has both, take the U-Net averaged over training.
+        options: of a file, which has no configuration: its entries by part, where they are not those of Stable
+            Diffusion 1.5.
 
     Raises:
         CheckpointError: when a file is missing or cannot be read or trusted, a tensor is missing, superfluous
             or of the wrong shape, or it is another model.
     """
     try:
-        return _read_folder(path, parts, ema) if path.is_dir() else _read_file(path, parts, ema)
+        return _read_folder(path, parts, ema) if path.is_dir() else _read_file(path, parts, ema, options)
     except CheckpointError:
         raise
     except ValueError as error:
@@ -181,7 +189,9 @@ def _shards(index: Path) -> Mapping[str, np.ndarray]:
     return _Joined(places)
 
 
-def _read_file(path: Path, parts: Sequence[str], ema: bool) -> Files:
+def _read_file(
+    path: Path, parts: Sequence[str], ema: bool, options: Mapping[str, Mapping[str, Any]]
+) -> Files:
     held = checkpoints.read(path)
     shapes = {name: tensor.shape for name, tensor in held.tensors.items()}
     if not any(name.startswith(prefix) for prefix in PREFIXES.values() for name in shapes):
@@ -191,7 +201,7 @@ def _read_file(path: Path, parts: Sequence[str], ema: bool) -> Files:
                 if sizes.other_model(shapes)
                 else f"not Stable Diffusion: no tensor is named like {PREFIXES[UNET]}..."
             )
-        return Files({parts[0]: _network(parts[0], held.tensors, {})}, {}, None)
+        return Files({parts[0]: _network(parts[0], held.tensors, options.get(parts[0], {}))}, {}, None)
     if other := sizes.other_model(shapes):
         raise ValueError(_not_ours(other))
     split = split_single_file(shapes, ema=ema)
@@ -203,7 +213,7 @@ def _read_file(path: Path, parts: Sequence[str], ema: bool) -> Files:
     for part in parts:
         if not split[part]:
             raise ValueError(f"no tensor is named like {PREFIXES[part]}...: the file has no {part}")
-        networks[part] = _network(part, Renamed(part, held.tensors, split[part]), {})
+        networks[part] = _network(part, Renamed(part, held.tensors, split[part]), options.get(part, {}))
     beside = path.with_name("tokenizer")
     return Files(networks, {}, beside if beside.is_dir() else None)
 
