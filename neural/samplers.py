@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,23 +24,10 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from gmm.checks import check_values, is_concrete
 from gmm.dynamics import reverse_kernel, time_grid
 from gmm.process import Process
+from neural.denoiser import Denoiser, State, as_partial
 
-State = Float[Array, "n ..."]
 Times = Float[ArrayLike, " steps"] | Sequence[float]
 Guidance = float | Callable[[np.ndarray], Float[ArrayLike, "..."]]
-
-
-class Denoiser(Protocol):
-    """What a sampler asks of a denoiser."""
-
-    @property
-    def process(self) -> Process:
-        """The forward process that it inverts."""
-        ...
-
-    def denoise(self, x: State, t: Any, condition: Any = None) -> State:
-        """E[x_0 | x_t, condition]."""
-        ...
 
 
 def edm_times(
@@ -253,19 +240,12 @@ class _Model(NamedTuple):
 
 def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Guidance) -> _Model:
     if not callable(scale) and scale == 1:
-        return _Model(_traceable(denoiser), None, condition)
+        return _Model(as_partial(denoiser), None, condition)
     if guide is None:
         guide = getattr(denoiser, "unconditional", None)
     if guide is None:
         raise ValueError("guidance needs a denoiser of the unconditional law; pass guide=...")
-    return _Model(_traceable(denoiser), _traceable(guide), condition)
-
-
-def _traceable(denoiser: Denoiser) -> Partial:
-    """`denoiser.denoise` as a pytree: of the denoiser's arrays where it is one, else of nothing."""
-    if jax.tree_util.all_leaves([denoiser]):
-        return Partial(denoiser.denoise)
-    return Partial(type(denoiser).denoise, denoiser)
+    return _Model(as_partial(denoiser), as_partial(guide), condition)
 
 
 @functools.partial(jax.jit, static_argnames=("record",))
