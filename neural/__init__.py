@@ -1,6 +1,7 @@
 """Networks behind one protocol: ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``."""
 
 from neural.checkpoints import Checkpoint, CheckpointError, read_torch_pickle
+from neural.denoiser import Denoiser, MixtureDenoiser, from_function, mixture_denoiser
 from neural.edm2 import EDM2, load_edm2
 from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
 
@@ -10,8 +11,12 @@ __all__ = [
     "VAE",
     "Checkpoint",
     "CheckpointError",
+    "Denoiser",
+    "MixtureDenoiser",
+    "from_function",
     "load_edm2",
     "load_sd15",
     "load_vae",
+    "mixture_denoiser",
     "read_torch_pickle",
 ]
