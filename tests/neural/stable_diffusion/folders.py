@@ -16,6 +16,7 @@ from neural.stable_diffusion.architecture import (
     unet_shapes,
     vae_shapes,
 )
+from tests.neural.checkpoints import forge
 from tests.neural.stable_diffusion import rule, tiny
 
 UNET = UNetConfig(4, 4, (32, 64), (True, False), 1, tiny.CONTEXT, 4, 16)
@@ -111,3 +112,27 @@ def single_file(dtype="float32", ema=False):
     )
     found["cond_stage_model.transformer.text_model.embeddings.position_ids"] = POSITION_IDS
     return {name: np.array(value) for name, value in found.items()}
+
+
+def torch_file(found, beside=None):
+    """A zip file as torch.save writes it: of a dictionary of tensors, or with a trainer's objects beside it."""
+    storages = {str(number): np.asarray(value, order="C") for number, value in enumerate(found.values())}
+    stored = {
+        name: forge.rebuild(forge.identity(storages[key], key), storages[key])
+        for name, key in zip(found, storages, strict=True)
+    }
+    return forge.archive(stored if beside is None else {"state_dict": stored, **beside}, storages)
+
+
+def trainer():
+    """What pytorch-lightning leaves in a .ckpt."""
+    callback = forge.Name("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint")
+    scheduler = forge.Call(forge.Name("ldm.lr_scheduler", "LambdaLinearScheduler"), state={"f": 1.0})
+    return {
+        "epoch": 7,
+        "global_step": 840_000,
+        "pytorch-lightning_version": "1.4.2",
+        "callbacks": {callback: {"best_model_score": None, "monitor": "val/loss"}},
+        "lr_schedulers": [scheduler],
+        "optimizer_states": [{"state": {}, "param_groups": []}],
+    }

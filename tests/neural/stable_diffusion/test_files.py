@@ -11,7 +11,6 @@ from safetensors.numpy import load_file, save_file
 from neural import CheckpointError, load_sd15, load_vae
 from neural.checkpoints import presets
 from neural.stable_diffusion.files import read_files
-from tests.neural.checkpoints import forge
 from tests.neural.stable_diffusion import folders, tiny
 
 
@@ -71,7 +70,7 @@ def test_torch_folder(tmp_path):
     folder = folders.write_folder(tmp_path / "m")
     for part, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "pytorch_model")):
         (path,) = (folder / part).glob("*.safetensors")
-        (folder / part / f"{stem}.bin").write_bytes(forge.archive(dict(load_file(path))))
+        (folder / part / f"{stem}.bin").write_bytes(folders.torch_file(load_file(path)))
         path.unlink()
     assert_whole(read_files(folder))
 
@@ -90,7 +89,7 @@ def read_options(path, ema=False):
 
 def test_single_ckpt_with_a_trainers_objects(tmp_path):
     path = tmp_path / "v1-5-pruned.ckpt"
-    path.write_bytes(forge.archive({"state_dict": folders.single_file(ema=True), "epoch": 7, "global_step": 840_000}))
+    path.write_bytes(folders.torch_file(folders.single_file(ema=True), folders.trainer()))
     assert_whole(read_options(path))
 
 
