@@ -173,7 +173,9 @@ def ancestral(
         ValueError: when the times do not fall, or guidance has no guide.
     """
     table = _chain_table(denoiser.process, _grid(denoiser.process, times), guidance_scale)
-    return _sample_chain(denoiser, noise, condition, table, Partial(_normal, key), guide, guidance_scale, watch)
+    return _sample_chain(
+        denoiser, noise, condition, table, Partial(_normal, key), guide, guidance_scale, watch
+    )
 
 
 def ddim(
@@ -220,9 +222,13 @@ def ddim(
     if eta and key is None:
         raise ValueError("eta needs a key; pass key=jax.random.key(seed)")
     if end is not None and not process.t_min <= end < times[-1]:
-        raise ValueError(f"end must lie in [{process.t_min:g}, {times[-1]:g}), before the last time; got {end:g}")
+        raise ValueError(
+            f"end must lie in [{process.t_min:g}, {times[-1]:g}), before the last time; got {end:g}"
+        )
     if isinstance(guidance_scale, Guidance) and guidance_scale.needs_ratio:
-        raise ValueError(f"guidance_scale must not track a likelihood ratio here, got {guidance_scale}; use `ancestral`")
+        raise ValueError(
+            f"guidance_scale must not track a likelihood ratio here, got {guidance_scale}; use `ancestral`"
+        )
     table = _chain_table(process, times, guidance_scale, eta, end)
     draw = Partial(_normal, key) if eta else None
     return _sample_chain(denoiser, noise, condition, table, draw, guide, guidance_scale, watch)
@@ -265,7 +271,9 @@ def _sample_chain(
     model = _model(denoiser, condition, guide, scale)
     start = noise * _on_host(denoiser.process.sigma, table.t[0]).astype(noise.dtype)
     carry = start, jnp.zeros(start.shape[0], start.dtype)
-    return _in_parts(lambda carry, rows, index: _chain(model, carry, rows, index, draw), carry, table, watch)[0]
+    return _in_parts(lambda carry, rows, index: _chain(model, carry, rows, index, draw), carry, table, watch)[
+        0
+    ]
 
 
 def _in_parts(program: Callable[..., Any], carry: Any, table: Any, watch: Watch | None) -> Any:
@@ -274,8 +282,8 @@ def _in_parts(program: Callable[..., Any], carry: Any, table: Any, watch: Watch 
     if watch is None:
         return program(carry, table, np.arange(rows))
     for row in range(rows):
-        part = slice(row, row + 1)
-        carry = jax.block_until_ready(program(carry, jax.tree.map(lambda a: a[part], table), np.arange(rows)[part]))
+        one = type(table)(*(column[row : row + 1] for column in table))
+        carry = jax.block_until_ready(program(carry, one, np.array([row])))
         watch(row + 1, rows)
     return carry
 
@@ -424,7 +432,13 @@ def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Sc
 
 @functools.partial(jax.jit, static_argnames=("record",))
 def _heun_steps(
-    model: _Model, carry: Any, table: _Evaluations, index: Array, draw: Partial | None, *, record: bool = False
+    model: _Model,
+    carry: Any,
+    table: _Evaluations,
+    index: Array,
+    draw: Partial | None,
+    *,
+    record: bool = False,
 ) -> tuple[Any, tuple[Array, Array] | None]:
     """Evaluations of a solve in x/α; with `record` also every (x/α, D), stacked.
 

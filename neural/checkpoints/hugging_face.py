@@ -68,7 +68,7 @@ def _library() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise ValueError(
-            "fetching from the Hugging Face hub needs the package huggingface_hub; run: pip install 'speciation[models]'"
+            "the Hugging Face hub needs the package huggingface_hub; run: pip install 'speciation[models]'"
         ) from error
     return huggingface_hub
 

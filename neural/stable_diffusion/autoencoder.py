@@ -71,9 +71,8 @@ class VAE:
 def check_images(name: str, images: object, channels: int, multiple: int) -> None:
     """Raise ValueError unless `images` are (n, H, W, channels) with H and W positive multiples of `multiple`."""
     shape = np.shape(images)  # type: ignore[arg-type]
-    if len(shape) == 4 and shape[3] == channels and shape[1] and shape[2]:
-        if shape[1] % multiple == 0 and shape[2] % multiple == 0:
-            return
+    if len(shape) == 4 and shape[3] == channels and all(side and side % multiple == 0 for side in shape[1:3]):
+        return
     swapped = len(shape) == 4 and shape[1] == channels != shape[3]
     hint = "; transpose (n, C, H, W) with (0, 2, 3, 1)" if swapped else ""
     sides = f", H and W multiples of {multiple}" if multiple > 1 else ""

@@ -57,8 +57,8 @@ class Config:
         sample_size: latents along a side that the network was trained on.
     """
 
-    unet: UNetConfig = UNetConfig()
-    text: TextConfig = TextConfig()
+    unet: UNetConfig
+    text: TextConfig
     sample_size: int = 64
 
 
@@ -175,7 +175,7 @@ class SD15(_Prompting):
         """
         return self._denoise(x, t, self._prompts(condition))
 
-    def encode(self, conditions: Sequence[Any]) -> Prompts:
+    def encode(self, conditions: Any) -> Prompts:
         """Prompts, encoded once for as many steps as they are used in.
 
         Args:

@@ -95,7 +95,7 @@ def read_files(
     parts: Sequence[str] = PARTS,
     *,
     ema: bool = False,
-    options: Mapping[str, Mapping[str, Any]] = {},  # noqa: B006 - never changed
+    options: Mapping[str, Mapping[str, Any]] = {},
 ) -> Files:
     """Read the networks of a checkpoint, as views of its files.
 

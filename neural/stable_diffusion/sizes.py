@@ -220,7 +220,7 @@ def original_vae(shapes: Shapes) -> VAEConfig:
 _OTHERS = {
     name: re.compile(pattern)
     for name, pattern in {
-        "Stable Diffusion XL": r"conditioner\.embedders\.|add_embedding\.|model\.diffusion_model\.label_emb\.|label_emb\.",
+        "Stable Diffusion XL": r"conditioner\.embedders\.|add_embedding\.|(model\.diffusion_model\.)?label_emb\.",
         "Stable Diffusion 2": r"cond_stage_model\.model\.",
         "Stable Diffusion 3": r"(model\.diffusion_model\.)?joint_blocks\.|transformer_blocks\.0\.attn\.add_",
         "FLUX": r"(model\.diffusion_model\.)?double_blocks\.|single_transformer_blocks\.",
@@ -250,10 +250,7 @@ def other_model(shapes: Shapes) -> str | None:
     for key, shape in shapes.items():
         if key.endswith("attn2.to_k.weight") and len(shape) == 2 and shape[1] in _BY_CONTEXT:
             return _BY_CONTEXT[shape[1]]
-        if (
-            re.fullmatch(r"(model\.diffusion_model\.)?(conv_in|input_blocks\.0\.0)\.weight", key)
-            and len(shape) == 4
-        ):
-            if shape[1] in _BY_CHANNELS:
-                return _BY_CHANNELS[shape[1]]
+        first = re.fullmatch(r"(model\.diffusion_model\.)?(conv_in|input_blocks\.0\.0)\.weight", key)
+        if first and len(shape) == 4 and shape[1] in _BY_CHANNELS:
+            return _BY_CHANNELS[shape[1]]
     return None

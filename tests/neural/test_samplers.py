@@ -112,7 +112,12 @@ def replay(golden, networks, run: str, dtype: str):
     label = jnp.asarray(golden["labels"].argmax(1))
     noise = jnp.asarray(golden["noise"], dtype)
     carry, path = _heun_steps(
-        _model(denoiser, label, guide, scale), (noise * table.level[0].astype(dtype),) * 3, table, np.arange(len(table.t)), draw, record=True
+        _model(denoiser, label, guide, scale),
+        (noise * table.level[0].astype(dtype),) * 3,
+        table,
+        np.arange(len(table.t)),
+        draw,
+        record=True,
     )
     return carry[1], path
 
@@ -485,7 +490,8 @@ def schedulers():
 
 
 @pytest.mark.parametrize(
-    ("name", "eta", "end", "offset"), [("ddim", 0.0, 0.0, 1), ("ddim-eta", 1.0, 0.0, 1), ("ddpm", 1.0, None, 0)]
+    ("name", "eta", "end", "offset"),
+    [("ddim", 0.0, 0.0, 1), ("ddim-eta", 1.0, 0.0, 1), ("ddpm", 1.0, None, 0)],
 )
 def test_steps_of_diffusers_schedulers(schedulers, name, eta, end, offset):
     process = ddpm(scaled_linear_betas())
@@ -558,5 +564,5 @@ def test_ddim_times_stay_within_the_process():
     process = ddpm(scaled_linear_betas())
     with pytest.raises(ValueError, match=r"steps must be in 1..1000, got 1001"):
         ddim_times(process, 1001)
-    with pytest.raises(ValueError, match="offset 1 leads out of 0..999"):
+    with pytest.raises(ValueError, match=r"offset 1 leads out of 0..999"):
         ddim_times(process, 1000)

@@ -16,7 +16,7 @@ PUBLISHED = {
     "down_blocks.0.resnets.0.conv1.weight": "input_blocks.1.0.in_layers.2.weight",
     "down_blocks.0.downsamplers.0.conv.weight": "input_blocks.3.0.op.weight",
     "down_blocks.1.resnets.0.conv_shortcut.weight": "input_blocks.4.0.skip_connection.weight",
-    "down_blocks.2.attentions.1.transformer_blocks.0.attn2.to_k.weight": "input_blocks.8.1.transformer_blocks.0.attn2.to_k.weight",
+    "down_blocks.2.attentions.1.proj_in.weight": "input_blocks.8.1.proj_in.weight",
     "down_blocks.3.resnets.1.time_emb_proj.weight": "input_blocks.11.0.emb_layers.1.weight",
     "mid_block.attentions.0.proj_in.weight": "middle_block.1.proj_in.weight",
     "mid_block.resnets.1.norm2.weight": "middle_block.2.out_layers.0.weight",
@@ -89,4 +89,7 @@ def test_other_models_are_known(shapes, model):
 def test_own_model_is_no_other():
     for part in names.PARTS:
         assert sizes.other_model(folders.SHAPES[part]) is None
-    assert sizes.other_model({name: np.shape(value) for name, value in folders.single_file(ema=True).items()}) is None
+    assert (
+        sizes.other_model({name: np.shape(value) for name, value in folders.single_file(ema=True).items()})
+        is None
+    )

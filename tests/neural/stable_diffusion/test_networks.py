@@ -79,7 +79,9 @@ def test_norm_survives_what_half_precision_does_not_hold():
     grouped = np.asarray(half, np.float64).reshape(1, 64, 8, 4)
     normal = (grouped - grouped.mean((1, 3), keepdims=True)) / grouped.std((1, 3), keepdims=True)
     assert found.dtype == np.float16
-    assert np.abs(np.asarray(found, np.float64) - normal.reshape(x.shape)).max() < 3e-3  # one rounding to float16
+    assert (
+        np.abs(np.asarray(found, np.float64) - normal.reshape(x.shape)).max() < 3e-3
+    )  # one rounding to float16
 
 
 def test_time_is_never_rounded_to_half_precision(model):
