@@ -8,14 +8,14 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neural import checkpoints
-from neural.checkpoints import CheckpointError
+from neural.checkpoints import Checkpoint, CheckpointError
 from neural.checkpoints.checkpoint import quoted
 from neural.stable_diffusion import sizes
 from neural.stable_diffusion.architecture import Shape, TextConfig, UNetConfig, VAEConfig
@@ -192,18 +192,35 @@ def _shards(index: Path) -> Mapping[str, np.ndarray]:
 def _read_file(
     path: Path, parts: Sequence[str], ema: bool, options: Mapping[str, Mapping[str, Any]]
 ) -> Files:
-    held = checkpoints.read(path)
+    networks = networks_of(checkpoints.read(path), parts, ema=ema, options=options)
+    beside = path.with_name("tokenizer")
+    return Files(networks, {}, beside if beside.is_dir() else None)
+
+
+def is_single_file(names: Iterable[str]) -> bool:
+    """Whether tensors go by the names of Stable Diffusion's single file."""
+    return any(name.startswith(prefix) for name in names for prefix in PREFIXES.values())
+
+
+def networks_of(
+    held: Checkpoint,
+    parts: Sequence[str] = PARTS,
+    *,
+    ema: bool = False,
+    options: Mapping[str, Mapping[str, Any]] = {},
+) -> dict[str, Network]:
+    """The networks in one file: all of the single file, or one network's tensors alone.
+
+    Raises:
+        ValueError: as `read_files`.
+    """
     shapes = {name: tensor.shape for name, tensor in held.tensors.items()}
-    if not any(name.startswith(prefix) for prefix in PREFIXES.values() for name in shapes):
-        if len(parts) > 1:
-            raise ValueError(
-                _not_ours(sizes.other_model(shapes))
-                if sizes.other_model(shapes)
-                else f"not Stable Diffusion: no tensor is named like {PREFIXES[UNET]}..."
-            )
-        return Files({parts[0]: _network(parts[0], held.tensors, options.get(parts[0], {}))}, {}, None)
     if other := sizes.other_model(shapes):
         raise ValueError(_not_ours(other))
+    if not is_single_file(shapes):
+        if len(parts) > 1:
+            raise ValueError(f"not Stable Diffusion: no tensor is named like {PREFIXES[UNET]}...")
+        return {parts[0]: _network(parts[0], held.tensors, options.get(parts[0], {}))}
     split = split_single_file(shapes, ema=ema)
     if split[""] and len(parts) > 1:
         raise ValueError(
@@ -214,8 +231,7 @@ def _read_file(
         if not split[part]:
             raise ValueError(f"no tensor is named like {PREFIXES[part]}...: the file has no {part}")
         networks[part] = _network(part, Renamed(part, held.tensors, split[part]), options.get(part, {}))
-    beside = path.with_name("tokenizer")
-    return Files(networks, {}, beside if beside.is_dir() else None)
+    return networks
 
 
 def _network(part: str, tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Network:
