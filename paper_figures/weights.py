@@ -54,7 +54,8 @@ def fetch_preset(name: str, revision: str | None = None) -> None:
     """
     files = known(name)
     if isinstance(files, Repository):
-        folder = fetch_repository(files, revision)
+        with _progress() as bars:
+            folder = fetch_repository(files, revision, lambda file: _reporter(bars, file.name))
         _console().print(f"{folder} ({files.name} at {revision or files.revision})")
         return
     if revision is not None:

@@ -25,11 +25,18 @@ class Published:
         name: of the file.
         address: where it is published.
         size: its bytes as others report them, for display; None where unknown. What the server says counts.
+        sha256: its checksum, where it is published.
     """
 
     name: str
     address: str
     size: int | None = None
+    sha256: str | None = None
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether it holds weights."""
+        return Path(self.name).suffix in (".pkl", ".safetensors", ".ckpt", ".bin", ".pt")
 
     @property
     def path(self) -> Path:
@@ -57,7 +64,7 @@ class Repository:
 
     @property
     def folder(self) -> Path:
-        """Where they lie once fetched."""
+        """Folder that they lie in once fetched."""
         return cache_folder() / self.folder_name
 
     @property
