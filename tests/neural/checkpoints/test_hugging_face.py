@@ -125,7 +125,9 @@ def test_from_the_hub_to_the_network(site, cache, capsys):
 
 def test_an_interrupted_transfer_goes_on(site, cache):
     site.breaks = {"diffusion_pytorch_model.safetensors": 20_000}
-    with pytest.raises(ValueError, match=r"was interrupted after 20000 of .*; run the command again to go on"):
+    with pytest.raises(
+        ValueError, match=r"was interrupted after 20000 of .*; run the command again to go on"
+    ):
         fetch_repository(REPOSITORY)
     fetch_repository(REPOSITORY)
     ranges = [span for verb, path, span in site.asked if verb == "GET" and path.endswith(".safetensors")]
