@@ -67,6 +67,44 @@ def test_unknown_names_and_files(tmp_path):
         load_model(damaged)
 
 
+@pytest.mark.parametrize(
+    ("name", "classes", "dim", "process"),
+    [
+        ("mixture:simplex:10:64", 10, 64, "edm"),
+        ("mixture:orthogonal:3:1e6:flow", 3, 3, "flow"),
+        ("mixture:tree:2x3:64:vp", 6, 64, "vp"),
+    ],
+)
+def test_mixtures_are_models_that_have_learnt_everything(name, classes, dim, process):
+    model = load_model(name, dtype="float64")
+    assert model.conditions == tuple(range(classes))
+    assert model.shape == (dim,)
+    assert model.process.name == process
+    assert model.mixture is model.denoiser.mixture
+    assert model.unconditional is not None
+    # Where the grid starts, a class mean is lost in the noise as far as the process goes.
+    assert model.grid.times(model.process, 8)[0] <= model.process.t_max
+    levels = list(model.levels.values())
+    assert [level.cells for level in levels] == ([2, 6] if "tree" in name else [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mixture:simplex:10", "mixture:cube:2:4", "mixture:pair:2:4:vq", "mixture:simplex:2x2:9", "mixture:pair:2:4:vp:1",
+     "mixture:pair:2:x", "mixture:pair:-2:4", "mixture:pair:2:1.5", "mixture:"],
+)  # fmt: skip
+def test_names_of_no_mixture(name):
+    with pytest.raises(ValueError, match="model must be mixture:FAMILY:CLASSES:DIM"):
+        load_model(name)
+
+
+def test_mixtures_that_cannot_be():
+    with pytest.raises(ValueError, match="a pair has 2 classes, got 3"):
+        load_model("mixture:pair:3:4")
+    with pytest.raises(ValueError, match="simplex"):
+        load_model("mixture:simplex:10:4")
+
+
 def test_whoever_adds_a_kind_registers_it(tmp_path, tiny):
     path = tmp_path / "folder"
     path.mkdir()

@@ -36,9 +36,9 @@ def main() -> None:
         sys.modules[f"pytorch_lightning{name}"] = types.ModuleType(f"pytorch_lightning{name}")
     sys.modules[ModelCheckpoint.__module__].ModelCheckpoint = ModelCheckpoint  # type: ignore[attr-defined]
     torch.manual_seed(0)
-    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).half()
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     optimizer = torch.optim.AdamW(net.parameters())
-    net(torch.ones(2, 3).half()).sum().backward()
+    net(torch.ones(2, 3)).sum().backward()
     optimizer.step()
     best = {"best_model_score": torch.tensor(1.0), "best_model_path": "best.ckpt", "self": ModelCheckpoint()}
     contents = {
