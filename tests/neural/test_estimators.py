@@ -4,32 +4,18 @@ Statistical tests have fixed seeds. A curve of T points is held to four standard
 correlated points a false alarm has a chance below half a percent, before the seed was fixed.
 """
 
-import dataclasses
-import json
-import os
-import subprocess
-import sys
-
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import expit, logsumexp
 
 import gmm
 import theory
 from neural import (
-    PAPER,
-    calibration,
-    evaluations,
-    from_function,
     gap_entropy,
     mixture_denoiser,
     online_entropy,
     posterior_paths,
 )
-from neural.runs import antiderivative
-from neural.trackers import floor_of
 
 # float64 sums of a dozen terms of order ten, in another order.
 ROUNDING = 1e-11
