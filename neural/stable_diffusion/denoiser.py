@@ -6,7 +6,7 @@ least float32 whatever the network computes in: at late times α is small and di
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -375,16 +375,19 @@ def _denoise(
     return (x - sigma * noise) / alpha
 
 
-@functools.partial(jax.jit, static_argnames=("config", "dtype"))
 def _finite_places(
     weights: Weights, x: Array, t: Array, keys: KeysValues, *, config: UNetConfig, dtype: np.dtype
-) -> Mapping[str, Array]:
+) -> dict[str, bool]:
     """Whether the output of every block is finite, in the order of execution."""
-    record: dict[str, Array] = {}
-    unet(weights, config, x.astype(dtype), t, keys, record)
+    names: list[str] = []
 
-    def finite(value: Array) -> Array:
+    @jax.jit
+    def run(weights: Weights, x: Array, t: Array, keys: KeysValues) -> Array:
+        record: dict[str, Array] = {}
+        unet(weights, config, x.astype(dtype), t, keys, record)
+        names.extend(record)
         # A compiler may keep what is in float16 in float32 in between; here it is rounded for certain.
-        return jnp.isfinite(jax.lax.reduce_precision(value.astype(jnp.float32), 5, 10)).all()
+        rounded = (jax.lax.reduce_precision(value.astype(jnp.float32), 5, 10) for value in record.values())
+        return jnp.stack([jnp.isfinite(value).all() for value in rounded])
 
-    return {name: finite(value) for name, value in record.items()}
+    return dict(zip(names, np.asarray(run(weights, x, t, keys)).tolist(), strict=True))
