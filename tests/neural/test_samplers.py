@@ -86,13 +86,13 @@ def golden():
 
 @pytest.fixture(scope="module")
 def networks():
-    def load(dtype: str):
+    def load(dtype: str, as_published: bool = False):
         return [
-            from_tensors(load_file(DATA / f"{name}.safetensors"), dtype=dtype)
+            from_tensors(load_file(DATA / f"{name}.safetensors"), dtype=dtype, as_published=as_published)
             for name in ("tiny", "tiny-uncond")
         ]
 
-    return {dtype: load(dtype) for dtype in ("float32", "float64")}
+    return {dtype: load(dtype) for dtype in ("float32", "float64")} | {"as published": load("float32", True)}
 
 
 RUNS = {"heun": (1.0, Churn()), "guided": (2.0, Churn()), "churn": (1.0, Churn(10, 0.05, 50, 1.003))}
@@ -140,6 +140,15 @@ def test_official_trajectory_in_float32(golden, networks, run):
         if run == "guided":
             expected = golden[f"{run}/g{name}"] + 2 * (expected - golden[f"{run}/g{name}"])
         assert error(found, expected) < FLOAT32
+
+
+def test_official_samples_with_the_published_rounding_of_gains(golden, networks):
+    # Far enough from the default reading to tell: 8e-4 on the official side.
+    networks = {"float32": networks["as published"]}
+    for run in RUNS:
+        samples, _ = replay(golden, networks, run, "float32")
+        assert error(samples, golden[f"{run}/final_as_loaded"]) < FLOAT32
+        assert error(samples, golden[f"{run}/x"][-1]) > 5 * FLOAT32
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -357,41 +366,83 @@ def test_refused_runs(options, message):
         heun(Gaussian(0.0, 1.0, flow()), jnp.ones((1, 1)), **{"times": [0.9, 0.5], **options})
 
 
-TWO_DEVICES = """
-import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import SingleDeviceSharding
-from neural.samplers import Churn, ancestral, edm_times, heun
-from tests.neural.test_samplers import Gaussian, edm
-assert len(jax.devices()) == 2
-noise, condition = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3), jnp.arange(4.)[:, None]
-denoiser, key, times = Gaussian(0.0, 0.25, edm()), jax.random.key(1), edm_times(edm(), 8)
-for run in (lambda x, c: heun(denoiser, x, c, times=times, churn=Churn(4.0), key=key),
-            lambda x, c: ancestral(denoiser, x, c, times=times, key=key)):
-    split = run(noise, condition)
-    assert len(split.sharding.device_set) == 2, split.sharding
-    assert split.addressable_shards[0].data.shape == (2, 3)
-    odd = run(noise[:3], condition[:3])
-    assert len(odd.sharding.device_set) == 1
-    np.save({path!r}, split) if run.__code__.co_names[0] == "heun" else None
+DEVICES = 8
+# Runs with and without devices to split over: samples by name. Read by the test and by a process of its own.
+GAUSSIAN_RUNS = {
+    "heun": lambda x, c: heun(
+        Gaussian(0.0, 0.25, edm()), x, c, times=edm_times(edm(), 8), churn=Churn(4.0), key=jax.random.key(1)
+    ),
+    "ancestral": lambda x, c: ancestral(
+        Gaussian(0.0, 0.25, edm()), x, c, times=edm_times(edm(), 8), key=jax.random.key(1)
+    ),
+}
+
+
+def split_inputs():
+    """Eight states and a condition of each; jax in its default 32 bits."""
+    return np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3), jnp.arange(8.0)[:, None]
+
+
+def network_runs():
+    """Both samplers of the tiny network, guided by the other one; states and labels."""
+    denoiser, guide = (
+        from_tensors(load_file(DATA / f"{name}.safetensors")) for name in ("tiny", "tiny-uncond")
+    )
+    x = np.random.default_rng(0).normal(size=(8, 16, 16, 4)).astype(np.float32)
+    options = {"times": edm_times(edm(), 3), "guide": guide, "guidance_scale": 2.0}
+    label = np.arange(8)
+    yield "heun", lambda: heun(denoiser, x, label, **options)
+    yield "ancestral", lambda: ancestral(denoiser, x, label, key=jax.random.key(2), **options)
+
+
+ON_DEVICES = """
+import sys
+import jax, numpy as np
+from tests.neural import test_samplers as here
+assert len(jax.devices()) == here.DEVICES
+
+def check(samples, rows):
+    assert len(samples.sharding.device_set) == rows, samples.sharding
+    assert {shard.data.shape[0] for shard in samples.addressable_shards} == {len(samples) // rows}
+    return np.asarray(samples)
+
+found = {}
+if sys.argv[2] == "network":
+    for name, run in here.network_runs():
+        found[name] = check(run(), 8)
+else:
+    x, c = here.split_inputs()
+    for name, run in here.GAUSSIAN_RUNS.items():
+        found[name] = check(run(x, c), 8)
+    for rows, devices in ((6, 2), (3, 1)):
+        check(here.GAUSSIAN_RUNS["heun"](x[:rows], c[:rows]), devices)
+np.savez(sys.argv[1], **found)
 """
 
 
-def test_batch_is_split_over_devices(tmp_path):
-    path = str(tmp_path / "samples.npy")
+def on_devices(path, what):
+    """Samples of a process with eight devices, which a CPU can be told to have."""
     root = Path(__file__).parents[2]
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
-        "PYTHONPATH": str(root),
-    }
-    script = TWO_DEVICES.replace("{path!r}", repr(path))
-    subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=root, timeout=300)
+    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}", "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", ON_DEVICES, str(path), what]
+    subprocess.run(command, check=True, env=os.environ | flags, cwd=root, timeout=300)
+    return np.load(path)
+
+
+def test_batch_is_split_over_devices(tmp_path):
+    split = on_devices(tmp_path / "samples.npz", "gaussian")
     with jax.enable_x64(False):
-        noise = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
-        condition = jnp.arange(4.0)[:, None]
-        options = {"times": edm_times(edm(), 8), "churn": Churn(4.0), "key": jax.random.key(1)}
-        alone = heun(Gaussian(0.0, 0.25, edm()), noise, condition, **options)
-    # The same numbers as on one device, to float32 rounding.
-    np.testing.assert_allclose(np.load(path), alone, rtol=1e-5, atol=1e-6)
+        for name, run in GAUSSIAN_RUNS.items():
+            # The same numbers as on one device, to float32 rounding.
+            np.testing.assert_allclose(split[name], run(*split_inputs()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_networks_are_split_over_devices(tmp_path):
+    split = on_devices(tmp_path / "samples.npz", "network")
+    with jax.enable_x64(False):
+        for name, run in network_runs():
+            assert error(split[name], run()) < FLOAT32
 
 
 # Guidance schedules.
