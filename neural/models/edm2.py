@@ -1,6 +1,8 @@
 """EDM2 networks as models: from the published names, or from a file."""
 
-from neural import checkpoints
+from typing import Any
+
+from neural import checkpoints, imagenet
 from neural.checkpoints.presets import PRESETS, published
 from neural.models.grids import Grid
 from neural.models.model import Model
@@ -26,11 +28,23 @@ def load(source: str, dtype: str) -> Model:
         denoiser=network,
         shape=network.config.image_shape,
         conditions=tuple(range(classes)),
-        names=tuple(map(str, range(classes))),
+        **_named(classes),
         grid=GRID,
         unconditional=network.unconditional,
         facts={"files": [str(path) for path in checkpoints.locate(source)], "network": repr(network)},
     )
+
+
+def _named(classes: int) -> dict[str, Any]:
+    """Names of the classes: ImageNet's where there are as many; a checkpoint has none of its own."""
+    if classes != imagenet.CLASSES:
+        return {"names": tuple(map(str, range(classes)))}
+    return {
+        "names": imagenet.names(),
+        "aliases": imagenet.aliases(),
+        "groups": imagenet.groups(),
+        "classes_of": "imagenet",
+    }
 
 
 def _recognises(candidate: Candidate) -> bool:

@@ -26,6 +26,7 @@ class Model:
         conditions: what ``denoise`` takes, in the order of `names`; None for a model of free text, which takes
             any prompt.
         names: (K,) names of the conditions, unlike one another; empty for free text.
+        classes_of: whose classes they are, e.g. "imagenet"; empty where nobody else has them.
         aliases: further spellings by name of a condition.
         groups: names of sets of conditions ("dog"), each with the indices of its members.
         grid: on which samplers step.
@@ -46,6 +47,7 @@ class Model:
     names: tuple[str, ...]
     grid: Grid
     unconditional: Any = None
+    classes_of: str = ""
     aliases: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
     mixture: Mixture | None = None

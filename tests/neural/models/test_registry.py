@@ -7,8 +7,10 @@ import pytest
 
 from gmm.process import ddpm, edm, scaled_linear_betas, vp
 from neural.checkpoints import presets, write_safetensors
+from neural.decisions import read_partition
 from neural.models import KINDS, Grid, Kind, Model, load_model, model_names, register
 from neural.samplers import edm_times
+from tests.neural.stable_diffusion import folders
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +67,44 @@ def test_unknown_names_and_files(tmp_path):
     damaged.write_bytes(b"\x80\x02not a pickle")
     with pytest.raises(ValueError, match=r"damaged\.pkl"):
         load_model(damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "dim", "process"),
+    [
+        ("mixture:simplex:10:64", 10, 64, "edm"),
+        ("mixture:orthogonal:3:1e6:flow", 3, 3, "flow"),
+        ("mixture:tree:2x3:64:vp", 6, 64, "vp"),
+    ],
+)
+def test_mixtures_are_models_that_have_learnt_everything(name, classes, dim, process):
+    model = load_model(name, dtype="float64")
+    assert model.conditions == tuple(range(classes))
+    assert model.shape == (dim,)
+    assert model.process.name == process
+    assert model.mixture is model.denoiser.mixture
+    assert model.unconditional is not None
+    # Where the grid starts, a class mean is lost in the noise as far as the process goes.
+    assert model.grid.times(model.process, 8)[0] <= model.process.t_max
+    levels = list(model.levels.values())
+    assert [level.cells for level in levels] == ([2, 6] if "tree" in name else [])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mixture:simplex:10", "mixture:cube:2:4", "mixture:pair:2:4:vq", "mixture:simplex:2x2:9", "mixture:pair:2:4:vp:1",
+     "mixture:pair:2:x", "mixture:pair:-2:4", "mixture:pair:2:1.5", "mixture:"],
+)  # fmt: skip
+def test_names_of_no_mixture(name):
+    with pytest.raises(ValueError, match="model must be mixture:FAMILY:CLASSES:DIM"):
+        load_model(name)
+
+
+def test_mixtures_that_cannot_be():
+    with pytest.raises(ValueError, match="a pair has 2 classes, got 3"):
+        load_model("mixture:pair:3:4")
+    with pytest.raises(ValueError, match="simplex"):
+        load_model("mixture:simplex:10:4")
 
 
 def test_whoever_adds_a_kind_registers_it(tmp_path, tiny):
@@ -143,3 +183,16 @@ def test_indices_invert_times(process, spacing):
 def test_a_grid_needs_two_steps():
     with pytest.raises(ValueError, match="steps must be at least 2, got 1"):
         Grid().times(edm(), 1)
+
+
+def test_a_folder_of_prompts(tmp_path):
+    folder = folders.write_folder(tmp_path / "tiny-sd")
+    model = load_model(folder)
+    assert (model.kind, model.shape, model.free_text) == ("sd15", (8, 8, 4), True)
+    assert model.unconditional is not None
+    times = model.grid.times(model.process, 5)
+    np.testing.assert_allclose(times, np.linspace(999, 0, 5))
+    found = read_partition("prompts-animal-vehicle", model)
+    assert [len(level.cells) for level in found.levels] == [2, 4, 8]
+    assert "a photo of a cat" in found.conditions
+    assert "sd15" in model_names()
