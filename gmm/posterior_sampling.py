@@ -51,9 +51,8 @@ class Decision:
     """What is asked of a mixture: the components that take part, cell by cell.
 
     Attributes:
-        mixture: the components inside the decision, sorted by cell, weights renormalised, means measured from
-            their mean. Every cell has as many components as the largest one: smaller cells repeat a member
-            with weight zero.
+        mixture: the components inside the decision, sorted by cell, weights renormalised. Every cell has
+            as many components as the largest one: smaller cells repeat a member with weight zero.
         cells: number of cells C; components per cell m = K/C.
     """
 
@@ -75,6 +74,13 @@ class Decision:
         """(C,) prior probability of each cell."""
         return self.by_cell(self.mixture.weights).sum(axis=-1)
 
+    def centred(self) -> "Decision":
+        """With means measured from their mean: done once, no step after it copies them to do so.
+
+        A shift of all states changes no posterior.
+        """
+        return Decision(_centred(self.mixture), self.cells)
+
     def by_cell(self, values: Float[Array, "... K"]) -> Float[Array, "... C m"]:
         """Split the last axis into cells and their members."""
         return values.reshape(*values.shape[:-1], self.cells, -1)
@@ -88,21 +94,21 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     offset = np.arange(counts.max())[None, :]
     place = (np.cumsum(counts) - counts)[:, None] + np.minimum(offset, counts[:, None] - 1)
     present, index = (offset < counts[:, None]).reshape(-1), order[place.reshape(-1)]
-    if np.array_equal(index, np.arange(mixture.components)):  # all of them, in order: no copy but one
-        return Decision(_centred(mixture), len(counts))
+    if np.array_equal(index, np.arange(mixture.components)):  # all of them, in order
+        return Decision(mixture, len(counts))
     return Decision(_taken(mixture, index, present), len(counts))
 
 
 @jax.jit
 def _taken(mixture: Mixture, index: Int[Array, " K"], present: Bool[Array, " K"]) -> Mixture:
-    """The components `index`, centred, absent ones at weight zero."""
+    """The components `index`, absent ones at weight zero."""
     taken = mixture.take(index)
-    return _centred(taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf)))
+    return taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf))
 
 
 @jax.jit
 def _centred(mixture: Mixture) -> Mixture:
-    """A shift changes no posterior; done once, no step after it copies the means to take their mean away."""
+    """The mixture with its means measured from their mean."""
     means = mixture.means - jnp.mean(mixture.means, axis=0, keepdims=True)
     return build(Mixture, log_weights=mixture.log_weights, means=means, covariance=mixture.covariance)
 
@@ -157,7 +163,7 @@ def statistics(
     """Means of `Statistics` at one noise level, and their standard errors, in float64 on the host.
 
     Args:
-        decision: what is asked; see `decide`.
+        decision: what is asked, centred; see `decide`.
         alpha: () signal scale.
         sigma: () noise standard deviation.
         key: random key; stratum i uses fold_in(key, i), however strata are grouped.
@@ -226,10 +232,10 @@ def _judge(scheme: "_Scheme", points: "_Points") -> Float[Array, "n F"]:
     decision, noisy, boundaries = scheme.decision, scheme.noisy, scheme.boundaries
     joint = posterior_logits(noisy, points.x, centred=True)
     if boundaries is None:
-        return _columns(_per_point(scheme, points.x, joint))
+        return _columns(per_point(decision, noisy, points.x, joint, scheme.pull))
     # The prior goes along as a last row; a shared covariance makes the spread independent of x.
     rows = jnp.concatenate([joint, noisy.log_weights[None, :]])
-    found = _columns(_per_point(scheme, points.x, rows))
+    found = _columns(per_point(decision, noisy, points.x, rows, scheme.pull))
     centre = boundaries.openness * found[-1:]
     weight = _balance_weight(decision, boundaries, joint, points.component)[:, None]
     # In this order w = 1 leaves f exactly as it is.
@@ -378,8 +384,24 @@ def _balance_weight(
     return 2 * jax.nn.sigmoid(-log_ratio)
 
 
-def _per_point(scheme: _Scheme, x: Float[Array, "n d"], joint: Float[Array, "n K"]) -> Statistics:
-    decision, noisy, pull = scheme.decision, scheme.noisy, scheme.pull
+def per_point(
+    decision: Decision,
+    noisy: Mixture,
+    x: Float[Array, "n d"],
+    joint: Float[Array, "n K"],
+    pull: Covariance | None = None,
+) -> Statistics:
+    """`Statistics` of each of n points.
+
+    Args:
+        decision: what is asked.
+        noisy: the law of the points.
+        x: (n, d) points.
+        joint: (n, K) their log joint probabilities up to a common term.
+        pull: (α Σ)⁻¹ where points are states divided by α and means are centred; None for states themselves.
+    """
+    means = noisy.means if pull else noisy.means - jnp.mean(noisy.means, axis=0, keepdims=True)
+    pull = pull or noisy.covariance.map(jnp.reciprocal)
     by_cell = decision.by_cell(joint)
     top = by_cell.max(axis=-1, keepdims=True)
     top = jnp.where(jnp.isfinite(top), top, 0)
@@ -394,9 +416,9 @@ def _per_point(scheme: _Scheme, x: Float[Array, "n d"], joint: Float[Array, "n K
     if not noisy.covariance.shared:
         spread = _spread_one_by_one(decision, noisy, pull, x, inside, p)
     elif decision.trivial:
-        spread = _component_spread(noisy, pull, p)
+        spread = _component_spread(means, pull, p)
     else:
-        spread = _cell_spread(decision, noisy, pull, inside, p)
+        spread = _cell_spread(decision, means, pull, inside, p)
     return Statistics(
         entropy=surprise.sum(axis=-1),
         disagreement=(-p * jnp.expm1(log_p)).sum(axis=-1),
@@ -406,14 +428,14 @@ def _per_point(scheme: _Scheme, x: Float[Array, "n d"], joint: Float[Array, "n K
     )
 
 
-def _before_and_after(noisy: Mixture, pull: Covariance) -> tuple[Array, Callable[[Array], Array]]:
+def _before_and_after(means: Float[Array, "K d"], pull: Covariance) -> tuple[Array, Callable[[Array], Array]]:
     """Under a shared covariance s_k - s_j = pull(μ_k - μ_j) whatever x is: what to average, and what to do then.
 
     An elementwise operator waits for the averages, which are few; a matrix goes over the means, once.
     """
     if isinstance(pull, Isotropic | Diagonal):
-        return noisy.means, pull.apply
-    return pull.apply(noisy.means), lambda averages: averages
+        return means, pull.apply
+    return pull.apply(means), lambda averages: averages
 
 
 def _without_top(p: Float[Array, "n C"]) -> tuple[Float[Array, "n C"], Int[Array, " n"]]:
@@ -425,9 +447,11 @@ def _without_top(p: Float[Array, "n C"]) -> tuple[Float[Array, "n C"], Int[Array
     return jnp.where(jnp.arange(p.shape[1])[None, :] == top[:, None], 0, p), top
 
 
-def _component_spread(noisy: Mixture, pull: Covariance, p: Float[Array, "n K"]) -> Float[Array, " n"]:
+def _component_spread(
+    means: Float[Array, "K d"], pull: Covariance, p: Float[Array, "n K"]
+) -> Float[Array, " n"]:
     """Σ_k p_k ‖s_k - s‖², every component a cell, shared covariance: one matrix product."""
-    vectors, after = _before_and_after(noisy, pull)
+    vectors, after = _before_and_after(means, pull)
     rest, top = _without_top(p)
     mass = rest.sum(axis=-1)
     total, best = after(matmul(rest, vectors)), after(vectors[top])
@@ -439,7 +463,7 @@ def _component_spread(noisy: Mixture, pull: Covariance, p: Float[Array, "n K"]) 
 
 def _cell_spread(
     decision: Decision,
-    noisy: Mixture,
+    means: Float[Array, "K d"],
     pull: Covariance,
     inside: Float[Array, "n C m"],
     p: Float[Array, "n C"],
@@ -448,10 +472,10 @@ def _cell_spread(
 
     The likeliest cell's own term follows from Σ_c p_c (s_c - s) = 0.
     """
-    vectors, after = _before_and_after(noisy, pull)
-    of_cell = matmul(inside.transpose(1, 0, 2), vectors.reshape(decision.cells, -1, noisy.dim))
+    vectors, after = _before_and_after(means, pull)
+    of_cell = matmul(inside.transpose(1, 0, 2), vectors.reshape(decision.cells, -1, means.shape[1]))
     gap = of_cell - jnp.sum(p.T[:, :, None] * of_cell, axis=0, keepdims=True)
-    gap = after(gap.reshape(-1, noisy.dim)).reshape(gap.shape)
+    gap = after(gap.reshape(-1, means.shape[1])).reshape(gap.shape)
     weight = _without_top(p)[0].T
     remainder = jnp.sum(weight[:, :, None] * gap, axis=0)
     squares = jnp.sum(weight * jnp.sum(gap**2, axis=-1), axis=0)

@@ -22,10 +22,11 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from gmm.checks import check_values, choose
 from gmm.process import EDM, edm
+from neural.arithmetic import wide
 from neural.edm2 import network
 from neural.edm2.architecture import Config, read_config
 from neural.edm2.network import NO_CLASS, Weights
-from neural.edm2.weights import fold, wide
+from neural.edm2.weights import fold
 
 State = Float[Array, "n height width channels"] | Float[np.ndarray, "n height width channels"]
 Times = Float[ArrayLike, ""] | Float[ArrayLike, " n"]
@@ -66,6 +67,11 @@ class EDM2:
     def conditions(self) -> tuple[int, ...]:
         """Every class index; empty for an unconditional network."""
         return tuple(range(self.config.label_dim))
+
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image."""
+        return self.config.image_shape
 
     def __repr__(self) -> str:
         c = self.config

@@ -60,7 +60,7 @@ def run(capsys, *arguments, code=0):
 
 
 def test_from_the_address_to_the_denoiser(site, cache, capsys, data):
-    assert run(capsys, "list").count("not fetched") == 2
+    assert run(capsys, "list").count("not fetched") == 4
     with pytest.raises(ValueError, match="run `speciation weights fetch edm2-xs`"):
         load_edm2("edm2-xs")
     printed = run(capsys, "fetch", "edm2-xs").splitlines()
@@ -68,7 +68,7 @@ def test_from_the_address_to_the_denoiser(site, cache, capsys, data):
     assert printed == [
         f"{cache / name} sha256 {digest}" for name, digest in zip(OFFICIAL.values(), digests, strict=True)
     ]
-    assert "not fetched" not in run(capsys, "list")
+    assert run(capsys, "list").count("not fetched") == 2
     model = load_edm2("edm2-xs")
     assert model.unconditional is not None
     expected = load_edm2(data / "tiny.pkl")
@@ -170,3 +170,9 @@ def test_an_attack_is_one_line(capsys, tmp_path):
             "nothing of it was run\n"
         )
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_trainers_file_says_what_was_left_aside(cache, capsys, data):
+    printed = run(capsys, "check", data.parent / "trainer" / "trainer.ckpt")
+    assert "left aside, neither looked up nor read: __builtin__.frozenset" in printed
+    assert "tensors of no network known here" in printed
