@@ -400,8 +400,10 @@ def per_point(
         joint: (n, K) their log joint probabilities up to a common term.
         pull: (α Σ)⁻¹ where points are states divided by α and means are centred; None for states themselves.
     """
-    means = noisy.means if pull else noisy.means - jnp.mean(noisy.means, axis=0, keepdims=True)
-    pull = pull or noisy.covariance.map(jnp.reciprocal)
+    means = noisy.means
+    if pull is None:
+        means = means - jnp.mean(means, axis=0, keepdims=True)
+        pull = noisy.covariance.map(jnp.reciprocal)
     by_cell = decision.by_cell(joint)
     top = by_cell.max(axis=-1, keepdims=True)
     top = jnp.where(jnp.isfinite(top), top, 0)
