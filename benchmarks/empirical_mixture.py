@@ -42,8 +42,8 @@ def run(points: int = POINTS, samples: int = SAMPLES, levels: int = LEVELS, data
         memory.append(peak_memory())
         mine, bare = seconds[-1]
         print(
-            f"level {done + 1}/{levels}, t = {t:.3f}: {mine:.1f} s, products {bare:.1f} s, ratio {mine / bare:.2f}, peak "
-            f"above the data {(memory[-1] - idle) / 2**30:.2f} GiB",
+            f"level {done + 1}/{levels}, t = {t:.3f}: {mine:.1f} s, products {bare:.1f} s, ratio "
+            f"{mine / bare:.2f}, peak above the data {(memory[-1] - idle) / 2**30:.2f} GiB",
             flush=True,
         )
     ours, peer = np.array(seconds).T
