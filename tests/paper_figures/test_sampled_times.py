@@ -69,7 +69,7 @@ def test_no_time_where_the_curve_ends_before():
     names += ("clone_agreement", "clone_agreement_stderr")
     start = {name: getattr(curve, name)[:15] for name in names}
     low = gmm.EntropyCurve(**start, prior_entropy=curve.prior_entropy)
-    for found in (peak_time(low, clock), half_time(low), agreement_time(low, 1.0)):
+    for found in (peak_time(low, clock), half_time(low), agreement_time(low, 0.5)):
         assert np.isnan(found).all()
 
 
