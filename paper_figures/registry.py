@@ -129,5 +129,11 @@ FIGURES = {
             "scikit-learn's digits: speciation, collapse, and two surrogates with held-out images",
             seed=10, version="2", seconds=50, fast_seconds=22,
         ),
+        Figure(
+            "estimators",
+            "fig11_estimators",
+            "estimators for trained models, on exact denoisers: two levels of a tree, long steps, three maps",
+            seed=11, version="1", seconds=20, fast_seconds=16,
+        ),
     )
 }  # fmt: skip
