@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from paper_figures.command_compare import compare
 from paper_figures.command_figures import figures
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
@@ -48,6 +49,7 @@ def build() -> typer.Typer:
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
+    app.command(cls=ListCommand)(compare)
     app.command(cls=ListCommand)(show)
     app.add_typer(weights, name="weights")
     return app
