@@ -17,6 +17,7 @@ from paper_figures.command_figures import figures
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
 from paper_figures.command_weights import weights
+from paper_figures.command_window import window
 from paper_figures.lists import ListCommand
 
 BAD_INPUT = 2
@@ -50,6 +51,7 @@ def build() -> typer.Typer:
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
     app.command(cls=ListCommand)(compare)
+    app.command(cls=ListCommand)(window)
     app.command(cls=ListCommand)(show)
     app.add_typer(weights, name="weights")
     return app

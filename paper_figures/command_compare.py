@@ -138,8 +138,9 @@ def announce(question: "Question", sources: Sequence["Source"], about: str = "")
     device = jax.devices()[0]
     where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
     typer.echo(
-        f"{question.runs * question.per_run} trajectories of {question.steps} steps: {evaluations:,} network evaluations, "
-        f"about {in_words(each * evaluations)} on this device ({where}, {1e3 * each:.3g} ms each, timed just now)"
+        f"{question.runs * question.per_run} trajectories of {question.steps} steps: {evaluations:,} network "
+        f"evaluations, about {in_words(each * evaluations)} on this device ({where}, {1e3 * each:.3g} ms each, "
+        "timed just now)"
     )
     if about:
         typer.echo(about)

@@ -1,5 +1,7 @@
 """The picture of a comparison, and its table."""
 
+from collections.abc import Callable
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -8,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gmm.curve import EntropyCurve
-from paper_figures.comparing import LANDMARKS, curve_of, difference, largest, shift
+from paper_figures.comparing import curve_of, difference, largest, shift
 from paper_figures.measuring import GAP, LABELS, ONLINE
 from paper_figures.numbers import Number, number
 from paper_figures.style import (
@@ -24,6 +26,7 @@ from paper_figures.style import (
     title,
 )
 
+ToAxis = Callable[[np.ndarray], np.ndarray]
 # What is exact is black and grey, what is trained has colour.
 _LOOKS = {
     LABELS["exact"]: {"color": "black", "linestyle": "-"},
@@ -34,7 +37,7 @@ _LOOKS = {
     GAP: {"color": "#b3341f", "linestyle": (0, (5, 1.2))},
 }
 # Share of the largest rate above which a curve counts as deciding, when a picture's noise range is chosen.
-_QUIET = 0.003
+_QUIET = 0.01
 _MARGIN = 0.08
 
 
@@ -94,20 +97,21 @@ def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: st
     noise_axis(ax, axis)
 
 
-def _draw_place(ax: Axes, row: int, part: xr.Dataset, place, color: str) -> None:  # noqa: ANN001
-    ends = place(part.mark.sel(mark=["low", "high"]).values)
+def _draw_place(ax: Axes, row: int, part: xr.Dataset, place: ToAxis, color: str) -> None:
+    ends = place(part.place.sel(landmark=["low", "high"]).values)
     if np.isfinite(ends).all():
-        ax.plot(ends, [row, row], color=color, alpha=0.35, linewidth=7, solid_capstyle="butt")
+        ax.plot(ends, [row, row], color=color, alpha=0.35, linewidth=7, linestyle="-", solid_capstyle="butt")
     for mark, style in (("half", "D"), ("low", "|"), ("high", "|")):
-        at = part.sel(mark=mark)
-        middle, low, high = place(np.array([at.mark, at.mark_low, at.mark_high], float))
+        at = part.sel(landmark=mark)
+        middle, low, high = place(np.array([at.place, at.place_low, at.place_high], float))
         if np.isfinite(middle):
             ax.plot(middle, row, marker=style, color=color, markersize=4 if style == "D" else 7)
         if np.isfinite([low, high]).all():
-            ax.plot([low, high], [row, row], color=color, linewidth=1.1)
+            ax.plot([low, high], [row, row], color=color, linewidth=1.1, linestyle="-")
 
 
-def _to_axis(curve: EntropyCurve, axis: str):  # noqa: ANN202
+def _to_axis(curve: EntropyCurve, axis: str) -> ToAxis:
+    """log(σ/α) to positions on an axis, by the curve's own points."""
     order = np.argsort(-curve.log_snr)
     noise, shown = -0.5 * curve.log_snr[order], curve.axis(axis)[order]
     if axis == "sigma":
@@ -170,43 +174,51 @@ def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
 def print_table(dataset: xr.Dataset, view: View) -> None:
     """Places of every source and differences from the reference, with their uncertainty."""
     reference = str(dataset.attrs["reference"])
+    sources = [str(source) for source in dataset.source.values]
     for level in map(str, dataset.level.values):
-        heads = ["", *(f"σ/α at {mark}" for mark in ("half", "peak", "low", "high"))]
-        if reference:
-            heads += [f"largest ΔH ({view.unit})", "at σ/α", "shift of half in log σ/α"]
-        table = Table(
-            *heads, title=f"{level}, prior entropy {_prior(dataset, level, view)}", title_justify="left"
+        prior = float(view.information(dataset.prior_entropy.sel(level=level)[0]))
+        places = _table(
+            f"{level}: σ/α, of a prior entropy of {prior:.4g} {view.unit}", "half", "peak", "window"
         )
-        for source in map(str, dataset.source.values):
-            table.add_row(source, *_row(dataset, source, level, reference, view))
-        Console(width=None).print(table)
+        for source in sources:
+            places.add_row(source, *_places(dataset, source, level))
+        Console().print(places)
+        if not reference or len(sources) < 2:
+            continue
+        gaps = _table(
+            f"{level}: difference from {reference}",
+            f"largest ΔH ({view.unit})",
+            "at σ/α",
+            "Δ log σ/α at half",
+        )
+        for source in sources:
+            if source != reference:
+                gaps.add_row(source, *_gaps(dataset, source, level, reference, view))
+        Console().print(gaps)
 
 
-def _prior(dataset: xr.Dataset, level: str, view: View) -> str:
-    prior = float(view.information(dataset.prior_entropy.sel(level=level)[0]))
-    return f"{prior:.4g} {view.unit}"
+def _table(heading: str, *columns: str) -> Table:
+    return Table("", *columns, title=heading, title_justify="left", title_style="bold")
 
 
-def _row(dataset: xr.Dataset, source: str, level: str, reference: str, view: View) -> list[str]:
+def _places(dataset: xr.Dataset, source: str, level: str) -> list[str]:
     part = dataset.sel(source=source, level=level)
-    cells = []
-    for mark in ("half", "peak", "low", "high"):
-        sigma = float(np.exp(part.mark.sel(mark=mark)))
-        cells.append(_shown(number("", sigma, sigma * float(part.mark_stderr.sel(mark=mark)))))
-    if reference and source == reference:
-        return [*cells, "reference", "", ""]
-    if reference:
-        at, gap, stderr = largest(curve_of(dataset, source, level), curve_of(dataset, reference, level))
-        gap, stderr = (float(view.information(value)) for value in (gap, stderr))
-        cells += [_shown(number("", gap, stderr)), f"{np.exp(at):.3g}"]
-        cells.append(_shown(number("", *shift(dataset, source, level, "half"))))
-    return cells
+
+    def shown(mark: str) -> str:
+        sigma = float(np.exp(part.place.sel(landmark=mark)))
+        return _shown(number("", sigma, sigma * float(part.place_stderr.sel(landmark=mark))))
+
+    return [shown("half"), shown("peak"), f"{shown('low')} .. {shown('high')}"]
+
+
+def _gaps(dataset: xr.Dataset, source: str, level: str, reference: str, view: View) -> list[str]:
+    at, gap, stderr = largest(curve_of(dataset, source, level), curve_of(dataset, reference, level))
+    gap, stderr = (float(view.information(value)) for value in (gap, stderr))
+    moved = number("", *shift(dataset, source, level, "half"))
+    return [_shown(number("", gap, stderr)), f"{np.exp(at):.3g}", _shown(moved)]
 
 
 def _shown(value: Number) -> str:
     """As it is shown elsewhere, with a mark where there is a value but no error."""
     known = value.stderr is not None and np.isfinite(value.stderr)
     return value.shown if known or np.isnan(value.value) else f"{value.value:.4g} ± ?"
-
-
-__all__ = ["LANDMARKS", "draw", "print_table"]

@@ -20,7 +20,7 @@ _FIELDS = (
     "t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr", "clone_agreement",
     "clone_agreement_stderr", "cross_entropy", "cross_entropy_stderr",
 )  # fmt: skip
-MARK_FIELDS = ("mark", "mark_stderr", "mark_low", "mark_high")
+PLACE_FIELDS = ("place", "place_stderr", "place_low", "place_high")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ def dataset_of(
         attributes: facts to keep; made text by JSON.
 
     Returns:
-        Dataset with dimensions source, level, point (NaN where a curve is shorter than the longest), mark.
+        Dataset with dimensions source, level, point (NaN where a curve is shorter than the longest), landmark.
     """
     points = max(len(line.curve.t) for each in lines.values() for line in each)
     data: dict[str, Any] = {
@@ -69,12 +69,12 @@ def dataset_of(
         for name in _FIELDS
     }
     data["prior_entropy"] = (("source", "level"), _table(lines, lambda line: line.curve.prior_entropy))
-    for name, part in zip(MARK_FIELDS, Reading._fields, strict=True):
+    for name, part in zip(PLACE_FIELDS, Reading._fields, strict=True):
         data[name] = (
-            ("source", "level", "mark"),
+            ("source", "level", "landmark"),
             _table(lines, lambda line, part=part: getattr(line.marks, part)),
         )
-    coords = {"source": list(lines), "level": list(levels), "mark": list(LANDMARKS)}
+    coords = {"source": list(lines), "level": list(levels), "landmark": list(LANDMARKS)}
     kept = {name: json.dumps(value, default=str) for name, value in attributes.items()}
     found = xr.Dataset(data, coords, {"format": FORMAT, "versions": json.dumps(versions()), **kept})
     found = found.assign_attrs(reference=reference or "")
@@ -129,8 +129,8 @@ def largest(curve: EntropyCurve, reference: EntropyCurve) -> tuple[float, float,
 
 def shift(dataset: xr.Dataset, source: str, level: str, mark: str) -> tuple[float, float]:
     """By how much log(σ/α) of a mark exceeds the reference's, and its standard error."""
-    at = {"level": level, "mark": mark}
-    value, error = (dataset[name].sel(at) for name in ("mark", "mark_stderr"))
+    at = {"level": level, "landmark": mark}
+    value, error = (dataset[name].sel(at) for name in ("place", "place_stderr"))
     other = dataset.attrs["reference"]
     return float(value.sel(source=source) - value.sel(source=other)), float(
         np.hypot(error.sel(source=source), error.sel(source=other))
@@ -144,10 +144,10 @@ def numbers(dataset: xr.Dataset) -> list[Number]:
         for source in map(str, dataset.source.values):
             where = f"{level}, {source}"
             for mark in LANDMARKS:
-                at = {"source": source, "level": level, "mark": mark}
-                sigma = float(np.exp(dataset.mark.sel(at)))
+                at = {"source": source, "level": level, "landmark": mark}
+                sigma = float(np.exp(dataset.place.sel(at)))
                 found.append(
-                    number(f"{where}: σ/α at {mark}", sigma, sigma * float(dataset.mark_stderr.sel(at)))
+                    number(f"{where}: σ/α at {mark}", sigma, sigma * float(dataset.place_stderr.sel(at)))
                 )
             found += _differences(dataset, source, level, where)
     return found
@@ -158,7 +158,8 @@ def _differences(dataset: xr.Dataset, source: str, level: str, where: str) -> li
     if not reference or source == reference:
         return []
     _, gap, stderr = largest(curve_of(dataset, source, level), curve_of(dataset, reference, level))
-    found = [number(f"{where}: largest H - H[{reference}] (nat)", gap, stderr)]
-    for mark in ("half", "low", "high"):
-        found.append(number(f"{where}: shift of {mark} in log(σ/α)", *shift(dataset, source, level, mark)))
-    return found
+    shifts = [
+        number(f"{where}: shift of {mark} in log(σ/α)", *shift(dataset, source, level, mark))
+        for mark in ("half", "low", "high")
+    ]
+    return [number(f"{where}: largest H - H[{reference}] (nat)", gap, stderr), *shifts]

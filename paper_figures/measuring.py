@@ -298,7 +298,7 @@ def _law(question: Question, name: str) -> Callable[[], tuple[gmm.Mixture, np.nd
     @functools.cache
     def law() -> tuple[gmm.Mixture, np.ndarray]:
         if name == "exact":
-            mixture = _exact_mixture(question)
+            mixture = jax.tree.map(lambda leaf: leaf.astype(float), _exact_mixture(question))
             shared = not isinstance(mixture.covariance, gmm.Isotropic) or np.ndim(mixture.covariance.var) > 0
             return (mixture if shared else gmm.reduce(mixture)), np.arange(mixture.components)
         data = data_of(question)

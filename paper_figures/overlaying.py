@@ -58,5 +58,5 @@ def _fresh(name: str, path: Path, taken: dict[str, list[Line]]) -> str:
 
 def _line(dataset: xr.Dataset, source: str, level: str) -> Line:
     part = dataset.sel(source=source, level=level)
-    marks = Reading(*(np.asarray(part[name].values) for name in comparing.MARK_FIELDS))
+    marks = Reading(*(np.asarray(part[name].values) for name in comparing.PLACE_FIELDS))
     return Line(curve_of(dataset, source, level), marks)
