@@ -1,6 +1,7 @@
 """Options with which a person asks a model something, shared by the commands that do."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -11,11 +12,11 @@ from paper_figures.lists import words
 if TYPE_CHECKING:
     from neural.decisions import Decision
     from neural.models import Model
-    from paper_figures.measuring import Question
+    from paper_figures.measuring import Measured, Question, Source
 
 DEFAULT_MODEL = "zoo:digits"
 # Trajectories by kind of model, so that a first answer comes in minutes on two cores; others: few.
-SAMPLES = {"mixture": 1024, "zoo": 512, "edm2": 64}
+SAMPLES = {"mixture": 1024, "trained": 512, "edm2": 64}
 FEW = 16
 # arXiv 2602.09651: trajectories of a highlighted curve and evaluations of each, by kind of model.
 PAPER = {"sd15": (400, 100)}
@@ -188,6 +189,52 @@ def folder_of(command: str, asked: Asked, out: Path | None) -> Path:
     """The folder of results: the one named, else one for each command and model."""
     name = asked.model if ":" in asked.model else Path(asked.model).stem
     return Path(f"{command}-{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}") if out is None else out
+
+
+def announce(question: "Question", sources: Sequence["Source"], about: str = "") -> None:
+    """Say what is asked and what it costs, before it starts."""
+    import jax
+
+    from paper_figures.measuring import in_words, seconds_per_evaluation
+
+    decision = question.decision
+    cells = "; ".join(f"{level.name}: {', '.join(_short(level.cells))}" for level in decision.levels)
+    typer.echo(f"{question.model.name}: {len(decision.conditions)} conditions; {cells}")
+    evaluations = sum(source.evaluations for source in sources)
+    each = seconds_per_evaluation(question)
+    device = jax.devices()[0]
+    where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
+    typer.echo(
+        f"{question.runs * question.per_run} trajectories of {question.steps} steps: {evaluations:,} network "
+        f"evaluations, about {in_words(each * evaluations)} on this device ({where}, {1e3 * each:.3g} ms each, "
+        "timed just now)"
+    )
+    if about:
+        typer.echo(about)
+
+
+def _short(names: Sequence[str], most: int = 10) -> list[str]:
+    return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else list(names)
+
+
+def measured(sources: Sequence["Source"], parts: Path) -> "Measured":
+    """Every run of every source, with progress; what is finished stays in `parts` when a person interrupts.
+
+    Raises:
+        ValueError: when the folder of `parts` cannot be written.
+    """
+    from paper_figures import measuring
+    from paper_figures.store import ensure_writable
+
+    ensure_writable(parts.parent)
+    try:
+        with measuring.watching(sources) as watch:
+            return measuring.measure(sources, parts, watch)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"speciation: interrupted; finished parts stay in {parts}, the same command goes on", err=True
+        )
+        raise
 
 
 def facts(question: "Question") -> dict[str, Any]:

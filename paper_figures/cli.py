@@ -14,6 +14,7 @@ import typer
 
 from paper_figures.command_compare import compare
 from paper_figures.command_figures import figures
+from paper_figures.command_models import models
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
 from paper_figures.command_weights import weights
@@ -53,6 +54,7 @@ def build() -> typer.Typer:
     app.command(cls=ListCommand)(compare)
     app.command(cls=ListCommand)(window)
     app.command(cls=ListCommand)(show)
+    app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")
     return app
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from paper_figures.measuring import Question, Source
 
+PARTS = "compare.parts"
 AGAINST = ("exact", "empirical", "gaussian", "mixture")
 
 Files = Annotated[
@@ -98,10 +99,14 @@ def compare(
         return
     import jax
 
+    from paper_figures import turning
+
     with jax.enable_x64(dtype == "float64"):
         question = asking.question(asked)
         sources, about = _sources(question, against)
-        announce(question, sources, about)
+        if u_turn:
+            turning.check(question)
+        asking.announce(question, sources, about)
         if dry_run:
             typer.echo("nothing was computed")
             return
@@ -124,50 +129,14 @@ def _sources(question: "Question", against: Sequence[str] | None) -> tuple[list[
     return [*exact, measuring.online(question), measuring.gap(question)], about
 
 
-def announce(question: "Question", sources: Sequence["Source"], about: str = "") -> None:
-    """Say what is asked and what it costs, before it starts."""
-    import jax
-
-    from paper_figures.measuring import in_words, seconds_per_evaluation
-
-    decision = question.decision
-    cells = "; ".join(f"{level.name}: {', '.join(_short(level.cells))}" for level in decision.levels)
-    typer.echo(f"{question.model.name}: {len(decision.conditions)} conditions; {cells}")
-    evaluations = sum(source.evaluations for source in sources)
-    each = seconds_per_evaluation(question)
-    device = jax.devices()[0]
-    where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
-    typer.echo(
-        f"{question.runs * question.per_run} trajectories of {question.steps} steps: {evaluations:,} network "
-        f"evaluations, about {in_words(each * evaluations)} on this device ({where}, {1e3 * each:.3g} ms each, "
-        "timed just now)"
-    )
-    if about:
-        typer.echo(about)
-
-
-def _short(names: Sequence[str], most: int = 10) -> list[str]:
-    return [*names[:most], f"and {len(names) - most} more"] if len(names) > most else list(names)
-
-
 def _measured(question: "Question", sources: Sequence["Source"], folder: Path, u_turn: bool) -> "xr.Dataset":
-    from paper_figures import comparing, measuring
-    from paper_figures.store import ensure_writable
+    from paper_figures import comparing, turning
 
-    ensure_writable(folder)
-    parts = folder / "compare.parts"
-    try:
-        with measuring.watching(sources) as watch:
-            measured = measuring.measure(sources, parts, watch)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"speciation: interrupted; finished parts stay in {parts}, the same command goes on", err=True
-        )
-        raise
-    lines = comparing.lines_of(measured, question.seed)
+    lines = comparing.lines_of(asking.measured(sources, folder / PARTS), question.seed)
     exact = [source.name for source in sources if not source.evaluations]
     levels = [level.name for level in question.decision.levels]
-    return comparing.dataset_of(lines, levels, exact[0] if exact else None, question=asking.facts(question))
+    found = comparing.dataset_of(lines, levels, exact[0] if exact else None, question=asking.facts(question))
+    return found.merge(turning.turns(question, lines)) if u_turn else found
 
 
 def _overlay(files: Sequence[Path], folder: Path, view: Any) -> None:
@@ -189,7 +158,7 @@ def _finish(dataset: "xr.Dataset", folder: Path, view: Any) -> None:
     path = folder / "compare.nc"
     with write_aside(path) as aside:
         dataset.to_netcdf(aside, engine="h5netcdf")
-    measuring.forget(folder / "compare.parts")
+    measuring.forget(folder / PARTS)
     with paper_style():
         picture = compare_plot.draw(dataset, view)
         lay_out(picture)

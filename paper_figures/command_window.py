@@ -1,17 +1,15 @@
 """``speciation window``: the noise interval in which a model decides between these."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from paper_figures import asking
 from paper_figures.asking import DEFAULT_MODEL, Asked
-from paper_figures.command_compare import ModelDtype, announce
+from paper_figures.command_compare import ModelDtype
 from paper_figures.options import Axis, DryRun, OutputFolder, Seed, Units
 
-if TYPE_CHECKING:
-    from paper_figures.measuring import Question, Source
+PARTS = "window.parts"
 
 Share = Annotated[
     float,
@@ -95,32 +93,16 @@ def window(
         grids = windowing.grids(question.model, sampler)
         windowing.check_share(share)
         source = measuring.online(question) if estimator == "online" else measuring.gap(question)
-        announce(question, [source])
+        asking.announce(question, [source])
         if dry_run:
             typer.echo("nothing was computed")
             return
         folder = asking.folder_of("window", asked, out)
-        runs = _runs(question, source, folder)
+        runs = asking.measured([source], folder / PARTS)[source.name]
         windows = windowing.windows(question, source.name, runs, share, grids)
     windowing.write(folder, question, source.name, runs, windows)
-    measuring.forget(folder / "window.parts")
+    measuring.forget(folder / PARTS)
     for line in windowing.report(windows):
         typer.echo(line)
-    for path in windowing.draw_all(folder, question, runs, windows, View(axis, units)):
+    for path in windowing.draw_all(folder, runs, windows, View(axis, units)):
         typer.echo(f"window: {path}")
-
-
-def _runs(question: "Question", source: "Source", folder: Path) -> list:
-    from paper_figures import measuring
-    from paper_figures.store import ensure_writable
-
-    ensure_writable(folder)
-    parts = folder / "window.parts"
-    try:
-        with measuring.watching([source]) as watch:
-            return measuring.measure([source], parts, watch)[source.name]
-    except KeyboardInterrupt:
-        typer.echo(
-            f"speciation: interrupted; finished parts stay in {parts}, the same command goes on", err=True
-        )
-        raise

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gmm.curve import EntropyCurve
+from paper_figures import turning
 from paper_figures.comparing import curve_of, difference, largest, shift
 from paper_figures.measuring import GAP, LABELS, ONLINE
 from paper_figures.numbers import Number, number
@@ -44,7 +45,9 @@ _MARGIN = 0.08
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Entropy and rate of every level; then where each source decides, and how they differ."""
     levels = [str(level) for level in dataset.level.values]
-    figure, axes = new_figure(len(levels) + 1, 2, height=0.7 + 2.3 * (len(levels) + 1))
+    turned = "u_turn" in dataset
+    rows = len(levels) + 1 + turned
+    figure, axes = new_figure(rows, 2, height=0.7 + 2.3 * rows)
     axis = view.on("sigma")
     looks = _looks([str(source) for source in dataset.source.values])
     letters = iter("abcdefghijklmnopqrstuvwxyz")
@@ -53,10 +56,19 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         name = "" if len(levels) == 1 and level == "classes" else f": {level}"
         for ax, text in zip(axes[row], (f"entropy{name}", f"rate{name}"), strict=True):
             title(ax, next(letters), text)
-    _draw_places(axes[-1, 0], dataset, looks, axis)
-    _draw_differences(axes[-1, 1], dataset, looks, view, axis)
-    title(axes[-1, 0], next(letters), "half entropy, and the central 80% of information")
-    title(axes[-1, 1], next(letters), _difference_title(dataset))
+    below = axes[len(levels)]
+    _draw_places(below[0], dataset, looks, axis)
+    _draw_differences(below[1], dataset, looks, view, axis)
+    title(below[0], next(letters), "half entropy, and the central 80% of information")
+    title(below[1], next(letters), _difference_title(dataset))
+    if turned:
+        any_curve = curve_of(dataset, str(dataset.source.values[0]), levels[0])
+        turning.draw(axes[-1], dataset, looks, _to_axis(any_curve, axis))
+        for ax, text in zip(
+            axes[-1], ("forward and back", "U-turns against the measured posterior"), strict=True
+        ):
+            noise_axis(ax, axis)
+            title(ax, next(letters), text)
     for ax in axes.flat:
         _zoom(ax, dataset, axis)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -208,7 +220,7 @@ def _places(dataset: xr.Dataset, source: str, level: str) -> list[str]:
         sigma = float(np.exp(part.place.sel(landmark=mark)))
         return _shown(number("", sigma, sigma * float(part.place_stderr.sel(landmark=mark))))
 
-    return [shown("half"), shown("peak"), f"{shown('low')} .. {shown('high')}"]
+    return [shown(mark) for mark in ("half", "peak", "low", "high")]
 
 
 def _gaps(dataset: xr.Dataset, source: str, level: str, reference: str, view: View) -> list[str]:

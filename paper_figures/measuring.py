@@ -18,7 +18,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
-from neural.estimators import gap_entropy, online_entropy
 
 import gmm
 from gmm.curve import EntropyCurve
@@ -26,6 +25,7 @@ from gmm.datasets import LabelledData
 from gmm.families import empirical, fitted
 from neural.decisions import Decision
 from neural.denoiser import as_pytree, denoise_each, encode, from_pytree, state_dtype
+from neural.estimators import gap_entropy, online_entropy
 from neural.models import Model
 
 # Independent runs of a curve: enough for Student's t to be close to the normal law, few enough to keep each large.

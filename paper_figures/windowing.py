@@ -166,18 +166,18 @@ def write(
     folder: Path, question: Question, estimator: str, runs: Runs, found: Sequence[MeasuredWindow]
 ) -> None:
     """window.json and window.nc, with a level's name where there are several."""
-    for number, one in enumerate(found):
-        stem = _stem(number, found)
+    for level, one in enumerate(found):
+        stem = _stem(level, found)
         curve = dataclasses.replace(
-            pool(runs[number]),
+            pool(runs[level]),
             metadata={"estimator": estimator, "level": one.question, **asking.facts(question)},
         )
         curve.save(folder / f"{stem}.nc")
         write_window(folder / f"{stem}.json", one)
 
 
-def _stem(number: int, found: Sequence[MeasuredWindow]) -> str:
-    return "window" if len(found) == 1 else f"window-{number + 1}"
+def _stem(level: int, found: Sequence[MeasuredWindow]) -> str:
+    return "window" if len(found) == 1 else f"window-{level + 1}"
 
 
 def report(found: Sequence[MeasuredWindow]) -> Iterator[str]:
@@ -217,14 +217,12 @@ def _in_steps(steps: SamplerSteps) -> str:
 # ---------------------------------------------------------------------------------------------------- picture
 
 
-def draw_all(
-    folder: Path, question: Question, runs: Runs, found: Sequence[MeasuredWindow], view: View
-) -> Iterator[Path]:
+def draw_all(folder: Path, runs: Runs, found: Sequence[MeasuredWindow], view: View) -> Iterator[Path]:
     """The picture of every level, and the paths of all that was written."""
-    for number, one in enumerate(found):
-        stem = _stem(number, found)
+    for level, one in enumerate(found):
+        stem = _stem(level, found)
         with paper_style():
-            picture = draw(pool(runs[number]), one, view)
+            picture = draw(pool(runs[level]), one, view)
             lay_out(picture)
             for suffix in PICTURES:
                 save_picture(picture, folder / f"{stem}{suffix}")
