@@ -14,6 +14,8 @@ from neural.estimators import (
     online_entropy,
     posterior_paths,
 )
+from neural.models import Model, load_model
+from neural.uturn import u_turn
 
 __all__ = [
     "EDM2",
@@ -23,6 +25,7 @@ __all__ = [
     "CheckpointError",
     "Denoiser",
     "MixtureDenoiser",
+    "Model",
     "PosteriorPaths",
     "Preset",
     "calibration",
@@ -30,8 +33,10 @@ __all__ = [
     "from_function",
     "gap_entropy",
     "load_edm2",
+    "load_model",
     "mixture_denoiser",
     "online_entropy",
     "posterior_paths",
     "read_torch_pickle",
+    "u_turn",
 ]

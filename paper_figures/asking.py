@@ -1,5 +1,6 @@
 """Options with which a person asks a model something, shared by the commands that do."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,6 @@ DEFAULT_MODEL = "zoo:digits"
 # Trajectories by kind of model, so that a first answer comes in minutes on two cores; others: few.
 SAMPLES = {"mixture": 1024, "trained": 512, "edm2": 64}
 FEW = 16
-# arXiv 2602.09651: trajectories of a highlighted curve and evaluations of each, by kind of model.
-PAPER = {"sd15": (400, 100)}
-PAPER_OTHERS = (3000, 64)
 
 PriorName = Literal["classes", "cells"]
 TrackerName = Literal["classes", "unconditional", "share"]
@@ -123,25 +121,32 @@ def question(asked: Asked) -> "Question":
     Raises:
         ValueError: on options that contradict one another, and as `load_model` and the readers of decisions.
     """
+    from neural.estimators import PAPER
     from neural.models import load_model
     from paper_figures.measuring import Question
 
     _one_of(asked)
     model = load_model(asked.model, dtype=asked.dtype)
     chosen = decision(asked, model)
-    paper = asked.preset == "paper"
-    samples, steps = (
-        PAPER.get(model.kind, PAPER_OTHERS) if paper else (SAMPLES.get(model.kind, FEW), model.grid.steps)
+    paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None
+    usual = (
+        (SAMPLES.get(model.kind, FEW), model.grid.steps) if paper is None else (paper.samples, paper.steps)
     )
+    samples, steps = (
+        own if given is None else given
+        for own, given in zip(usual, (asked.samples, asked.steps), strict=True)
+    )
+    equal_indices = paper is not None and paper.timesteps
     found = Question(
         model=model,
         decision=chosen,
-        prior=chosen.prior(asked.prior or ("cells" if paper else "classes")),
-        samples=samples if asked.samples is None else asked.samples,
-        steps=steps if asked.steps is None else asked.steps,
+        prior=chosen.prior(asked.prior or ("classes" if paper is None else "cells")),
+        samples=samples,
+        steps=steps,
+        grid=dataclasses.replace(model.grid, spacing="time") if equal_indices else model.grid,
         seed=asked.seed,
-        tracker=asked.tracker or ("unconditional" if paper else "classes"),
-        start="prior" if paper else "state",
+        tracker=asked.tracker or ("classes" if paper is None else "unconditional"),
+        start="state" if paper is None else "prior",
         batch=asked.batch,
         eta=asked.eta,
     )

@@ -41,7 +41,9 @@ def _speciation(
     """When, along the noise axis, does a diffusion model decide which class it is generating?
 
     Start with `speciation figures`: it makes every picture of the theory, with the data it was drawn from
-    and a page that shows them. `speciation sweep` varies dimension, class count and more.
+    and a page that shows them. `speciation sweep` varies dimension, class count and more. `speciation compare`
+    lays a trained model over the exact curves of its data, `speciation window` says between which noise levels
+    it decides.
     """
 
 

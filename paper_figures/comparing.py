@@ -96,9 +96,9 @@ def curve_of(dataset: xr.Dataset, source: str, level: str) -> EntropyCurve:
     """One curve of a comparison."""
     part = dataset.sel(source=source, level=level)
     told = np.isfinite(part.log_snr.values)
-    fields = {name: part[name].values[told] for name in _FIELDS}
+    fields: dict[str, Any] = {name: part[name].values[told] for name in _FIELDS}
     if not np.isfinite(fields["cross_entropy"]).any():
-        fields["cross_entropy"] = fields["cross_entropy_stderr"] = None  # type: ignore[assignment]
+        fields["cross_entropy"] = fields["cross_entropy_stderr"] = None
     return EntropyCurve(**fields, prior_entropy=float(part.prior_entropy))
 
 

@@ -25,8 +25,8 @@ from gmm.datasets import LabelledData
 from gmm.families import empirical, fitted
 from neural.decisions import Decision
 from neural.denoiser import as_pytree, denoise_each, encode, from_pytree, state_dtype
-from neural.estimators import gap_entropy, online_entropy
-from neural.models import Model
+from neural.estimators import check_stochastic, evaluations, gap_entropy, online_entropy
+from neural.models import Grid, Model
 
 # Independent runs of a curve: enough for Student's t to be close to the normal law, few enough to keep each large.
 RUNS = 16
@@ -57,13 +57,14 @@ class Question:
         prior: (K,) of the decision's conditions.
         samples: trajectories of an estimator in all.
         steps: noise levels, and network evaluations of a trajectory and condition.
+        grid: where they lie.
         seed: of every random number.
         tracker, start, eta: as in `neural.online_entropy`.
         batch: states that the network sees at a time; None for the estimators' own choice.
         data_points: most points of a data set that stand for it.
 
     Raises:
-        ValueError: on samples < 2 or steps < 2.
+        ValueError: on samples < 2, steps < 2, or a sampler that is not stochastic.
     """
 
     model: Model
@@ -71,6 +72,7 @@ class Question:
     prior: np.ndarray
     samples: int
     steps: int
+    grid: Grid
     seed: int = 0
     tracker: str = "classes"
     start: str = "state"
@@ -79,6 +81,7 @@ class Question:
     data_points: int = DATA_POINTS
 
     def __post_init__(self) -> None:
+        check_stochastic(self.eta)
         if self.samples < 2:
             raise ValueError(f"--samples must be at least 2, got {self.samples}")
         if self.steps < 2:
@@ -88,8 +91,8 @@ class Question:
 
     @functools.cached_property
     def times(self) -> np.ndarray:
-        """(steps,) falling times: those of the model's own sampler grid."""
-        return self.model.grid.times(self.model.process, self.steps)
+        """(steps,) falling times."""
+        return self.grid.times(self.model.process, self.steps)
 
     @property
     def runs(self) -> int:
@@ -118,9 +121,8 @@ class Question:
 
     def evaluations(self) -> int:
         """Network evaluations of one estimator."""
-        references = int(self.tracker != "classes")
-        rows = self.steps + (self.start == "state")
-        return self.runs * self.per_run * rows * (len(self.decision.conditions) + references)
+        size = len(self.decision.conditions), self.runs * self.per_run, self.steps
+        return evaluations(*size, tracker=self.tracker, start=self.start)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

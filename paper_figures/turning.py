@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 import gmm
 from gmm.dynamics import in_float64
+from gmm.partition import cell_log_posterior
 from neural.uturn import u_turn
 from paper_figures.comparing import Line, curve_of
 from paper_figures.measuring import ONLINE, Question, data_of
@@ -80,7 +81,7 @@ def _samples(question: Question, key: jax.Array) -> tuple[jax.Array, np.ndarray,
 
     def judge(x: jax.Array) -> jax.Array:
         each = gmm.log_posterior(near, x.reshape(len(x), -1).astype(near.dtype))
-        return gmm.partition.cell_log_posterior(each, jnp.asarray(labels.labels), labels.cells)
+        return cell_log_posterior(each, jnp.asarray(labels.labels), labels.cells)
 
     return jnp.asarray(data.x[chosen]).reshape(-1, *model.shape), data.y[chosen], judge
 

@@ -12,6 +12,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.dynamics import in_float64
 from gmm.landmarks import landmarks
 from gmm.pooling import Reading, pool, read_off
+from gmm.process import Process
 from gmm.window_file import PLACES, MeasuredWindow, Place, SamplerSteps, write_window
 from gmm.windows import window
 from neural.models import Grid, Model
@@ -114,7 +115,9 @@ def _window(
         share=share,
         prior_entropy=curve.prior_entropy,
         **dict(zip(PLACES, places, strict=True)),
-        samplers=tuple(_steps(question, grid, found.low, found.median, found.high) for grid in samplers),
+        samplers=tuple(
+            steps_of(question.model.process, grid, found.low, found.median, found.high) for grid in samplers
+        ),
         facts={"estimator": estimator, **asking.facts(question), "versions": versions()},
     )
 
@@ -137,9 +140,8 @@ def _places(question: Question, log_sigma: np.ndarray, reading: Reading, delta: 
     ]
 
 
-def _steps(question: Question, grid: Grid, low: float, median: float, high: float) -> SamplerSteps:
-    """A window in the steps of a sampler; the noisy end comes first."""
-    process = question.model.process
+def steps_of(process: Process, grid: Grid, low: float, median: float, high: float) -> SamplerSteps:
+    """A window, in log(σ/α), in the steps of a sampler; the noisy end comes first."""
     times = grid.times(process)
     sigmas = np.exp(-0.5 * in_float64(lambda p, t: p.log_snr(t), process, times))
     first, middle, last = (_told(grid.index(process, -2 * place)) for place in (high, median, low))
@@ -191,7 +193,7 @@ def report(found: Sequence[MeasuredWindow]) -> Iterator[str]:
         for name, place in rows.items():
             yield f"  {name:8} {_in_units(place)}"
         for steps in one.samplers:
-            yield f"  {_in_steps(steps)}"
+            yield f"  {in_steps(steps)}"
 
 
 def _in_units(place: Place) -> str:
@@ -203,7 +205,8 @@ def _in_units(place: Place) -> str:
     )
 
 
-def _in_steps(steps: SamplerSteps) -> str:
+def in_steps(steps: SamplerSteps) -> str:
+    """Which steps, in words."""
     which = f"of {steps.steps} {steps.sampler} steps (0 the noisiest)"
     if steps.inside is None:
         return f"no step {which} lies in it"
