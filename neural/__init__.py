@@ -15,11 +15,14 @@ from neural.estimators import (
     posterior_paths,
 )
 from neural.models import Model, load_model
+from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
 from neural.uturn import u_turn
 
 __all__ = [
     "EDM2",
     "PAPER",
+    "SD15",
+    "VAE",
     "Calibration",
     "Checkpoint",
     "CheckpointError",
@@ -34,6 +37,8 @@ __all__ = [
     "gap_entropy",
     "load_edm2",
     "load_model",
+    "load_sd15",
+    "load_vae",
     "mixture_denoiser",
     "online_entropy",
     "posterior_paths",
