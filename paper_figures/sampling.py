@@ -204,11 +204,10 @@ def _telling(watch: Watch | None, before: int, total: int) -> Watch | None:
 
 def _batch(model: Model, how: Recipe, some: Sequence[Wanted], size: int, watch: Watch | None) -> np.ndarray:
     filled = [*some, *[some[-1]] * (size - len(some))]
-    keys = jnp.stack([jax.random.key(one.seed) for one in filled])
-    start, steps = jax.vmap(jax.random.split, out_axes=1)(keys)
     dtype = np.float64 if how.dtype == "float64" else np.float32
-    noise = jax.vmap(lambda key: jax.random.normal(key, model.shape, dtype))(start)
-    samples = _sample(model, how, noise, filled, steps, watch)
+    pairs = [jax.random.split(jax.random.key(one.seed)) for one in filled]
+    noise = jnp.stack([jax.random.normal(start, model.shape, dtype) for start, _ in pairs])
+    samples = _sample(model, how, noise, filled, jnp.stack([steps for _, steps in pairs]), watch)
     if not bool(jnp.isfinite(samples).all()):
         hint = "; float16 may have overflowed: use --dtype bfloat16" if how.dtype == "float16" else ""
         raise ValueError(f"samples of {model.name} are not finite{hint}")
