@@ -72,11 +72,6 @@ class EDM2:
         """(H, W, C) of one image."""
         return self.config.image_shape
 
-    @property
-    def state_shape(self) -> tuple[int, int, int]:
-        """(H, W, C) of one image."""
-        return self.config.image_shape
-
     def __repr__(self) -> str:
         c = self.config
         shape = "x".join(map(str, c.image_shape))
