@@ -15,6 +15,7 @@ import typer
 from paper_figures.command_compare import compare
 from paper_figures.command_figures import figures
 from paper_figures.command_models import models
+from paper_figures.command_sample import sample
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
 from paper_figures.command_weights import weights
@@ -55,6 +56,7 @@ def build() -> typer.Typer:
     app.command(cls=ListCommand)(sweep)
     app.command(cls=ListCommand)(compare)
     app.command(cls=ListCommand)(window)
+    app.command(cls=ListCommand)(sample)
     app.command(cls=ListCommand)(show)
     app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")

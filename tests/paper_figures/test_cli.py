@@ -23,6 +23,7 @@ HELP_FILES = {
     "models-list": ["models", "list"],
     "models-classes": ["models", "classes"],
     "models-partitions": ["models", "partitions"],
+    "sample": ["sample"],
     "show": ["show"],
     "weights": ["weights"],
     "weights-list": ["weights", "list"],
