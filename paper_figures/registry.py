@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
     from paper_figures.settings import Settings
-    from paper_figures.style import View
+    from paper_figures.view import View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Figure:
         version: raised when its code changes the numbers, so that data on disk is computed again.
         seconds, fast_seconds: cost on one of two busy cores, cold; measured, for the estimate of time left.
         by_default: False for what needs downloads or hours: made only when asked for by name.
+        times_itself: True if seconds are among its numbers: its programs are compiled with care even for a
+            quick look.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Figure:
     seconds: float
     fast_seconds: float
     by_default: bool = True
+    times_itself: bool = False
 
     def cost(self, fast: bool) -> float:
         """Seconds that it takes to compute and draw."""
@@ -115,7 +118,7 @@ FIGURES = {
             "three-routes",
             "fig08_three_routes",
             "quadrature, reduced sampling and full sampling: agreement, and what each costs",
-            seed=8, version="1", seconds=36, fast_seconds=13,
+            seed=8, version="1", seconds=36, fast_seconds=13, times_itself=True,
         ),
         Figure(
             "beyond-isotropic",
