@@ -65,11 +65,7 @@ def window(curve: EntropyCurve, share: float = 0.8) -> Window:
         raise ValueError(f"share must be in (0, 1), got {share}")
     if len(curve.t) < 4:
         raise ValueError(f"curve must have at least 4 points for a window, got {len(curve.t)}")
-    order = np.argsort(-curve.log_snr)
-    noise = -0.5 * curve.log_snr[order]
-    slope = curve.rate_per_log_noise()[0][order]
-    # Sampling noise may let a flat end sink a little; the information gained never shrinks.
-    entropy = np.maximum.accumulate(curve.entropy[order])
+    noise, entropy, slope = _rising(curve)
     floor = entropy[0]
     total = curve.prior_entropy - floor
     tail = 0.5 * (1 - share)
@@ -77,10 +73,34 @@ def window(curve: EntropyCurve, share: float = 0.8) -> Window:
     spline = CubicHermiteSpline(noise, entropy, np.maximum(slope, 0))
     levels = floor + np.array([tail, 0.5, 1 - tail]) * total
     places = [_crossing(spline, noise, entropy, level) for level in levels]
+    order = np.argsort(-curve.log_snr)
     spread = np.interp(places, noise, curve.entropy_stderr[order])
     errors = spread / np.maximum(np.interp(places, noise, slope), 1e-300)
     times = np.interp(places, noise, curve.t[order])
     return Window(share, *places, *map(float, errors), *map(float, times))  # type: ignore[arg-type]
+
+
+def crossing(curve: EntropyCurve, level: float) -> float:
+    """log(σ/α) at which a curve's entropy is `level`; NaN where it is beyond the curve's points.
+
+    Args:
+        curve: an entropy curve of two points or more, in any order.
+        level: entropy in the curve's units.
+    """
+    noise, entropy, slope = _rising(curve)
+    if not entropy[0] <= level <= entropy[-1]:
+        return float("nan")
+    return _crossing(CubicHermiteSpline(noise, entropy, np.maximum(slope, 0)), noise, entropy, level)
+
+
+def _rising(curve: EntropyCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log(σ/α) from little to much noise, the entropy there, and its slope.
+
+    Sampling noise may let a flat end sink a little; the information gained never shrinks.
+    """
+    order = np.argsort(-curve.log_snr)
+    rate = curve.rate_per_log_noise()[0][order]
+    return -0.5 * curve.log_snr[order], np.maximum.accumulate(curve.entropy[order]), rate
 
 
 def _check_coverage(

@@ -3,15 +3,40 @@
 from neural.checkpoints import Checkpoint, CheckpointError, read_torch_pickle
 from neural.denoiser import Denoiser, MixtureDenoiser, from_function, mixture_denoiser
 from neural.edm2 import EDM2, load_edm2
+from neural.estimators import (
+    PAPER,
+    Calibration,
+    PosteriorPaths,
+    Preset,
+    calibration,
+    evaluations,
+    gap_entropy,
+    online_entropy,
+    posterior_paths,
+)
+from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
 
 __all__ = [
     "EDM2",
+    "PAPER",
+    "SD15",
+    "VAE",
+    "Calibration",
     "Checkpoint",
     "CheckpointError",
     "Denoiser",
     "MixtureDenoiser",
+    "PosteriorPaths",
+    "Preset",
+    "calibration",
+    "evaluations",
     "from_function",
+    "gap_entropy",
     "load_edm2",
+    "load_sd15",
+    "load_vae",
     "mixture_denoiser",
+    "online_entropy",
+    "posterior_paths",
     "read_torch_pickle",
 ]

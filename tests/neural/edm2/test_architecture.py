@@ -1,13 +1,18 @@
 """Sizes against the published parameter counts and the golden lists; refusals by message."""
 
+import dataclasses
+import functools
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neural.edm2 import Config, read_config, tensor_shapes
+from neural.checkpoints import Checkpoint
+from neural.edm2 import Config, check_network, denoiser, read_config, tensor_shapes
 
 WIDTHS = {"xs": 128, "s": 192, "m": 256, "l": 320, "xl": 384, "xxl": 448}
 # Karras et al. 2024, table 2 and the published networks; the uncertainty head has 128 weights more.
@@ -69,6 +74,33 @@ def test_tensors_of_the_full_size_network(golden):
     listed = dict(zip(golden("xs-golden")["names"], golden("xs-golden")["shapes"], strict=True))
     shapes = {name: ",".join(map(str, shape)) for name, shape in tensor_shapes(img512("xs")).items()}
     assert shapes == listed
+
+
+@pytest.mark.parametrize("label_dim", [1000, 0])
+@pytest.mark.parametrize(("resolution", "channels"), [(64, 4), (64, 3)], ids=["img512", "img64"])
+@pytest.mark.parametrize("size", WIDTHS)
+def test_every_published_size_is_read_off_its_tensors(size, resolution, channels, label_dim):
+    # Arrays of the full shapes that take no memory: every stride is zero.
+    config = dataclasses.replace(img512(size, label_dim), img_resolution=resolution, img_channels=channels)
+    zero = np.zeros((), np.float16)
+    tensors = {name: np.broadcast_to(zero, shape) for name, shape in tensor_shapes(config).items()}
+    options = {"img_resolution": resolution, "img_channels": channels, "label_dim": label_dim, "dropout": 0.1,
+               "model_channels": WIDTHS[size], "use_fp16": True}  # fmt: skip
+    assert check_network(Checkpoint(tensors, {"init_kwargs": options})) == config
+    assert sum(tensor.size for tensor in tensors.values()) == parameters(config) + 2 * (WIDTHS[size] + 128)
+
+
+@pytest.mark.parametrize("size", ["xs", "xxl"])
+def test_the_largest_network_is_traced_through(size):
+    config = img512(size)
+    weights = {}
+    for name, shape in tensor_shapes(config).items():
+        if not name.endswith("_gain"):
+            weights[name] = jax.ShapeDtypeStruct((*shape[2:], *reversed(shape[:2])), jnp.float32)
+    x = jax.ShapeDtypeStruct((2, 64, 64, 4), jnp.float32)
+    t, label = jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((6,), jnp.int32)
+    traced = functools.partial(denoiser._denoise, config=config, dtype=np.dtype("float32"))
+    assert jax.eval_shape(traced, weights, x, t, label).shape == (6, 64, 64, 4)
 
 
 configs = st.builds(
@@ -148,6 +180,22 @@ def test_levels_must_halve():
         read_config({block.format(16): (8, 8, 3, 3), block.format(5): (8, 8, 3, 3)})
 
 
+def test_few_tensors_cannot_promise_many_blocks(shapes):
+    # 14 levels of 20,000 blocks: two million tensors, laid out one by one before 20,018 are found too few.
+    names = [f"unet.enc.16384x16384_block{index}.conv_res0.weight" for index in range(20_000)]
+    names += [f"unet.enc.{16384 >> level}x{16384 >> level}_block0.conv_res0.weight" for level in range(1, 14)]
+    many = {name: shape for name, shape in shapes.items() if ".enc." not in name}
+    with pytest.raises(ValueError, match="14 levels of 20000 blocks have at least 2240000 tensors"):
+        read_config(many | dict.fromkeys(names, (32, 32, 3, 3)))
+
+
+@pytest.mark.parametrize("resolutions", [(3, 1), (1, 0), (16, 4), (12, 6, 3, 1)])
+def test_resolutions_halve_exactly(resolutions):
+    shapes = {f"unet.enc.{r}x{r}_block0.conv_res0.weight": (32, 32, 3, 3) for r in resolutions}
+    with pytest.raises(ValueError, match="must halve from level to level"):
+        read_config(shapes)
+
+
 def test_block_numbers_do_not_set_the_amount_of_work(shapes):
     shapes["unet.enc.16x16_block99999.conv_res0.weight"] = (32, 32, 3, 3)
     with pytest.raises(ValueError, match="missing"):
@@ -164,8 +212,11 @@ def test_block_numbers_do_not_set_the_amount_of_work(shapes):
         ({"channels_per_head": [64]}, "channels_per_head must be a positive integer"),
         ({"sigma_data": "0.5"}, "sigma_data must be a positive number, got '0.5'"),
         ({"res_balance": True}, r"res_balance must be a number in 0\.\.1, got True"),
+        ({"clip_act": 10**400}, "clip_act must be a positive number or None, got 10000"),
+        ({"sigma_data": -(10**400)}, "sigma_data must be a positive number, got -10000"),
         ({"clip_act": float("nan")}, "clip_act must be a positive number or None"),
         ({"channels_per_head": 48}, "enc.8x8_block0 has 64 channels, which are not whole heads of"),
+        ({"\x1b[2J\n": "x" * 999}, r"unknown network option .x1b.2J.n='x{79}\.\.\.; this reader knows"),
         ({"rotary": True}, "unknown network option rotary=True; this reader knows"),
     ],
 )
