@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from paper_figures.command_figures import figures
+from paper_figures.command_guidance import guidance
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
 from paper_figures.command_weights import weights
@@ -48,6 +49,7 @@ def build() -> typer.Typer:
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
+    app.command(cls=ListCommand)(guidance)
     app.command(cls=ListCommand)(show)
     app.add_typer(weights, name="weights")
     return app
