@@ -24,12 +24,12 @@ from paper_figures.style import (
     draw_entropy,
     draw_rate,
     entropy_label,
+    kinds,
     lay_out,
     new_figure,
     noise_axis,
     paper_style,
     rate_label,
-    sequence,
     title,
 )
 
@@ -267,7 +267,7 @@ def draw(found: Sequence[Guided], view: View) -> Figure:
     """Entropy, information production, cross-entropy, and w against noise."""
     figure, axes = new_figure(2, 2, height=5.0)
     axis = view.on("sigma")
-    lines = {one.name: line for one, line in zip(found, sequence(len(found)), strict=True)}
+    lines = {one.name: line for one, line in zip(found, kinds(len(found)), strict=True)}
     for one in found:
         line = lines[one.name]
         draw_entropy(axes[0, 0], one.curve, view, axis, label=one.name, **line)
@@ -282,10 +282,28 @@ def draw(found: Sequence[Guided], view: View) -> Figure:
     for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
         title(ax, letter, text)
         noise_axis(ax, axis)
+        ax.set_xlim(*_where_decided(found, axis))
     figure.legend(
         *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(found), 5)
     )
     return figure
+
+
+def _where_decided(found: Sequence[Guided], axis: str) -> tuple[float, float]:
+    """The part of the axis where information is produced, with a margin of one e-fold of noise on either side."""
+    lows, highs = [], []
+    for one in found:
+        rate = np.abs(one.curve.rate_per_log_noise()[0])
+        order = np.argsort(one.curve.sigma)
+        seen = np.flatnonzero(rate[order] > 0.002 * np.nanmax(rate))
+        noise = np.log(one.curve.sigma[order])
+        places = one.curve.axis(axis)[order]
+        for ends, at in ((lows, noise[seen[0]] - 1), (highs, noise[seen[-1]] + 1)):
+            ends.append(places[int(np.argmin(np.abs(noise - at)))])
+    both = np.array([lows, highs])
+    rising = both[0, 0] <= both[1, 0]
+    low, high = float(np.nanmin(both)), float(np.nanmax(both))
+    return (low, high) if rising else (high, low)
 
 
 def draw_weights(

@@ -17,6 +17,7 @@ HELP_FILES = {
     "speciation": [],
     "figures": ["figures"],
     "sweep": ["sweep"],
+    "guidance": ["guidance"],
     "show": ["show"],
     "weights": ["weights"],
     "weights-list": ["weights", "list"],
