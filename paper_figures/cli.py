@@ -14,6 +14,7 @@ import typer
 
 from paper_figures.command_figures import figures
 from paper_figures.command_guidance import guidance
+from paper_figures.command_sample import sample
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
 from paper_figures.command_weights import weights
@@ -50,6 +51,7 @@ def build() -> typer.Typer:
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
     app.command(cls=ListCommand)(guidance)
+    app.command(cls=ListCommand)(sample)
     app.command(cls=ListCommand)(show)
     app.add_typer(weights, name="weights")
     return app

@@ -18,6 +18,7 @@ HELP_FILES = {
     "figures": ["figures"],
     "sweep": ["sweep"],
     "guidance": ["guidance"],
+    "sample": ["sample"],
     "show": ["show"],
     "weights": ["weights"],
     "weights-list": ["weights", "list"],
