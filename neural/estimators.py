@@ -146,11 +146,7 @@ def online_entropy(
         ValueError: when a condition is unknown, a partition or prior does not fit, a denoiser for the reference is
             missing, the sampler is not stochastic, or the denoiser returns something that is not finite.
     """
-    if eta != 1:
-        raise ValueError(
-            f"eta must be 1 (the stochastic sampler), got {eta:g}: with less noise the increments along a path are not "
-            "those of the diffusion's likelihood ratio, and a deterministic path is certain of its class at once"
-        )
+    check_stochastic(eta)
     asked = _ask(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = _tracking_chain(asked, tracker, drive, guidance, guide, shares, initial is not None)
     first = None if initial is None else _states(asked, "initial", initial, check_samples(samples))
@@ -441,6 +437,15 @@ def _times(denoiser: Denoiser, steps: int, options: Options) -> np.ndarray:
     if (np.diff(times) >= 0).any():
         raise ValueError("times must fall from noise to data; reverse them")
     return times
+
+
+def check_stochastic(eta: float) -> None:
+    """Raise ValueError unless the sampler's noise is that of the reverse diffusion."""
+    if eta != 1:
+        raise ValueError(
+            f"eta must be 1 (the stochastic sampler), got {eta:g}: with less noise the increments along a path are not "
+            "those of the diffusion's likelihood ratio, and a deterministic path is certain of its class at once"
+        )
 
 
 def check_samples(samples: int) -> int:

@@ -100,6 +100,12 @@ def sequence(count: int) -> list[dict[str, Any]]:
     return [{"color": shades[i], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
 
 
+def kinds(count: int) -> list[dict[str, Any]]:
+    """Line styles for things that have no order: ten colours, the first black, with dashes that repeat every four."""
+    colors = ["black", *(mpl.colormaps["tab10"](i) for i in (0, 3, 2, 1, 4, 5, 9, 6, 8))]
+    return [{"color": colors[i % len(colors)], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
+
+
 def shared_legend(figure: Figure, ax: Axes, heading: str) -> None:
     """One row below all panels, for a family of lines that most of them show."""
     handles, labels = ax.get_legend_handles_labels()
