@@ -14,6 +14,7 @@ import typer
 
 from paper_figures.command_compare import compare
 from paper_figures.command_figures import figures
+from paper_figures.command_guidance import guidance
 from paper_figures.command_models import models
 from paper_figures.command_sample import sample
 from paper_figures.command_show import show
@@ -54,6 +55,7 @@ def build() -> typer.Typer:
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
+    app.command(cls=ListCommand)(guidance)
     app.command(cls=ListCommand)(compare)
     app.command(cls=ListCommand)(window)
     app.command(cls=ListCommand)(sample)

@@ -17,6 +17,7 @@ HELP_FILES = {
     "speciation": [],
     "figures": ["figures"],
     "sweep": ["sweep"],
+    "guidance": ["guidance"],
     "compare": ["compare"],
     "window": ["window"],
     "models": ["models"],
