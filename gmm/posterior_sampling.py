@@ -93,9 +93,10 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     counts = np.bincount(partition.labels[order])
     offset = np.arange(counts.max())[None, :]
     place = (np.cumsum(counts) - counts)[:, None] + np.minimum(offset, counts[:, None] - 1)
-    present, index = (offset < counts[:, None]).reshape(-1), order[place.reshape(-1)]
-    if np.array_equal(index, np.arange(mixture.components)):  # all of them, in order
-        return Decision(mixture, len(counts))
+    present = (offset < counts[:, None]).reshape(-1)
+    index = order[place.reshape(-1)]
+    if present.all() and np.array_equal(index, np.arange(mixture.components)):
+        return Decision(mixture, len(counts))  # already so: neither a program to compile nor a copy
     return Decision(_taken(mixture, index, present), len(counts))
 
 

@@ -10,7 +10,9 @@ from rich.table import Table
 
 from gmm.curve import FORMAT as CURVE_FORMAT
 from gmm.curve import EntropyCurve, load_dataset
-from paper_figures import data_plot, data_study, sweep_cell, sweep_plot
+from paper_figures import compare_plot, data_plot, data_study, sweep_cell, sweep_plot
+from paper_figures.comparing import FORMAT as COMPARISON_FORMAT
+from paper_figures.comparing import NAMES as COMPARISON_NAMES
 from paper_figures.curves import WINDOW_SHARE
 from paper_figures.numbers import Number, numbers_of
 from paper_figures.registry import FIGURES, Figure
@@ -40,7 +42,7 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     """Print the facts of a result and draw it.
 
     Args:
-        path: NetCDF file of a curve, a figure, a sweep or a data set.
+        path: NetCDF file of a curve, a figure, a sweep, a data set or a comparison.
         view: axis and units.
         out: where to draw; None means beside `path`, with the chosen axis and units in the name.
         quiet: whether to draw only.
@@ -204,4 +206,5 @@ _SHOWN = {
     FIGURE_FORMAT: (_describe_figure, _draw_figure, ("figure", "settings", "figure_version", "fingerprint")),
     SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw, SWEEP_NAMES),
     data_study.FORMAT: (_describe_data, data_plot.draw, data_study.NAMES),
+    COMPARISON_FORMAT: (compare_plot.print_table, compare_plot.draw, COMPARISON_NAMES),
 }
