@@ -31,7 +31,13 @@ def run(points: int = POINTS, samples: int = SAMPLES, levels: int = LEVELS, data
     times = np.geomspace(0.02, 5.0, levels)
     products = bare_products(x, y, samples)
     entropy = lambda t: gmm.class_entropy(  # noqa: E731
-        mixture, process, [t], partition=partition, key=jax.random.key(0), samples=samples, boundary=False
+        mixture,
+        process,
+        np.array([t]),
+        partition=partition,
+        key=jax.random.key(0),
+        samples=samples,
+        boundary=False,
     )
     entropy(times[0]), products()
     seconds, memory = [], []

@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 import gmm
+from gmm.checks import choose
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.devices import agreed
@@ -100,8 +101,8 @@ class StudySettings:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        gmm.checks.choose("process", self.process, tuple(gmm.process.PROCESSES))
-        gmm.checks.choose("dtype", self.dtype, ("float32", "float64"))
+        choose("process", self.process, tuple(gmm.PROCESSES))
+        choose("dtype", self.dtype, ("float32", "float64"))
         if self.levels < 16:
             raise ValueError(f"levels must be >= 16 for a window and a maximum, got {self.levels}")
         if self.samples < 2:
@@ -175,7 +176,7 @@ def study(
     if out is not None and agreed(lambda: [out.exists()])[0]:
         return _finished(out, identity)
     store = None if out is None else Pieces(out.with_name(out.name + ".parts"), identity)
-    process = gmm.process.PROCESSES[settings.process]()
+    process = gmm.PROCESSES[settings.process]()
     with jax.enable_x64(settings.dtype == "float64"):
         dataset = _study(data.standardised(), settings, process, store, watch)
     dataset.attrs |= {

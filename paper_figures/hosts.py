@@ -1,5 +1,7 @@
 """Several processes for one result, by `jax.distributed`; see docs/scaling.md."""
 
+from typing import Any
+
 AUTO = "auto"
 
 
@@ -31,7 +33,7 @@ def join(distributed: str | None) -> bool:
     return jax.process_index() == 0
 
 
-def _place(distributed: str) -> dict[str, str | int]:
+def _place(distributed: str) -> dict[str, Any]:
     address, *rest = distributed.split(",")
     numbers = [int(part) for part in rest if part.isdecimal()]
     if ":" not in address or len(rest) != 2 or len(numbers) != 2 or not numbers[1] < numbers[0]:

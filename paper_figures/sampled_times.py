@@ -83,13 +83,13 @@ def _maximum(noise: np.ndarray, rate: np.ndarray, error: np.ndarray, degree: int
     u = (noise - centre) / scale
     powers = np.vander(u, degree + 1, increasing=True)
     coefficients, *_ = np.linalg.lstsq(powers / error[:, None], rate / error, rcond=None)
-    unit = np.linalg.qr(powers / error[:, None], mode="r")
+    triangle = np.asarray(np.linalg.qr(powers / error[:, None], mode="r"))
     line = Polynomial(coefficients)
     roots = line.deriv().roots()
     tops = roots.real[(np.abs(roots.imag) < 1e-9) & (np.abs(roots.real) <= 1)]
     at = float(tops[np.argmax(line(tops))]) if len(tops) else float(u[np.argmax(line(u))])
     slope = np.array([k * at ** max(k - 1, 0) for k in range(degree + 1)])
-    deviation = np.linalg.norm(np.linalg.solve(unit.T, slope)) / abs(float(line.deriv(2)(at))) * scale
+    deviation = np.linalg.norm(np.linalg.solve(triangle.T, slope)) / abs(float(line.deriv(2)(at))) * scale
     return _Top(centre + scale * at, float(deviation**2))
 
 
