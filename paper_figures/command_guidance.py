@@ -61,7 +61,7 @@ def guidance(
     from neural.models import load_model
     from paper_figures import guiding
     from paper_figures.store import ensure_writable
-    from paper_figures.style import View
+    from paper_figures.view import View
 
     asked = Asked(
         model,
