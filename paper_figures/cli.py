@@ -7,6 +7,7 @@ runs, so that help and errors come at once.
 import importlib.metadata
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -93,9 +94,15 @@ def _refuse(message: str) -> int:
     return BAD_INPUT
 
 
+def _warn(message: Warning | str, *_: object) -> None:
+    """A warning as one line, without the place in the code that it comes from."""
+    print("speciation: warning:", " ".join(str(message).split()), file=sys.stderr)
+
+
 def main() -> None:
     """Entry point of the installed ``speciation`` command."""
     os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
+    warnings.showwarning = _warn
     sys.exit(run(sys.argv[1:]))
 
 
