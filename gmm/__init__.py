@@ -14,10 +14,27 @@ from gmm.dynamics import (
 )
 from gmm.entropy import class_entropy, clone_agreement
 from gmm.estimate import Estimate
+from gmm.guidance import (
+    Guidance,
+    autoguidance,
+    cfg,
+    dynamic_negative,
+    entropy_timed,
+    feedback,
+    gap_of,
+    limited_interval,
+    negative,
+    power_law,
+    steer,
+    unguided,
+    weight_profile,
+)
+from gmm.guidance_specs import load_guidance, parse_guidance, save_guidance
 from gmm.mixture import Mixture, denoise, diffuse, log_posterior, log_prob, sample, score
 from gmm.partition import Partition, restrict
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
 from gmm.reduction import Reduction, reduce
+from gmm.windows import Window, window
 
 __all__ = [
     "PROCESSES",
@@ -26,6 +43,7 @@ __all__ = [
     "EntropyCurve",
     "Estimate",
     "Full",
+    "Guidance",
     "Isotropic",
     "Kernel",
     "LowRank",
@@ -33,28 +51,45 @@ __all__ = [
     "Partition",
     "Process",
     "Reduction",
+    "Window",
+    "autoguidance",
+    "cfg",
     "class_entropy",
     "clone_agreement",
     "ddpm",
     "denoise",
     "diffuse",
+    "dynamic_negative",
     "edm",
+    "entropy_timed",
     "families",
+    "feedback",
     "flow",
     "forward_sde",
+    "gap_of",
+    "limited_interval",
+    "load_guidance",
     "log_posterior",
     "log_prob",
+    "negative",
+    "parse_guidance",
+    "power_law",
     "probability_flow",
     "reduce",
     "restrict",
     "reverse_kernel",
     "reverse_sde",
     "sample",
+    "save_guidance",
     "scaled_linear_betas",
     "score",
+    "steer",
     "time_grid",
     "u_turn",
+    "unguided",
     "ve",
     "vp",
     "vp_linear",
+    "weight_profile",
+    "window",
 ]

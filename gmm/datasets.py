@@ -10,6 +10,7 @@ import math
 import os
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +18,20 @@ import numpy as np
 from jaxtyping import Float, Int
 
 MEMORY_LIMIT = 8 * 2**30
+FASHION_CLASSES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_IDX_PREFIX = {"train": "train", "test": "t10k"}
+MAX_RANK = 8  # points with more axes than that are no data set
+_NUMBERS, _TEXTS = "biuf", "SU"  # NumPy's kinds of dtype
+_NPY_HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+# What the standard library raises on files that are not what they say.
+_UNREADABLE = (OSError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, RuntimeError)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,6 +44,7 @@ class LabelledData:
         y: (n,) class of each point, 0..C-1.
         classes: C names, in the order of y.
         shape: shape of one point before flattening, e.g. (28, 28).
+        offset, scale: x = (source - offset)/scale; offset () or (d,). Zero and one unless standardised.
     """
 
     name: str
@@ -37,22 +52,60 @@ class LabelledData:
     y: Int[np.ndarray, " n"]
     classes: tuple[str, ...]
     shape: tuple[int, ...]
+    offset: Float[np.ndarray, " ..."] = dataclasses.field(default_factory=lambda: np.zeros((), np.float32))
+    scale: float = 1.0
 
     def standardised(self) -> "LabelledData":
         """Centred, and divided by one number so that the mean variance of a coordinate is one.
 
         The clock of the OU process and published speciation times assume data of that scale.
+
+        Raises:
+            ValueError: when all points are the same.
         """
-        centred = self.x - self.x.mean(axis=0, keepdims=True)
-        scale = math.sqrt(float(np.mean(np.square(centred, dtype=np.float64))))
-        return dataclasses.replace(self, x=(centred / scale).astype(np.float32))
+        mean = self.x.mean(axis=0, dtype=np.float64).astype(np.float32)
+        centred = self.x - mean
+        scale = math.sqrt(float(np.einsum("nd,nd->", centred, centred, dtype=np.float64)) / centred.size)
+        if scale == 0:
+            raise ValueError(f"{self.name} must hold points that differ, got {len(self.x)} times the same")
+        centred /= np.float32(scale)
+        place = {"offset": self.offset + np.float32(self.scale) * mean, "scale": self.scale * scale}
+        return dataclasses.replace(self, x=centred, **place)
+
+    def in_source_units(self, x: Float[np.ndarray, "... d"]) -> Float[np.ndarray, "..."]:
+        """Points (..., d) on the scale of `x`, as (..., *shape) on the scale of the source: images to look at."""
+        return (np.asarray(x) * self.scale + self.offset).reshape(*np.shape(x)[:-1], *self.shape)
+
+    def take(self, index: Int[np.ndarray, " m"]) -> "LabelledData":
+        """The points `index`; the classes stay as they are."""
+        return dataclasses.replace(self, x=self.x[index], y=self.y[index])
 
     def subset(self, n: int, seed: int = 0) -> "LabelledData":
-        """The first n points of a fixed shuffle; all of them when n is not smaller."""
+        """The first n points of a fixed shuffle, in their order; all of them when n is not smaller.
+
+        A class that has none of them is left out.
+        """
         if n >= len(self.x):
             return self
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(self.x))[:n])
-        return _labelled(self.name, self.x[chosen], np.asarray(self.classes)[self.y[chosen]], self.shape)
+        part = self.take(np.sort(np.random.default_rng(seed).permutation(len(self.x))[:n]))
+        present, y = np.unique(part.y, return_inverse=True)
+        names = tuple(self.classes[c] for c in present)
+        return dataclasses.replace(part, y=y.astype(np.int32), classes=names)
+
+    def split(self, held_out: float, seed: int = 0) -> "tuple[LabelledData, LabelledData]":
+        """A part to learn from and a part held out, the latter the same share of every class.
+
+        Raises:
+            ValueError: when a class has too few points for that.
+        """
+        # Here rather than at the top: importing scikit-learn takes longer than most commands.
+        from sklearn.model_selection import train_test_split
+
+        points = np.arange(len(self.x))
+        state = seed % 2**32  # all that scikit-learn takes
+        parts = train_test_split(points, test_size=held_out, random_state=state, stratify=self.y)
+        learn, rest = (self.take(np.sort(part)) for part in parts)
+        return learn, rest
 
 
 def load_data(
@@ -61,34 +114,63 @@ def load_data(
     """Read a labelled data set.
 
     Args:
-        source: "digits" (scikit-learn's 1,797 images of 8x8), a .npz archive with arrays x (n, ...) and
-            y (n,), or a folder of IDX files named as MNIST's (gzipped or not).
-        split: "train" or "test"; of IDX folders only.
+        source: "digits" (scikit-learn's 1,797 images of 8x8); a .npz archive with arrays x (n, ...), y (n,)
+            and, if integers 0..C-1 have names, classes (C,); or a folder of IDX files named as MNIST's, plain
+            or gzipped. A folder with "fashion" in its name gets the names of Fashion-MNIST's classes.
+        split: "train" or "test"; the latter exists in IDX folders only.
         limit: bytes that the data may take in memory.
 
     Raises:
         ValueError: when the source is unknown, unreadable, malformed or larger than `limit`.
     """
+    if split not in _IDX_PREFIX:
+        raise ValueError(f"split must be train or test, got {split!r}")
+    path = Path(source)
+    if source != "digits" and path.is_dir():
+        return _idx_folder(path, split, limit)
+    if split == "test":
+        raise ValueError(f"split test exists in folders of IDX files only, not in {os.fspath(source)}")
     if source == "digits":
         return _digits()
-    path = Path(source)
-    if path.is_dir():
-        return _idx_folder(path, split, limit)
     if path.suffix == ".npz" and path.is_file():
         return _npz(path, limit)
+    missing = "" if path.exists() else ", which does not exist"
     raise ValueError(
-        f"data must be 'digits', a .npz file or a folder of IDX files; got {os.fspath(source)!r}"
+        f"data must be 'digits', a .npz file or a folder of IDX files; got {os.fspath(source)!r}{missing}"
     )
 
 
-def _labelled(name: str, x: np.ndarray, y: np.ndarray, shape: tuple[int, ...]) -> LabelledData:
-    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or len(x) == 0:
+def _labelled(
+    name: str, x: np.ndarray, y: np.ndarray, names: np.ndarray | tuple[str, ...] | None = None
+) -> LabelledData:
+    if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or x.size == 0:
         raise ValueError(f"{name} must hold x (n, ...) and y (n,), got {x.shape} and {y.shape}")
-    points = x.reshape(len(x), -1).astype(np.float32)
+    if x.dtype.kind not in _NUMBERS:
+        raise ValueError(f"{name} must hold numbers in x, got {x.dtype}")
+    with np.errstate(over="ignore"):
+        points = x.reshape(len(x), -1).astype(np.float32)
     if not np.isfinite(points).all():
-        raise ValueError(f"{name} must hold finite points; x has NaN or infinite entries")
-    names, labels = np.unique(y, return_inverse=True)
-    return LabelledData(name, points, labels.astype(np.int32), tuple(str(n) for n in names), shape)
+        raise ValueError(f"{name} must hold points that are finite in float32; x has NaN or infinite entries")
+    found, labels = np.unique(y, return_inverse=True)
+    classes = _class_names(name, found, names)
+    return LabelledData(name, points, labels.astype(np.int32), classes, x.shape[1:])
+
+
+def _class_names(name: str, found: np.ndarray, names: np.ndarray | tuple[str, ...] | None) -> tuple[str, ...]:
+    """Names of the labels `found` in y: the numbers or words themselves, unless `names` are given."""
+    if found.dtype.kind == "f":
+        if not np.isfinite(found).all():
+            raise ValueError(f"{name} must hold finite labels; y has NaN or infinite entries")
+        found = found.astype(np.int64) if np.array_equal(found, np.round(found)) else found
+    if names is not None:
+        numbers = found.dtype.kind in "iu" and found[0] >= 0 and found[-1] < len(names)
+        if np.ndim(names) != 1 or not numbers:
+            raise ValueError(
+                f"{name} must hold y in 0..C-1 beside classes (C,), got {np.shape(names)} and labels "
+                f"{found[0]}..{found[-1]}"
+            )
+        found = np.asarray(names)[found]
+    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in found)
 
 
 def _digits() -> LabelledData:
@@ -96,60 +178,80 @@ def _digits() -> LabelledData:
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
-    return _labelled("digits", np.asarray(x), np.asarray(y), (8, 8))
+    return _labelled("digits", np.asarray(x).reshape(-1, 8, 8), np.asarray(y))
 
 
-def _check_size(name: str, wanted: int, limit: int) -> None:
+def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype, limit: int) -> int:
+    """Bytes of an array, once the array and its float32 copy are known to fit."""
+    count = math.prod(shape)
+    wanted = count * (dtype.itemsize + (4 if dtype.kind in _NUMBERS else 0))
     if wanted > limit:
         raise ValueError(
-            f"{name} would take {wanted / 2**30:.1f} GiB, above the limit of {limit / 2**30:.1f} GiB; "
+            f"{name} would take {wanted / 2**30:.3g} GiB, above the limit of {limit / 2**30:.3g} GiB; "
             "raise the limit or take a subset"
         )
+    return count * dtype.itemsize
 
 
 def _npz(path: Path, limit: int) -> LabelledData:
     try:
         with zipfile.ZipFile(path) as archive:
+            held = set(archive.namelist())
             x, y = (_npz_member(archive, path, key, limit) for key in ("x", "y"))
-    except (zipfile.BadZipFile, OSError, EOFError, KeyError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from error
-    return _labelled(path.name, x, y, x.shape[1:])
+            names = _npz_member(archive, path, "classes", limit) if "classes.npy" in held else None
+    except _UNREADABLE as error:
+        raise ValueError(f"cannot read {path}: {_one_line(error)}") from error
+    return _labelled(path.name, x, y, names)
 
 
 def _npz_member(archive: zipfile.ZipFile, path: Path, key: str, limit: int) -> np.ndarray:
     try:
         info = archive.getinfo(f"{key}.npy")
     except KeyError:
-        held = ", ".join(sorted(archive.namelist())) or "nothing"
+        held = ", ".join(sorted(archive.namelist())[:10]) or "nothing"
         raise ValueError(f"{path} must hold arrays x and y, got {held}") from None
-    _check_size(f"{key} of {path}", info.file_size, limit)
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError(f"{key} of {path} must be stored or deflated, as NumPy writes it")
     with archive.open(info) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read_header is None:
-            raise ValueError(f"{key} of {path} has an unknown .npy version {version}")
-        shape, _, dtype = read_header(stream)
-        if dtype.hasobject or dtype.kind not in "biufSU":
-            raise ValueError(f"{key} of {path} must be numbers or strings, got {dtype}")
-        if math.prod(shape) * dtype.itemsize + stream.tell() != info.file_size:
+        shape, fortran, dtype = _npy_header(stream, f"{key} of {path}")  # type: ignore[arg-type]
+        size = _check_size(f"{key} of {path}", shape, dtype, limit)
+        if size + stream.tell() != info.file_size:
             raise ValueError(f"{key} of {path} declares {shape} {dtype}, which is not the size of its file")
-    with archive.open(info) as stream:
-        return np.lib.format.read_array(stream, allow_pickle=False)
+        content = stream.read(size)
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _npy_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, fortran, dtype = _NPY_HEADERS[version](stream)
+    except _UNREADABLE:
+        raise
+    # The header is text that NumPy parses: what its parsers trip over has no common kind.
+    except Exception as error:
+        raise ValueError(f"{name} has no readable .npy header: {_one_line(error)}") from error
+    if dtype.kind not in _NUMBERS + _TEXTS or not dtype.itemsize:
+        raise ValueError(f"{name} must be numbers or strings, got {dtype}")
+    if len(shape) > MAX_RANK or min(shape, default=0) < 0:
+        raise ValueError(f"{name} declares the impossible shape {shape}")
+    return shape, fortran, dtype
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _idx_folder(folder: Path, split: str, limit: int) -> LabelledData:
-    prefix = {"train": "train", "test": "t10k"}.get(split)
-    if prefix is None:
-        raise ValueError(f"split must be train or test, got {split!r}")
-    images, labels = (_idx_file(folder, f"{prefix}-{kind}", limit) for kind in ("images-idx3", "labels-idx1"))
-    return _labelled(f"{folder.name}/{split}", images, labels, images.shape[1:])
+    kinds = ("images-idx3", "labels-idx1")
+    images, labels = (_idx_file(folder, f"{_IDX_PREFIX[split]}-{kind}", limit) for kind in kinds)
+    name = folder.resolve().name
+    fashion = "fashion" in name.lower() and not set(np.unique(labels)) - set(range(len(FASHION_CLASSES)))
+    return _labelled(f"{name}/{split}", images, labels, FASHION_CLASSES if fashion else None)
 
 
 def _idx_file(folder: Path, stem: str, limit: int) -> np.ndarray:
-    names = [f"{stem}-ubyte{end}" for end in ("", ".gz")] + [f"{stem.replace('-idx', '.idx')}-ubyte"]
+    spellings = (stem, stem.replace("-idx", ".idx"))
+    names = [f"{spelling}-ubyte{end}" for spelling in spellings for end in ("", ".gz")]
     found = next((folder / name for name in names if (folder / name).is_file()), None)
     if found is None:
         raise ValueError(f"{folder} must hold {names[0]} or {names[1]}, as MNIST's folders do")
@@ -157,19 +259,18 @@ def _idx_file(folder: Path, stem: str, limit: int) -> np.ndarray:
     try:
         with opener(found, "rb") as stream:
             return _read_idx(stream, found, limit)  # type: ignore[arg-type]
-    except (OSError, EOFError, struct.error) as error:
-        raise ValueError(f"cannot read {found}: {error}") from error
+    except _UNREADABLE as error:
+        raise ValueError(f"cannot read {found}: {_one_line(error)}") from error
 
 
 def _read_idx(stream: BinaryIO, path: Path, limit: int) -> np.ndarray:
     """One array of Yann LeCun's IDX format: 0 0 type rank, big-endian sizes, then the numbers."""
     zeros, kind, rank = struct.unpack(">HBB", stream.read(4))
-    if zeros != 0 or kind not in _IDX_TYPES:
+    if zeros != 0 or kind not in _IDX_TYPES or not 1 <= rank <= MAX_RANK:
         raise ValueError(f"{path} is not an IDX file")
     shape = struct.unpack(f">{rank}I", stream.read(4 * rank))
     dtype = np.dtype(_IDX_TYPES[kind])
-    size = math.prod(shape) * dtype.itemsize
-    _check_size(str(path), size, limit)
+    size = _check_size(str(path), shape, dtype, limit)
     # One byte more than declared: a longer file is as wrong as a shorter one.
     content = stream.read(size + 1)
     if len(content) != size:

@@ -101,14 +101,14 @@ def time_grid(
         raise ValueError(f"steps must be >= 1, got {steps}")
     if start == stop:
         raise ValueError(f"start and stop must differ, got {start:g} twice")
-    first, last = _in_float64(lambda process, t: process.log_snr(t), process, np.array([start, stop], float))
+    first, last = in_float64(lambda process, t: process.log_snr(t), process, np.array([start, stop], float))
     if spacing == "log-snr":
         log_snr = np.linspace(first, last, steps + 1)
     else:
         # (σ/α)^{1/ρ} = e^{-λ/2ρ}.
         roots = np.exp(-0.5 / EDM_RHO * np.array([first, last]))
         log_snr = -2 * EDM_RHO * np.log(np.linspace(roots[0], roots[1], steps + 1))
-    inner = _in_float64(lambda process, v: process.time_at_log_snr(v), process, log_snr[1:-1])
+    inner = in_float64(lambda process, v: process.time_at_log_snr(v), process, log_snr[1:-1])
     return np.concatenate([[start], inner, [stop]])
 
 
@@ -132,7 +132,7 @@ def forward_sde(
     """
     x = _check_states(x)
     times = _check_path(process, times, falling=False)
-    scale, noise = _in_float64(_forward_table, process, times)
+    scale, noise = in_float64(_forward_table, process, times)
     return _forward(_cast(scale, x.dtype), _cast(noise, x.dtype), x, check_key(key))
 
 
@@ -173,7 +173,7 @@ def reverse_sde(
     x = _check_states(x, mixture)
     times = _check_path(process, times, falling=True)
     component = _check_component(mixture, component, len(x))
-    steps = _in_float64(_steps, process, times)
+    steps = in_float64(_steps, process, times)
     return _reverse_paths(mixture, process, steps, x, check_key(key), component, kernel)
 
 
@@ -216,7 +216,7 @@ def probability_flow(
     x = _check_states(x, mixture)
     times = _check_path(process, times, falling=None)
     component = _check_component(mixture, component, len(x))
-    way = _in_float64(_way, process, times)
+    way = in_float64(_way, process, times)
     allowed = "positive (stop the flow a little before the data)"
     check_values("sigma at times", way.sigma, allowed, lambda a: a > 0)
     if component is not None:
@@ -283,12 +283,24 @@ def u_turn(
     question = mixture.take(inside), jnp.asarray(partition.labels[inside])
     results = []
     for t in turns:
-        way_back = _in_float64(_steps, process, time_grid(process, t, end, steps))
+        way_back = in_float64(_steps, process, time_grid(process, t, end, steps))
         common = jax.random.clone(key)  # on purpose the same for all times
         run = _u_turn(*question, process, way_back, common, partition.cells, samples, kernel)
         stays = np.asarray(run, np.float64).reshape(-1)
         results.append((stays.mean(), stays.std(ddof=1) / np.sqrt(stays.size)))
     return Estimate(*np.array(results).T)
+
+
+def in_float64(function: Callable[[Process, Array], Any], process: Process, values: Any) -> Any:
+    """Tabulate `function(process, values)` in float64, whatever the caller's precision.
+
+    All paths share the rounding of a table. Under a JAX trace the caller's precision has to do.
+    """
+    if not is_concrete(process, values):
+        return function(process, values)
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        table = function(process, jnp.asarray(values, jnp.float64))
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), table)
 
 
 # ---------------------------------------------------------------------------------------------- inner parts
@@ -413,7 +425,7 @@ def _return_time(process: Process, turns: np.ndarray) -> float:
     def deeper(process: Process, times: Array) -> Array:
         return process.time_at_log_snr(jnp.max(process.log_snr(times)) + 2 * np.log(RETURN_DEPTH))
 
-    return max(float(_in_float64(deeper, process, turns)), process.t_min)
+    return max(float(in_float64(deeper, process, turns)), process.t_min)
 
 
 def _forward_table(process: Process, times: Float[Array, " T"]) -> tuple[Array, Array]:
@@ -498,18 +510,6 @@ def _gaussian_flow(
         return row[0] * mean + mixture.covariance.diffused(*row).map(jnp.sqrt).apply(noise, component)
 
     return lax.map(at, (way.alpha, way.sigma))
-
-
-def _in_float64(function: Callable[[Process, Array], Any], process: Process, values: Any) -> Any:
-    """Tabulate `function(process, values)` in float64, whatever the caller's precision.
-
-    All paths share the rounding of a table. Under a JAX trace the caller's precision has to do.
-    """
-    if not is_concrete(process, values):
-        return function(process, values)
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        table = function(process, jnp.asarray(values, jnp.float64))
-        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), table)
 
 
 def _cast(table: Any, dtype: jnp.dtype) -> Any:

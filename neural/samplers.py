@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -23,24 +23,12 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from gmm.checks import check_values, is_concrete
 from gmm.dynamics import reverse_kernel, time_grid
+from gmm.guidance import Constant, Guidance, gap_of, steer
 from gmm.process import Process
+from neural.denoiser import Denoiser, State, as_partial
 
-State = Float[Array, "n ..."]
 Times = Float[ArrayLike, " steps"] | Sequence[float]
-Guidance = float | Callable[[np.ndarray], Float[ArrayLike, "..."]]
-
-
-class Denoiser(Protocol):
-    """What a sampler asks of a denoiser."""
-
-    @property
-    def process(self) -> Process:
-        """The forward process that it inverts."""
-        ...
-
-    def denoise(self, x: State, t: Any, condition: Any = None) -> State:
-        """E[x_0 | x_t, condition]."""
-        ...
+Scale = float | Callable[[np.ndarray], Float[ArrayLike, "..."]] | Guidance
 
 
 def edm_times(
@@ -100,7 +88,7 @@ def heun(
     *,
     times: Times | None = None,
     guide: Denoiser | None = None,
-    guidance_scale: Guidance = 1.0,
+    guidance_scale: Scale = 1.0,
     churn: Churn = Churn(),
     key: PRNGKeyArray | None = None,
 ) -> State:
@@ -113,9 +101,12 @@ def heun(
         noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
         condition: handed to the denoiser.
         times: (steps,) falling times of the denoiser's process; default `edm_times(process)`.
-        guide: denoiser of the unconditional law, called without condition. Default: the denoiser's own
-            `unconditional`, needed only where guidance is asked for.
-        guidance_scale: w in D = D_guide + w (D - D_guide); a number, or a function of the level σ/α.
+        guide: denoiser of the unconditional law, called without condition; for autoguidance the worse model,
+            called with it. Default: the denoiser's own `unconditional`, needed only where guidance is asked
+            for.
+        guidance_scale: w in D = D_guide + w (D - D_guide): a number, a function of the level σ/α, or a schedule
+            (`gmm.cfg` and its like). Schedules that track a likelihood ratio need the stochastic chain of
+            `ancestral`.
         churn: noise to add before each step.
         key: for churn only.
 
@@ -123,10 +114,15 @@ def heun(
         (n, ...) samples of x_0.
 
     Raises:
-        ValueError: when the times do not fall or have an infinite level, when guidance has no guide, or
-            churn no key.
+        ValueError: when the times do not fall or have an infinite level, when guidance has no guide or tracks
+            a likelihood ratio, or churn has no key.
     """
     process, times = denoiser.process, _grid(denoiser.process, times)
+    if isinstance(guidance_scale, Guidance) and guidance_scale.needs_ratio:
+        raise ValueError(
+            f"guidance_scale must not track a likelihood ratio here, got {guidance_scale}: a deterministic path has "
+            "none; sample with `ancestral`"
+        )
     table = _heun_table(process, times, churn, guidance_scale)
     if churn.amount and key is None:
         raise ValueError("churn needs a key; pass key=jax.random.key(seed)")
@@ -143,7 +139,7 @@ def ancestral(
     key: PRNGKeyArray,
     times: Times | None = None,
     guide: Denoiser | None = None,
-    guidance_scale: Guidance = 1.0,
+    guidance_scale: Scale = 1.0,
 ) -> State:
     """Samples by the stochastic `gmm.reverse_kernel` with x_0 = D: ancestral sampling, DDIM with η = 1.
 
@@ -189,13 +185,14 @@ class _Steps(NamedTuple):
     """One row for every step of an ancestral chain."""
 
     t: np.ndarray
-    scale: np.ndarray
+    level: np.ndarray  # σ/α
+    scale: np.ndarray  # guidance scale
     state: np.ndarray
     clean: np.ndarray
     deviation: np.ndarray
 
 
-def _heun_table(process: Process, times: np.ndarray, churn: Churn, scale: Guidance) -> _Evaluations:
+def _heun_table(process: Process, times: np.ndarray, churn: Churn, scale: Scale) -> _Evaluations:
     nominal = _on_host(_level, process, times)
     if not np.isfinite(nominal).all():
         raise ValueError(f"times must have finite σ/α, got {times[0]:g} first; start a little before it")
@@ -218,54 +215,79 @@ def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.stack([first, second], axis=1).ravel()[:-1]
 
 
-def _ancestral_table(process: Process, times: np.ndarray, scale: Guidance) -> _Steps:
+def _ancestral_table(process: Process, times: np.ndarray, scale: Scale) -> _Steps:
     def step(part: str) -> np.ndarray:
         return _on_host(lambda t, s: getattr(reverse_kernel(process, t, s), part), times[:-1], times[1:])
 
+    level = _on_host(_level, process, times)
     return _Steps(
         t=times,
-        scale=_scales(scale, _on_host(_level, process, times)),
+        level=level,
+        scale=_scales(scale, level),
         state=np.append(step("state"), 0.0),
         clean=np.append(step("clean"), 1.0),
         deviation=np.append(np.sqrt(step("variance")), 0.0),
     )
 
 
-def _scales(scale: Guidance, level: np.ndarray) -> np.ndarray:
-    values = scale(level) if callable(scale) else scale
+def _scales(scale: Scale, level: np.ndarray) -> np.ndarray:
+    """The weight at each level; ones where it depends on the state too."""
+    if isinstance(scale, Guidance):
+        values = 1.0 if _of_state(scale) else _on_host(scale.weight, level)
+    else:
+        values = scale(level) if callable(scale) else scale
     return np.broadcast_to(np.asarray(values, np.float64), level.shape)
 
 
+def _of_state(scale: Scale) -> bool:
+    return isinstance(scale, Guidance) and (scale.needs_ratio or scale.needs_gap)
+
+
 class _Model(NamedTuple):
-    """What to evaluate: the denoiser under its condition, pulled away from the guide's answer."""
+    """What to evaluate: the denoiser under its condition, pulled away from the guide's answer.
+
+    Attributes:
+        denoise: the denoiser.
+        guide: denoiser of the reference, or None for none.
+        condition: handed to the denoiser.
+        guide_condition: handed to the guide.
+        schedule: the schedule, where its weight depends on the state.
+    """
 
     denoise: Partial
     guide: Partial | None
     condition: Any
+    guide_condition: Any
+    schedule: Guidance | None
 
-    def __call__(self, x: State, row: _Evaluations | _Steps) -> State:
+    def __call__(
+        self, x: State, row: "_Evaluations | _Steps", log_ratio: Float[Array, "..."] | float = 0.0
+    ) -> tuple[State, State, State]:
+        """D_w, D_c and D_0 (D_c again without a guide)."""
         denoised = self.denoise(x, row.t, self.condition)
         if self.guide is None:
-            return denoised
-        reference = self.guide(x, row.t, None)
-        return reference + row.scale * (denoised - reference)
+            return denoised, denoised, denoised
+        reference = self.guide(x, row.t, self.guide_condition)
+        weight = row.scale
+        if self.schedule is not None:
+            gap = gap_of(denoised, reference, row.level) if self.schedule.needs_gap else 0.0
+            weight = self.schedule.weight(row.level, log_ratio, gap)
+        return steer(denoised, reference, weight), denoised, reference
 
 
-def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Guidance) -> _Model:
-    if not callable(scale) and scale == 1:
-        return _Model(_traceable(denoiser), None, condition)
-    if guide is None:
+def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Scale) -> _Model:
+    schedule = scale if isinstance(scale, Guidance) else None if callable(scale) else Constant(scale)
+    if schedule is not None and schedule.is_plain:
+        return _Model(as_partial(denoiser), None, condition, None, None)
+    same_condition = schedule is not None and schedule.reference == "guide"
+    if guide is None and not same_condition:
         guide = getattr(denoiser, "unconditional", None)
     if guide is None:
-        raise ValueError("guidance needs a denoiser of the unconditional law; pass guide=...")
-    return _Model(_traceable(denoiser), _traceable(guide), condition)
-
-
-def _traceable(denoiser: Denoiser) -> Partial:
-    """`denoiser.denoise` as a pytree: of the denoiser's arrays where it is one, else of nothing."""
-    if jax.tree_util.all_leaves([denoiser]):
-        return Partial(denoiser.denoise)
-    return Partial(type(denoiser).denoise, denoiser)
+        law = "a second, worse network" if same_condition else "a denoiser of the unconditional law"
+        raise ValueError(f"guidance needs {law}; pass guide=...")
+    kept = schedule if _of_state(scale) else None
+    guide_condition = condition if same_condition else None
+    return _Model(as_partial(denoiser), as_partial(guide), condition, guide_condition, kept)
 
 
 @functools.partial(jax.jit, static_argnames=("record",))
@@ -282,7 +304,7 @@ def _heun(
         if draw is not None:
             x = x + row.raised * draw(index, x)
         start = jnp.where(row.corrects, start, x)
-        denoised = model(row.alpha * x, row)
+        denoised = model(row.alpha * x, row)[0]
         here = (x - denoised) / row.level
         slope = jnp.where(row.corrects, (slope + here) / 2, here)
         return (start, start + row.length * slope, slope), ((x, denoised) if record else None)
@@ -295,11 +317,26 @@ def _heun(
 def _ancestral(model: _Model, start: State, table: _Steps, draw: Partial) -> State:
     rows = _cast(table, start)
 
-    def step(x: State, inputs: Any) -> tuple[State, None]:
-        row, index = inputs
-        return row.state * x + row.clean * model(x, row) + row.deviation * draw(index, x), None
+    def step(carry: tuple[State, Array], inputs: Any) -> tuple[tuple[State, Array], None]:
+        (x, log_ratio), (row, index) = carry, inputs
+        denoised, *both = model(x, row, log_ratio)
+        after = row.state * x + row.clean * denoised + row.deviation * draw(index, x)
+        if model.schedule is not None:
+            log_ratio = model.schedule.tracked(log_ratio, _gained(row, after - row.state * x, *both))
+        return (after, log_ratio), None
 
-    return jax.lax.scan(step, start, (rows, jnp.arange(table.t.size)))[0]
+    carry = start, jnp.zeros(start.shape[0], start.dtype)
+    return jax.lax.scan(step, carry, (rows, jnp.arange(table.t.size)))[0][0]
+
+
+def _gained(row: _Steps, move: State, denoised: State, reference: State) -> Float[Array, " n"]:
+    """log N(x_s; m_c, v I) - log N(x_s; m_0, v I) over a step: what it tells for the condition."""
+    towards = (denoised - reference) * (move - row.clean * 0.5 * (denoised + reference))
+    # The step to zero noise has no variance, and nothing comes after it.
+    precision = jnp.where(
+        row.deviation > 0, row.clean / jnp.where(row.deviation > 0, row.deviation, 1) ** 2, 0
+    )
+    return precision * towards.reshape(towards.shape[0], -1).sum(axis=1)
 
 
 T = TypeVar("T", _Evaluations, _Steps)

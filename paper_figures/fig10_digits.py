@@ -1,6 +1,5 @@
 """A real labelled data set: speciation and collapse of scikit-learn's digits."""
 
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -64,7 +63,7 @@ class Model(NamedTuple):
 def compute(settings: Settings) -> xr.Dataset:
     """Entropies, rates and held-out cross-entropies of four models of the digits."""
     data = load_data("digits").standardised()
-    learn, held_out = split(data, seed=settings.seed)
+    learn, held_out = data.split(HELD_OUT_SHARE, settings.seed)
     times = np.geomspace(0.05, 4.0, settings.size(48, 20))
     key_curves, key_noise = jax.random.split(settings.key())
     found = models(learn, settings.seed)
@@ -93,16 +92,6 @@ def compute(settings: Settings) -> xr.Dataset:
         half_log_top_eigenvalue=0.5 * np.log(np.linalg.eigvalsh(np.cov(learn.x.T))[-1]),
     )
     return attach(dataset, _numbers(dataset, curves, len(learn.x)))
-
-
-def split(data: LabelledData, seed: int) -> tuple[LabelledData, LabelledData]:
-    """Learning and held-out part, the same share of every class."""
-    from sklearn.model_selection import train_test_split
-
-    chosen = train_test_split(
-        np.arange(len(data.x)), test_size=HELD_OUT_SHARE, random_state=seed, stratify=data.y
-    )
-    return tuple(dataclasses.replace(data, x=data.x[i], y=data.y[i]) for i in map(np.sort, chosen))  # type: ignore
 
 
 def models(learn: LabelledData, seed: int) -> dict[str, Model]:

@@ -96,6 +96,8 @@ def check_file(file: Path) -> None:
     out.print(f"{file}: {about}")
     out.print(f"tensors: {len(tensors)} ({', '.join(f'{count} {name}' for name, count in dtypes.items())})")
     out.print(f"values: {sum(math.prod(tensor.shape) for tensor in tensors):,}")
+    if checkpoint.ignored:
+        out.print(f"left aside, neither looked up nor read: {', '.join(checkpoint.ignored)}")
     recorded = hub.verify(file)
     out.print(
         f"sha256: {recorded} (as recorded)" if recorded else f"sha256: {hub.sha256(file)} (none recorded)"

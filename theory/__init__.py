@@ -1,5 +1,6 @@
 """Numbers without sampling: channel entropies, speciation times and scaling laws, in float64."""
 
+from gmm.windows import Window, window
 from theory.channel import (
     binary_clone_agreement,
     binary_entropy,
@@ -32,7 +33,7 @@ from theory.speciation import (
     unequal_curve,
     why_none,
 )
-from theory.windows import Window, window, window_of
+from theory.windows import window_of
 
 __all__ = [
     "CRITERIA",

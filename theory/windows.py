@@ -1,89 +1,12 @@
-"""The window of a decision: the noise interval in which the model commits.
+"""The window of a decision known in closed form; that of a measured curve is `gmm.window`."""
 
-It holds the central share (80% by default) of the information that the noisy state gains about the class, on
-the axis log(σ/α), which no clock changes.
-"""
-
-import dataclasses
 import math
 
 import numpy as np
-from scipy.interpolate import CubicHermiteSpline
 from scipy.optimize import brentq
 
-from gmm.curve import EntropyCurve
+from gmm.windows import Window
 from theory.speciation import Problem
-
-# At the ends of a curve this share of its information may be missing beyond what the window leaves out.
-_COVERAGE = 0.5
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """Where the central share of a curve's information lies.
-
-    Attributes:
-        share: the share.
-        low, median, high: log(σ/α), low < median < high; stderr of each in the same units.
-        t_low, t_median, t_high: the process's own times there.
-    """
-
-    share: float
-    low: float
-    median: float
-    high: float
-    low_stderr: float
-    median_stderr: float
-    high_stderr: float
-    t_low: float
-    t_median: float
-    t_high: float
-
-    @property
-    def width(self) -> float:
-        """Width in log(σ/α)."""
-        return self.high - self.low
-
-    @property
-    def sigma(self) -> tuple[float, float, float]:
-        """σ/α at low, median and high."""
-        return tuple(float(np.exp(level)) for level in (self.low, self.median, self.high))  # type: ignore
-
-
-def window(curve: EntropyCurve, share: float = 0.8) -> Window:
-    """The interval of log-noise that holds the central `share` of the information in a curve.
-
-    Between its points the curve is the cubic through its entropies and rates. Standard errors are those of
-    the entropy there over its slope: what a shift of the curve by its own error does.
-
-    Args:
-        curve: an entropy curve, points in any order.
-        share: in (0, 1).
-
-    Raises:
-        ValueError: when share is out of range, or the curve does not reach far enough towards noise or data
-            to hold the window's ends.
-    """
-    if not 0 < share < 1:
-        raise ValueError(f"share must be in (0, 1), got {share}")
-    if len(curve.t) < 4:
-        raise ValueError(f"curve must have at least 4 points for a window, got {len(curve.t)}")
-    order = np.argsort(-curve.log_snr)
-    noise = -0.5 * curve.log_snr[order]
-    slope = curve.rate_per_log_noise()[0][order]
-    # Sampling noise may let a flat end sink a little; the information gained never shrinks.
-    entropy = np.maximum.accumulate(curve.entropy[order])
-    floor = entropy[0]
-    total = curve.prior_entropy - floor
-    tail = 0.5 * (1 - share)
-    _check_coverage(curve, noise, slope, entropy, tail * total)
-    spline = CubicHermiteSpline(noise, entropy, np.maximum(slope, 0))
-    levels = floor + np.array([tail, 0.5, 1 - tail]) * total
-    places = [_crossing(spline, noise, entropy, level) for level in levels]
-    spread = np.interp(places, noise, curve.entropy_stderr[order])
-    errors = spread / np.maximum(np.interp(places, noise, slope), 1e-300)
-    times = np.interp(places, noise, curve.t[order])
-    return Window(share, *places, *map(float, errors), *map(float, times))  # type: ignore[arg-type]
 
 
 def window_of(problem: Problem, share: float = 0.8) -> Window:
@@ -115,31 +38,3 @@ def window_of(problem: Problem, share: float = 0.8) -> Window:
     exact = (0.0, 0.0, 0.0)
     times = problem.times(-2 * places)
     return Window(share, *places, *exact, *times)  # type: ignore[arg-type, call-arg]
-
-
-def _check_coverage(
-    curve: EntropyCurve, noise: np.ndarray, slope: np.ndarray, entropy: np.ndarray, tail: float
-) -> None:
-    missing_high = curve.prior_entropy - entropy[-1]
-    # Towards data the remaining information is unknown; a falling curve bounds it by its last slope
-    # (information decays at least as fast as e^{-log-noise}).
-    missing_low = slope[0]
-    for missing, end, way in (
-        (missing_high, noise[-1], "more noise"),
-        (missing_low, noise[0], "less noise"),
-    ):
-        if missing > _COVERAGE * tail + 3 * curve.entropy_stderr.max():
-            raise ValueError(
-                f"curve must cover the decision: beyond log(sigma/alpha) = {end:.3g} it still gains about "
-                f"{missing:.2g} {curve.units}; add times with {way}"
-            )
-
-
-def _crossing(spline: CubicHermiteSpline, noise: np.ndarray, entropy: np.ndarray, level: float) -> float:
-    """Where the curve crosses `level`, on the cubic of the one interval that holds it."""
-    right = int(np.clip(np.searchsorted(entropy, level), 1, len(noise) - 1))
-    roots = spline.solve(level, extrapolate=False)
-    inside = roots[(roots >= noise[right - 1]) & (roots <= noise[right])]
-    if len(inside):
-        return float(inside[0])
-    return float(np.interp(level, entropy[right - 1 : right + 1], noise[right - 1 : right + 1]))

@@ -25,10 +25,12 @@ class Checkpoint:
             takes memory of its own only once it is converted.
         attributes: what else the file says, in JSON's types. ``init_kwargs`` are the keyword arguments that
             the network was built with.
+        ignored: names of what else the file holds, objects of a trainer, which were neither looked up nor read.
     """
 
     tensors: Mapping[str, np.ndarray]
     attributes: Mapping[str, Any]
+    ignored: tuple[str, ...] = ()
 
 
 def map_file(path: str | os.PathLike[str]) -> mmap.mmap:

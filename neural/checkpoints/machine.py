@@ -19,8 +19,11 @@ MAX_STACK = 100_000
 MAX_MARKS = 1_000
 MAX_TEXT = 1 << 24
 
-# Hashing a tuple takes time exponential in its depth where parts are shared, so keys are plain values.
-_KEYS = (str, int, float, bool, type(None))
+# Hashing a tuple takes time exponential in its depth where parts are shared, and whole numbers whose hashes meet,
+# such as multiples of 2^61 - 1, make a dictionary take quadratic time: keys are texts (whose hashes nobody can
+# foretell) and numbers too small to meet.
+_KEYS = (str, bool, type(None))
+_LARGEST_KEY = 1 << 31
 _FLOAT64 = struct.Struct(">d")
 
 
@@ -49,7 +52,18 @@ class Buildable:
         raise CheckpointError(f"{type(self).__name__} takes no state")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opaque:
+    """What stands for a name without meaning for us, for its instances and for the results of its calls.
+
+    It takes whatever the program puts into it, and keeps nothing.
+    """
+
+    name: str
+
+
 Globals = Mapping[tuple[str, str], Global]
+Unknown = Callable[[str, str], Opaque]
 Persistent = Callable[[object], object]
 
 
@@ -74,7 +88,13 @@ class Budget:
         return Cursor(raw)
 
 
-def run(cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None = None) -> object:
+def run(
+    cursor: Cursor,
+    names: Globals,
+    budget: Budget,
+    persistent: Persistent | None = None,
+    unknown: Unknown | None = None,
+) -> object:
     """Run one pickle and return what it built.
 
     Args:
@@ -82,16 +102,27 @@ def run(cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent |
         names: the globals that it may ask for, by (module, name).
         budget: shared by all pickles of a file.
         persistent: answers persistent ids; None where there must be none.
+        unknown: makes the stand-in of any other name; None where there must be no other. With it, entries of
+            dictionaries and sets under keys that are neither text nor small numbers are left out; without it
+            they are an error.
 
     Raises:
         CheckpointError: on any opcode, name, call or value outside the rules, and when the bytes end early.
     """
-    return _Machine(cursor, names, budget, persistent).run()
+    return _Machine(cursor, names, budget, persistent, unknown).run()
 
 
 class _Machine:
-    def __init__(self, cursor: Cursor, names: Globals, budget: Budget, persistent: Persistent | None) -> None:
-        self.cursor, self.names, self.budget, self.persistent = cursor, names, budget, persistent
+    def __init__(
+        self,
+        cursor: Cursor,
+        names: Globals,
+        budget: Budget,
+        persistent: Persistent | None,
+        unknown: Unknown | None,
+    ) -> None:
+        self.cursor, self.names, self.budget = cursor, names, budget
+        self.persistent, self.unknown = persistent, unknown
         self.stack: list[object] = []
         self.marks: list[int] = []
         self.memo: dict[int, object] = {}
@@ -179,9 +210,10 @@ class _Machine:
 
     def append(self, items: list[object]) -> None:
         target = self.top()
-        if type(target) is not list:
+        if type(target) is list:
+            target.extend(items)
+        elif not isinstance(target, Opaque):
             raise CheckpointError(f"the pickle appends to {kind(target)}")
-        target.extend(items)
 
     def append_one(self) -> None:
         item = self.pop()
@@ -189,10 +221,11 @@ class _Machine:
 
     def set_items(self, items: list[object]) -> None:
         target = self.top()
-        if type(target) is not dict or len(items) % 2:
+        if len(items) % 2 or not (type(target) is dict or isinstance(target, Opaque)):
             raise CheckpointError(f"the pickle sets {len(items)} keys and values in {kind(target)}")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            target[as_key(key)] = value
+        if type(target) is dict:
+            pairs = zip(items[::2], items[1::2], strict=True)
+            target.update((key, value) for key, value in pairs if self.takes(key))
 
     def set_item(self) -> None:
         value, key = self.pop(), self.pop()
@@ -201,16 +234,23 @@ class _Machine:
     def add_items(self) -> None:
         items = self.pop_to_mark()
         target = self.top()
-        if type(target) is not set:
+        if type(target) is set:
+            target.update(item for item in items if self.takes(item))
+        elif not isinstance(target, Opaque):
             raise CheckpointError(f"the pickle adds to {kind(target)} as to a set")
-        target.update(as_key(item) for item in items)
+
+    def takes(self, key: object) -> bool:
+        """Whether a dictionary or a set is to have this key; where no other is allowed, another is an error."""
+        if self.unknown is None:
+            as_key(key)
+        return is_key(key)
 
     # Names and what is made from them.
 
     def find(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
             raise CheckpointError(f"a name must be text, got {kind(module)} and {kind(name)}")
-        found = self.names.get((module, name))
+        found = self.names.get((module, name)) or (self.unknown and self.unknown(module, name))
         if found is None:
             raise CheckpointError(
                 f"the file asks for {quoted(module)}.{quoted(name)}, which a checkpoint does not need; "
@@ -226,17 +266,29 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         if type(arguments) is not tuple:
             raise CheckpointError(f"arguments of a call must be a tuple, got {kind(arguments)}")
+        if isinstance(function, Opaque):
+            self.stack.append(function)
+            return
         if not isinstance(function, Global) or function.call is None:
             raise CheckpointError(f"the file calls {kind(function)}, which is not allowed")
         self.stack.append(function.call(arguments))
 
     def new(self) -> None:
         arguments, cls = self.pop(), self.pop()
+        if isinstance(cls, Opaque) and type(arguments) is tuple:
+            self.stack.append(cls)
+            return
         if not isinstance(cls, Global) or cls.new is None:
             raise CheckpointError(f"the file makes an instance of {kind(cls)}, which is not allowed")
         if type(arguments) is not tuple or arguments:
             raise CheckpointError(f"an instance of {cls.name} is made with arguments")
         self.stack.append(cls.new())
+
+    def new_with_keywords(self) -> None:
+        keywords, arguments, cls = self.pop(), self.pop(), self.pop()
+        if not isinstance(cls, Opaque) or type(arguments) is not tuple or type(keywords) is not dict:
+            raise CheckpointError(f"the file makes an instance of {kind(cls)}, which is not allowed")
+        self.stack.append(cls)
 
     def build(self) -> None:
         state = self.pop()
@@ -244,7 +296,7 @@ class _Machine:
         if isinstance(target, Buildable):
             target.build(state)
         # A state_dict keeps version numbers of its modules as attributes of the dictionary; nobody needs them.
-        elif type(target) is not dict or type(state) is not dict:
+        elif not isinstance(target, Opaque) and (type(target) is not dict or type(state) is not dict):
             raise CheckpointError(f"the file sets the state of {kind(target)}, which is not allowed")
 
     def persistent_id(self) -> None:
@@ -254,16 +306,25 @@ class _Machine:
         self.stack.append(self.persistent(identity))
 
 
+def is_key(value: object) -> bool:
+    """Whether the value may be a key of a dictionary or a member of a set."""
+    return type(value) in _KEYS or (type(value) is int and abs(value) < _LARGEST_KEY)
+
+
 def as_key(value: object) -> object:
-    """The value, if it may be a key of a dictionary or a member of a set."""
-    if type(value) not in _KEYS:
-        raise CheckpointError(f"a key must be text or a number, got {kind(value)}")
+    """The value, if it may be a key.
+
+    Raises:
+        CheckpointError: when it may not.
+    """
+    if not is_key(value):
+        raise CheckpointError(f"a key must be text or a whole number of 32 bits, got {kind(value)}")
     return value
 
 
 def kind(value: object) -> str:
     """What a value is, in a word; its contents may be endless, so they are never shown."""
-    return value.name if isinstance(value, Global) else type(value).__name__
+    return value.name if isinstance(value, Global | Opaque) else type(value).__name__
 
 
 def _opcode(code: int) -> str:
@@ -324,10 +385,12 @@ _OPERATIONS: dict[int, Operation] = {
         "u": lambda m: m.set_items(m.pop_to_mark()),  # SETITEMS
         "\x8f": _push(set),  # EMPTY_SET
         "\x90": _Machine.add_items,  # ADDITEMS
+        "\x91": lambda m: m.stack.append(frozenset(filter(m.takes, m.pop_to_mark()))),  # FROZENSET
         "c": lambda m: m.find(m.cursor.line(), m.cursor.line()),  # GLOBAL
         "\x93": _Machine.stack_global,  # STACK_GLOBAL
         "R": _Machine.reduce,  # REDUCE
         "\x81": _Machine.new,  # NEWOBJ
+        "\x92": _Machine.new_with_keywords,  # NEWOBJ_EX
         "b": _Machine.build,  # BUILD
         "Q": _Machine.persistent_id,  # BINPERSID
     }.items()

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from neural.checkpoints.checkpoint import CheckpointError, quoted
-from neural.checkpoints.machine import Buildable, Global, Globals, as_key, kind
+from neural.checkpoints.machine import Buildable, Global, Globals, is_key, kind
 
 # PyTorch itself stops at 64 axes, NumPy at 64; a network's tensors have at most five.
 MAX_AXES = 16
@@ -237,7 +237,7 @@ def _ordered_dict(arguments: tuple) -> dict:
 def _set(arguments: tuple) -> set:
     """How protocols 2 and 3, which have no sets, spell them."""
     (items,) = fields("set", arguments, list)
-    return {as_key(item) for item in items}
+    return {item for item in items if is_key(item)}
 
 
 def _rebuild_tensor(arguments: tuple) -> Tensor:

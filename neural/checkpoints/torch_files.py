@@ -15,7 +15,7 @@ import numpy as np
 from neural.checkpoints import machine, persistence
 from neural.checkpoints.archive import Entry, read_archive
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, quoted, read_mapped
-from neural.checkpoints.machine import Budget, Global, Globals
+from neural.checkpoints.machine import Budget, Global, Globals, Opaque, Unknown
 from neural.checkpoints.objects import (
     MAX_DEPTH,
     MAX_NAME,
@@ -28,6 +28,7 @@ from neural.checkpoints.objects import (
     fields,
     plain,
 )
+from neural.checkpoints.strangers import Strangers
 
 _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + _LEGACY_NUMBER.to_bytes(10, "little") + b"."
@@ -43,6 +44,7 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
     (the one averaged over training), by `state_dict` name, and its constructor's arguments as the attribute
     ``init_kwargs``. Files of ``torch.save`` (zip or legacy) give the tensors of the ``state_dict`` entry where
     there is one, else all tensors, nested names joined with dots; plain values beside them are attributes.
+    Objects that a trainer keeps beside the tensors are neither looked up nor read: `ignored` names them.
 
     Args:
         path: the file.
@@ -60,19 +62,20 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
 
 def read_torch_bytes(buffer: memoryview) -> Checkpoint:
     """The contents of such a file."""
-    budget = Budget(len(buffer))
+    budget, strangers = Budget(len(buffer)), Strangers()
     if buffer[:4] == ZIP_MAGIC:
-        return _from_dictionary(_read_zip(buffer, budget))
+        return _from_dictionary(_read_zip(buffer, budget, strangers), strangers)
     if buffer[:1] != _PICKLE_START:
         raise CheckpointError("neither a pickle of protocol 2 or later, nor a zip archive, nor safetensors")
     cursor = Cursor(buffer)
     if buffer[: len(LEGACY_MAGIC)] == LEGACY_MAGIC:
-        found = read_legacy(cursor, STATE_DICT, budget)
+        found = read_legacy(cursor, STATE_DICT, budget, strangers)
     else:
+        # A network stores nothing of a trainer.
         found = machine.run(cursor, _pickled_network(budget), budget)
     if cursor.left:
         raise CheckpointError(f"{cursor.left} bytes after the end of the pickle")
-    return persistence.network(found) if persistence.is_network(found) else _from_dictionary(found)
+    return persistence.network(found) if persistence.is_network(found) else _from_dictionary(found, strangers)
 
 
 def _pickled_network(budget: Budget) -> Globals:
@@ -104,6 +107,11 @@ def _storage(identity: object) -> tuple[Storage, str]:
     return Storage(cls.value, count), key
 
 
+def _is_text(parts: tuple, text: str) -> bool:
+    # An array would be compared value by value.
+    return len(parts) == 1 and type(parts[0]) is str and parts[0] == text
+
+
 def _known(storages: dict[str, Storage], identity: object) -> tuple[Storage, str]:
     """The storage of a key, and the key; tensors that share it must agree on what it is."""
     storage, key = _storage(identity)
@@ -113,18 +121,27 @@ def _known(storages: dict[str, Storage], identity: object) -> tuple[Storage, str
     return known, key
 
 
-def read_legacy(cursor: Cursor, names: Globals, budget: Budget) -> object:
+def read_legacy(cursor: Cursor, names: Globals, budget: Budget, unknown: Unknown | None = None) -> object:
     """One file in torch's legacy format: number, version, machine, object, keys, then the storages.
 
     Args:
         cursor: where the file begins; afterwards, its end.
         names: what the object's pickle may name.
         budget: opcodes left.
+        unknown: makes the stand-in of any other name in it; None where there must be no other.
 
     Returns:
         The object, its storages filled.
     """
     storages: dict[str, Storage] = {}
+
+    def answer(identity: object) -> object:
+        # The source text of a pickled module's class comes along; the class itself is what is wanted.
+        if unknown is not None and type(identity) is tuple and _is_text(identity[:1], "module"):
+            _, cls, _, _ = fields("a module", identity, str, Opaque, str, str)
+            return cls
+        return _known(storages, identity)[0]
+
     number = machine.run(cursor, {}, budget)
     version = machine.run(cursor, {}, budget)
     system = machine.run(cursor, {}, budget)
@@ -134,7 +151,7 @@ def read_legacy(cursor: Cursor, names: Globals, budget: Budget) -> object:
         raise CheckpointError(f"torch's legacy format must have version {_LEGACY_VERSION}")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise CheckpointError("the file was not written on a little-endian machine")
-    found = machine.run(cursor, names, budget, lambda identity: _known(storages, identity)[0])
+    found = machine.run(cursor, names, budget, answer, unknown)
     keys = machine.run(cursor, {}, budget)
     if type(keys) is not list or {key for key in keys if type(key) is str} != storages.keys():
         raise CheckpointError("the list of storages does not name those that the tensors use")
@@ -149,7 +166,7 @@ def read_legacy(cursor: Cursor, names: Globals, budget: Budget) -> object:
     return found
 
 
-def _read_zip(buffer: memoryview, budget: Budget) -> object:
+def _read_zip(buffer: memoryview, budget: Budget, unknown: Unknown) -> object:
     entries = read_archive(buffer)
     roots = [name.removesuffix("data.pkl") for name in entries if name.split("/")[1:] == ["data.pkl"]]
     if len(roots) != 1:
@@ -161,7 +178,7 @@ def _read_zip(buffer: memoryview, budget: Budget) -> object:
     if order is not None and order.checked() != b"little":
         raise CheckpointError("the archive was not written on a little-endian machine")
     cursor = Cursor(entries[f"{root}data.pkl"].checked())
-    found = machine.run(cursor, STATE_DICT, budget, _from_entries(entries, root))
+    found = machine.run(cursor, STATE_DICT, budget, _from_entries(entries, root), unknown)
     if cursor.left:
         raise CheckpointError(f"{cursor.left} bytes after the end of the archive's pickle")
     return found
@@ -185,20 +202,32 @@ def _from_entries(entries: Mapping[str, Entry], root: str) -> Callable[[object],
 # From the object to names.
 
 
-def _from_dictionary(found: object) -> Checkpoint:
+def _from_dictionary(found: object, strangers: Strangers) -> Checkpoint:
     if type(found) is not dict:
         raise CheckpointError(f"the file holds {machine.kind(found)}, not a dictionary of tensors")
-    inner = found.get("state_dict")
     tensors: dict[str, np.ndarray] = {}
-    for name, tensor in _named(
-        inner if type(inner) is dict else found, (), MAX_DEPTH, iter(range(MAX_TENSORS))
-    ):
+    for name, tensor in _named(_weights(found), (), MAX_DEPTH, iter(range(MAX_TENSORS))):
         if name in tensors:
             raise CheckpointError(f"two tensors are named {quoted(name)}")
         tensors[name] = tensor.array()
     if not tensors:
         raise CheckpointError("the file holds no tensors")
-    return Checkpoint(tensors, dict(_plain_entries(found)))
+    return Checkpoint(tensors, dict(_plain_entries(found)), strangers.names)
+
+
+def _weights(found: dict) -> dict:
+    """The entry ``state_dict``, where a trainer keeps the weights beside its own things, else all of it."""
+    inner = found.get("state_dict", found)
+    # Taking the optimiser's tensors for the network's, or leaving some out, would be worse than refusing.
+    if type(inner) is not dict:
+        raise CheckpointError(f"state_dict must be a dictionary of tensors, got {machine.kind(inner)}")
+    if inner is not found:
+        for name, value in inner.items():
+            if isinstance(value, Opaque):
+                raise CheckpointError(
+                    f"entry {quoted(str(name))} of state_dict is of a kind unknown here: {value.name}"
+                )
+    return inner
 
 
 def _named(

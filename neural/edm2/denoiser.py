@@ -67,6 +67,11 @@ class EDM2:
         """Every class index; empty for an unconditional network."""
         return tuple(range(self.config.label_dim))
 
+    @property
+    def state_shape(self) -> tuple[int, int, int]:
+        """(H, W, C) of one image."""
+        return self.config.image_shape
+
     def __repr__(self) -> str:
         c = self.config
         shape = "x".join(map(str, c.image_shape))

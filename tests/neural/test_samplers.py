@@ -12,10 +12,33 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 from safetensors.numpy import load_file
+from scipy.stats import norm
 
-from gmm import PROCESSES, Process, ddpm, edm, flow, reverse_kernel, scaled_linear_betas, vp
+import gmm
+from gmm import (
+    PROCESSES,
+    Process,
+    ddpm,
+    edm,
+    families,
+    flow,
+    reverse_kernel,
+    scaled_linear_betas,
+    vp,
+)
+from neural.denoiser import mixture_denoiser
 from neural.edm2 import from_tensors
-from neural.samplers import Churn, _heun, _heun_table, _model, ancestral, edm_times, heun
+from neural.samplers import (
+    Churn,
+    _ancestral_table,
+    _gained,
+    _heun,
+    _heun_table,
+    _model,
+    ancestral,
+    edm_times,
+    heun,
+)
 
 DATA = Path(__file__).parent / "data" / "edm2"
 
@@ -356,3 +379,74 @@ def test_batch_is_split_over_devices(tmp_path):
         alone = heun(Gaussian(0.0, 0.25, edm()), noise, condition, **options)
     # The same numbers as on one device, to float32 rounding.
     np.testing.assert_allclose(np.load(path), alone, rtol=1e-5, atol=1e-6)
+
+
+# Guidance schedules.
+
+
+def pair_denoiser():
+    return mixture_denoiser(families.pair(2, separation=1.5), edm())
+
+
+@pytest.fixture(scope="module")
+def sampled():
+    """Samples of the pair's first class under a schedule, by either sampler."""
+    pair, noise = pair_denoiser(), jax.random.normal(jax.random.key(3), (64, 2))
+    times = edm_times(edm(), 12)
+
+    def run(schedule, method=ancestral):
+        extra = {"key": jax.random.key(4)} if method is ancestral else {}
+        return np.asarray(method(pair, noise, 0, times=times, guide=pair, guidance_scale=schedule, **extra))
+
+    return run
+
+
+@pytest.mark.parametrize("method", [heun, ancestral])
+def test_schedules_are_functions_of_the_level(sampled, method):
+    plain = sampled(1.0, method)
+    assert np.array_equal(sampled(gmm.unguided(), method), plain)
+    # Through the guided program too: no level of the grid is that high.
+    np.testing.assert_array_equal(sampled(gmm.limited_interval(3, 90, 99), method), plain)
+    np.testing.assert_array_equal(sampled(gmm.cfg(3), method), sampled(3.0, method))
+    by_function = sampled(lambda level: np.where((level > 0.5) & (level <= 5), 3.0, 1.0), method)
+    np.testing.assert_array_equal(sampled(gmm.limited_interval(3, 0.5, 5), method), by_function)
+    same = sampled(gmm.power_law(2.0, 0.0), method)
+    np.testing.assert_allclose(same, sampled(3.0, method), atol=EXACT)
+
+
+def test_a_frozen_tracker_is_constant_guidance(sampled):
+    np.testing.assert_allclose(sampled(gmm.feedback(0.25, temperature=1e-12)), sampled(gmm.cfg(4)), atol=1e-9)
+    moved = np.abs(sampled(gmm.feedback(0.25)) - sampled(gmm.cfg(4))).max()
+    assert moved > 0.01
+
+
+def test_what_a_step_tells_is_the_ratio_of_its_kernels():
+    rng = np.random.default_rng(5)
+    x, noise, denoised, reference = rng.normal(size=(4, 6, 3))
+    table = _ancestral_table(vp(), np.array([1.0, 0.4]), 1.0)
+    row = jax.tree.map(lambda a: a[0], table)
+    after = row.state * x + row.clean * (reference + 2 * (denoised - reference)) + row.deviation * noise
+    law = [norm(row.state * x + row.clean * d, row.deviation) for d in (denoised, reference)]
+    expected = (law[0].logpdf(after) - law[1].logpdf(after)).sum(axis=1)
+    found = _gained(row, after - row.state * x, denoised, reference)
+    np.testing.assert_allclose(found, expected, rtol=1e-11)
+
+
+def test_autoguidance_calls_the_guide_with_the_condition():
+    good, bad = Gaussian(0.0, 1.0, edm()), Gaussian(0.0, 4.0, edm())
+    noise, condition = jax.random.normal(jax.random.key(0), (8, 1)), jnp.ones((8, 1))
+    options = {"times": edm_times(edm(), 8), "key": jax.random.key(1)}
+    auto = ancestral(good, noise, condition, guide=bad, guidance_scale=gmm.autoguidance(2), **options)
+    shifted = dataclasses.replace(bad, mean=bad.mean + 1)
+    same = ancestral(good, noise, condition, guide=shifted, guidance_scale=gmm.cfg(2), **options)
+    np.testing.assert_allclose(auto, same, atol=EXACT)
+
+
+def test_schedules_that_a_sampler_cannot_follow_are_refused():
+    pair, noise = pair_denoiser(), jnp.zeros((2, 2))
+    with pytest.raises(ValueError, match="likelihood ratio"):
+        heun(pair, noise, 0, guide=pair, guidance_scale=gmm.feedback())
+    with pytest.raises(ValueError, match="second, worse network"):
+        heun(pair, noise, 0, guidance_scale=gmm.autoguidance(2))
+    with pytest.raises(ValueError, match="unconditional law"):
+        ancestral(Gaussian(0.0, 1.0, edm()), noise, guidance_scale=gmm.feedback(), key=jax.random.key(0))

@@ -254,16 +254,6 @@ def test_z_is_zero_where_nothing_is_uncertain():
     np.testing.assert_array_equal(found, [2.0, 0.0])
 
 
-def test_split_keeps_every_class_share_and_every_point():
-    data = load_data("digits")
-    learn, held_out = fig10_digits.split(data, seed=0)
-    assert len(learn.x) + len(held_out.x) == len(data.x)
-    together = np.concatenate([learn.x, held_out.x])
-    np.testing.assert_array_equal(np.sort(together.sum(axis=1)), np.sort(data.x.sum(axis=1)))
-    shares = [np.bincount(part.y) / len(part.y) for part in (learn, held_out)]
-    np.testing.assert_allclose(*shares, atol=0.003)
-
-
 def test_cross_entropy_against_enumeration():
     """One point and no noise to speak of: -log p(y|x_t) from densities by scipy."""
     mixture = gmm.Mixture(np.array([0.2, 0.3, 0.5]), np.array([[0.0], [2.0], [3.0]]), gmm.Isotropic(1.0))

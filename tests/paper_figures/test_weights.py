@@ -170,3 +170,9 @@ def test_an_attack_is_one_line(capsys, tmp_path):
             "nothing of it was run\n"
         )
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_trainers_file_says_what_was_left_aside(cache, capsys, data):
+    printed = run(capsys, "check", data.parent / "trainer" / "trainer.ckpt")
+    assert "left aside, neither looked up nor read: __builtin__.frozenset" in printed
+    assert "tensors of no network known here" in printed

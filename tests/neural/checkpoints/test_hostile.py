@@ -23,6 +23,17 @@ VALUES = np.arange(12, dtype=np.float16).reshape(3, 4)
 TENSORS = {"unet.out_gain": np.array(0.5, np.float16), "unet.enc.4x4_conv.weight": VALUES}
 MARKER = "marker"
 
+# Names that a trainer's file might honestly hold; there they are stand-ins, in a network they are refused.
+STRANGERS = {
+    "numpy.zeros": ((1 << 40,),),
+    "numpy.ndarray.tofile": (MARKER,),
+    "torch._utils._rebuild_device_tensor_from_numpy": (),
+    "collections.defaultdict": (None,),
+    "__main__.anything": (),
+    "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": (),
+    "ldm.util.instantiate_from_config": ({"target": "os.system", "params": f"touch {MARKER}"},),
+}  # fmt: skip
+
 ATTACKS = {
     "os.system": (f"touch {MARKER}",),
     "posix.system": (f"touch {MARKER}",),
@@ -47,17 +58,13 @@ ATTACKS = {
     "torch.hub.load": ("repository", "model"),
     "torch.storage._load_from_bytes_": (b"",),
     "torch.serialization._load": (),
-    "torch._utils._rebuild_device_tensor_from_numpy": (),
     "torch.jit._pickle.build_intlist": ([],),
     "torch_utils.persistence._src_to_module": ("import os",),
     "dnnlib.util.call_func_by_name": ("os.system",),
     "dnnlib.util.get_obj_by_name": ("os.system",),
     "numpy.load": (MARKER,),
     "numpy.testing._private.utils.runstring": ("import os", {}),
-    "numpy.zeros": ((1 << 40,),),
-    "numpy.ndarray.tofile": (MARKER,),
     "collections.OrderedDict.fromkeys": ([],),
-    "collections.defaultdict": (list,) and (None,),
     "functools.partial": (None,),
     "operator.attrgetter": ("system",),
     "operator.methodcaller": ("system", "touch"),
@@ -70,7 +77,6 @@ ATTACKS = {
     "socket.socket": (),
     "webbrowser.open": ("http://127.0.0.1",),
     "sys.exit": (0,),
-    "__main__.anything": (),
     ".": (),
     "__builtins__.eval": ("1",),
 }  # fmt: skip
@@ -298,7 +304,9 @@ LIES = {
     "identity with a function": (
         lambda: _zip(_identity(cls=Name("collections", "OrderedDict"))), "got collections.OrderedDict",
     ),
-    "identity with an unknown class": (lambda: _zip(_identity(cls=Name("torch", "QInt8Storage"))), "asks for"),
+    "identity with an unknown class": (
+        lambda: _zip(_identity(cls=Name("torch", "QInt8Storage"))), "has torch.QInt8Storage where Global belongs",
+    ),
     "identity with a number for a key": (lambda: _zip(_identity(key=0)), "a storage has int where str belongs"),
     "identity of too many values": (lambda: _zip(_identity(count=13)), "must have 26 bytes, got 24"),
     "identity of absurdly many": (lambda: _zip(_identity(count=HUGE)), "a storage of 4611686018427387904 values"),
@@ -432,7 +440,7 @@ LIES = {
         lambda: forge.dump(Call(Name("_codecs", "encode"), "\u0394", "latin1")), "must be latin1",
     ),
     "ordered dictionary of pairs": (lambda: forge.dump(Call(forge.ORDERED, [(1, 2)])), "must have 0 to 0 parts"),
-    "set of lists": (lambda: forge.dump(Call(Name("builtins", "set"), [[]])), "a key must be text or a number"),
+    "set of lists": (lambda: forge.dump(Call(Name("builtins", "set"), [[]])), "holds set, not a dictionary"),
     # Programs.
     "state set on a list": (lambda: forge.dump([Raw(b"]}b")]), "sets the state of list"),
     "state set on a name": (
@@ -447,14 +455,16 @@ LIES = {
     "name from bytes": (lambda: forge.dump([Raw(b"C\x02osC\x06system\x93")]), "a name must be text"),
     "name without an end": (lambda: forge.dump([Raw(b"c" + b"a" * 999)]), "no name of at most 256"),
     "name that is not ASCII": (lambda: forge.dump([Raw(b"cos\xe9\nsystem\n")]), "no name of at most 256"),
-    "key is a list": (lambda: forge.dump([Raw(b"}]Ns")]), "a key must be text or a number, got list"),
-    "key that takes forever to hash": (lambda: b"\x80\x04}" + _doubling(50) + b"Ns.", "text or a number, got tuple"),
+    "key is a list": (lambda: forge.dump([Raw(b"}]Ns")]), "a key must be text or .*, got list"),
+    "key that takes forever to hash": (lambda: b"\x80\x04}" + _doubling(50) + b"Ns.", "32 bits, got tuple"),
+    "key of 32 bits": (lambda: forge.dump({1 << 31: 1}), "whole number of 32 bits, got int"),
+    "key that is a fraction": (lambda: forge.dump({0.5: 1}), "whole number of 32 bits, got float"),
     "odd number of items": (lambda: forge.dump([Raw(b"}(Nu")]), "sets 1 keys and values in dict"),
     "items in a list": (lambda: forge.dump([Raw(b"]NNs")]), "keys and values in list"),
     "append to a dictionary": (lambda: forge.dump([Raw(b"}Na")]), "appends to dict"),
     "append to a tuple": (lambda: forge.dump([Raw(b")(Ne")]), "appends to tuple"),
     "add to a list": (lambda: forge.dump([Raw(b"](N\x90")]), "adds to list as to a set"),
-    "add a list": (lambda: forge.dump([Raw(b"\x8f(]\x90")]), "a key must be text or a number"),
+    "add a list": (lambda: forge.dump([Raw(b"\x8f(]\x90")]), "a key must be text or a whole number"),
     "fetch what was not kept": (lambda: forge.dump([Raw(b"h\x63")]), "fetches value 99"),
     "pop below a mark": (lambda: forge.dump([Raw(b"N(\x85")]), "runs empty"),
     "no mark": (lambda: b"\x80\x04t.", "no mark"),
@@ -529,6 +539,85 @@ def test_names_that_no_checkpoint_needs(name, place, refuse):
     )
 
 
+def _global(name):
+    module, _, attribute = name.rpartition(".")
+    return f"c{module}\n{attribute}\n".encode()
+
+
+@pytest.mark.parametrize("place", ["network", "storage"])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_a_network_holds_nothing_of_a_trainer(name, place, refuse):
+    refuse(_attack(name, STRANGERS[name], place), "asks for .*; nothing of it was run")
+
+
+@pytest.mark.parametrize("form", [forge.archive, forge.legacy])
+@pytest.mark.parametrize("name", STRANGERS)
+def test_objects_of_a_trainer_are_inert(name, form, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    before = set(sys.modules)
+    module, _, attribute = name.rpartition(".")
+    stranger = Name(module, attribute)
+    made = Call(stranger, *STRANGERS[name], state={"values": VALUES.tobytes(), "more": [stranger]})
+    found = {
+        "state_dict": {"a": forge.rebuild(forge.identity(VALUES), VALUES)},
+        "callbacks": made,
+        "instance": New(stranger, items={"a": made, 3: 4}, state=(None, {"slot": 1})),
+        "appended": Raw(_global(name) + b"(NNeNa"),
+        "added": Raw(_global(name) + b"(NN\x90"),
+        "new": Raw(_global(name) + b")}\x92"),
+        "frozen": Raw(b"(NK\x01(NN\x86t\x91"),
+        # Under a stranger, a fraction, a tuple and a number of 72 bits.
+        "keys": Raw(
+            b"}" + _global(name) + b"NsG" + bytes(8) + b"Ns(K\x01K\x02tNs\x8a\x09" + b"\x7f" * 9 + b"Ns"
+        ),
+        "epoch": 3,
+    }
+    checkpoint = read_torch_bytes(memoryview(form(found, {"0": VALUES})))
+    assert checkpoint.ignored == (name,)
+    assert checkpoint.attributes == {"epoch": 3, "keys": {}}
+    assert checkpoint.tensors.keys() == {"a"}
+    np.testing.assert_array_equal(checkpoint.tensors["a"], VALUES)
+    assert os.listdir() == []
+    assert set(sys.modules) == before
+
+
+def test_pickled_modules_of_the_legacy_format_are_inert():
+    module = forge.Persistent(("module", Name("a", "Net"), "net.py", "import os; os.system('touch marker')"))
+    found = {
+        "state_dict": {"a": forge.rebuild(forge.identity(VALUES), VALUES)},
+        "model": New(module, state={}),
+    }
+    assert read_torch_bytes(memoryview(forge.legacy(found, {"0": VALUES}))).ignored == ("a.Net",)
+    for wrong in (("module",), ("module", Name("torch", "HalfStorage"), "", ""), ("module", "a.Net", "", "")):
+        with pytest.raises(
+            CheckpointError, match=r"a module (must have 4 to 4 parts|has .* where Opaque belongs)"
+        ):
+            read_torch_bytes(memoryview(forge.legacy(found | {"x": forge.Persistent(wrong)}, {"0": VALUES})))
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ({"state_dict": {"a": Call(Name("a", "Tensor"))}}, "entry 'a' of state_dict is of a kind unknown here"),
+        ({"state_dict": Call(Name("a", "Dict"))}, "state_dict must be a dictionary of tensors, got a.Dict"),
+        (Call(Name("a", "Model")), "the file holds a.Model, not a dictionary of tensors"),
+        ({"x": [Name("a", f"n{i}") for i in range(1001)]}, "more than 1000 names"),
+        ({"x": Name("a b", "c")}, "asks for 'a b'.'c'"),
+        ({"x": Name("a", "c\x1b[2J")}, r"asks for 'a'.'c.x1b.2J'"),
+        ({"x": Call(Name("a", "b"), state=Call(Name("a", "c"), Call(Name("posix", "system"))))}, "'posix'.'system'"),
+        ({"x": Name("a.b", "c"), "y": Name("collections", "abc")}, "'collections'.'abc'"),
+        ({"x": Raw(_global("a.b") + b"N\x81")}, "makes an instance of a.b"),
+        ({"x": Raw(_global("a.b") + b"NR")}, "arguments of a call must be a tuple"),
+        ({"x": Raw(_global("collections.OrderedDict") + b")}\x92")}, "makes an instance of collections.OrderedDict"),
+        ({"x": Raw(_global("a.b") + b"N}\x92")}, "makes an instance of a.b"),
+        ({"x": forge.Persistent(("module", Name("a", "b"), "b.py", "import os"))}, "a storage must have 5 to 6 parts"),
+        ({"x": Raw(b"}]Ns")}, "holds no tensors"),
+    ],
+)  # fmt: skip
+def test_what_a_trainer_cannot_say(found, message, refuse):
+    refuse(forge.archive(found, {}), message)
+
+
 @pytest.mark.parametrize("name", LIES)
 def test_lies(name, refuse):
     make, message = LIES[name]
@@ -561,7 +650,7 @@ def test_opcodes_are_those_that_the_standard_library_knows():
         argument = known[code].arg
         wanted = lengths.get(argument.name, 0) if argument else 0
         cursor = machine.Cursor(memoryview(b"\x03" + bytes(31)))
-        run = machine._Machine(cursor, {}, machine.Budget(99), None)
+        run = machine._Machine(cursor, {}, machine.Budget(99), None, None)
         run.stack, run.memo = [None, [], []], {0: None, 3: None}
         try:
             machine._OPERATIONS[code](run)

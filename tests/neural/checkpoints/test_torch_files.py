@@ -140,6 +140,25 @@ def test_a_state_dict_inside_a_training_checkpoint(form, tmp_path):
     assert read_back.attributes == {"epoch": 3, "size": [1, 2], "loss": 0.25, "empty": {}}
 
 
+def test_a_checkpoint_that_torch_wrote_for_a_trainer(data):
+    # ../data/trainer/make.py wrote it; its classes exist nowhere here.
+    folder = data.parent / "trainer"
+    found, expected = read_torch_pickle(folder / "trainer.ckpt"), np.load(folder / "trainer.npz")
+    assert set(found.tensors) == set(expected)
+    for name in expected:
+        np.testing.assert_array_equal(found.tensors[name], expected[name], strict=True)
+    assert found.attributes["epoch"] == 3
+    assert found.attributes["global_step"] == 470_000
+    assert "hyper_parameters" not in found.attributes
+    assert found.ignored == (
+        "__builtin__.frozenset", "__builtin__.list", "__main__.Options", "argparse.Namespace",
+        "collections.defaultdict", "datetime.datetime", "datetime.timedelta",
+        "datetime.timezone", "pathlib.PurePosixPath", "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+        "torch.device", "torch.float32", "torch.nn.modules.batchnorm.BatchNorm1d",
+        "torch.nn.modules.container.Sequential", "torch.nn.modules.linear.Linear",
+    )  # fmt: skip
+
+
 def test_nested_dictionaries_have_dotted_names(tmp_path):
     values = values_of("float32")
     found = {"model": {0: state_dict(values)}, "step": 1}

@@ -1,0 +1,128 @@
+"""Curves from independent runs of one measurement: their mean, and how sure anything read off it is.
+
+A number read off a curve (a half entropy, the end of a window) is no mean, and its points share their noise.
+What it varies by is therefore asked of the runs: they are drawn again with replacement (Efron 1979), the curves of
+each draw averaged and read again.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import t as student
+
+from gmm.curve import EntropyCurve
+
+DRAWS = 400
+CONFIDENCE = 0.95
+_MEANS = ("entropy", "rate", "per_cell", "clone_agreement", "cross_entropy")
+
+
+class Reading(NamedTuple):
+    """Numbers read off a pooled curve, (k,) each.
+
+    Attributes:
+        value: off the pooled curve.
+        stderr: by drawing the runs again; NaN where there is but one, or a draw in ten gives no number.
+        low, high: ends of the 95% interval, by Student's t with one degree of freedom less than there are runs.
+    """
+
+    value: Float[np.ndarray, " k"]
+    stderr: Float[np.ndarray, " k"]
+    low: Float[np.ndarray, " k"]
+    high: Float[np.ndarray, " k"]
+
+
+def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
+    """The mean of curves from independent runs of equal size at the same points.
+
+    Standard errors are the runs' own, added in squares; where a run gives none, those of the spread over runs.
+
+    Args:
+        runs: one or more curves, equal in points, prior and units. Facts are those of the first.
+
+    Raises:
+        ValueError: when there is no curve, or their points, priors or units differ.
+    """
+    if not runs:
+        raise ValueError("runs must hold at least one curve")
+    first = runs[0]
+    for run in runs[1:]:
+        alike = run.t.shape == first.t.shape and np.array_equal(run.log_snr, first.log_snr)
+        if not alike or run.units != first.units or not np.isclose(run.prior_entropy, first.prior_entropy):
+            raise ValueError("runs must be curves of one measurement: the same points, prior and units")
+    if len(runs) == 1:
+        return first
+    fields: dict[str, Any] = {}
+    for name in _MEANS:
+        values = _stacked(runs, name)
+        if values is not None:
+            fields[name] = values.mean(axis=0)
+            fields[f"{name}_stderr"] = _stderr(values, _stacked(runs, f"{name}_stderr"))
+    fields["surprise_variance"] = np.mean([run.surprise_variance for run in runs], axis=0)
+    return dataclasses.replace(first, **fields, metadata={**first.metadata, "runs": len(runs)})
+
+
+def read_off(
+    runs: Sequence[EntropyCurve],
+    statistic: Callable[[EntropyCurve], Float[np.ndarray, " k"]],
+    *,
+    seed: int = 0,
+    draws: int = DRAWS,
+) -> Reading:
+    """Numbers read off the pooled curve of some runs, with their uncertainty.
+
+    Args:
+        runs: as in `pool`.
+        statistic: curve -> (k,) numbers, NaN where the curve does not tell.
+        seed: of the draws.
+        draws: how many.
+    """
+    value = np.asarray(statistic(pool(runs)), float)
+    count = len(runs)
+    unknown = np.full_like(value, np.nan)
+    if _exact(runs[0]):
+        return Reading(value, np.zeros_like(value), value, value)
+    if count < 2:
+        return Reading(value, unknown, unknown, unknown)
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([statistic(_drawn(runs, rng.integers(count, size=count))) for _ in range(draws)])
+    told = np.isfinite(drawn)
+    with np.errstate(invalid="ignore"):
+        spread = np.sqrt(np.nanvar(np.where(told.any(axis=0), drawn, 0.0), axis=0, ddof=1))
+    # Drawing n with replacement has the variance (n-1)/n of what it stands for.
+    stderr = np.where(told.mean(axis=0) >= 0.9, spread * np.sqrt(count / (count - 1)), np.nan)
+    half = student.ppf(0.5 + CONFIDENCE / 2, count - 1) * stderr
+    return Reading(value, stderr, value - half, value + half)
+
+
+def _drawn(runs: Sequence[EntropyCurve], chosen: np.ndarray) -> EntropyCurve:
+    """The mean of chosen runs: what a statistic reads, and nothing more."""
+    mean = lambda name: np.mean([getattr(runs[i], name) for i in chosen], axis=0)  # noqa: E731
+    first = runs[0]
+    return dataclasses.replace(
+        first,
+        entropy=mean("entropy"),
+        rate=mean("rate"),
+        entropy_stderr=first.entropy_stderr / np.sqrt(len(chosen)),
+    )
+
+
+def _exact(run: EntropyCurve) -> bool:
+    return not np.any(run.entropy_stderr > 0)
+
+
+def _stacked(runs: Sequence[EntropyCurve], name: str) -> np.ndarray | None:
+    values = [getattr(run, name) for run in runs]
+    return None if any(value is None for value in values) else np.stack(values)
+
+
+def _stderr(values: np.ndarray, own: np.ndarray | None) -> np.ndarray:
+    count = len(values)
+    spread = values.std(axis=0, ddof=1) / np.sqrt(count)
+    if own is None:
+        return spread
+    added = np.sqrt(np.sum(own**2, axis=0)) / count
+    return np.where(np.isfinite(added), added, spread)

@@ -1,0 +1,291 @@
+"""What a network has to offer: ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``, and little more.
+
+Everything that works with networks (samplers, estimators, guidance) asks for a `Denoiser` and for nothing else:
+a process, the conditions that it knows, and one function. Three more things are used where they are there::
+
+    state_shape                        shape of one state; else the caller says it (`shape=`)
+    unconditional                      a denoiser that, asked with condition None, answers for the law without condition
+    denoise_classes(x, t, conditions)  (n, K, ...): one state under many conditions, sharing what can be shared
+    encode(conditions)                 what `denoise` takes in the conditions' place: a pytree of arrays with one
+                                       leading axis K. Needed where conditions are not integers (prompts): a traced
+                                       program chooses among arrays, not among words
+
+A denoiser that is a JAX pytree is compiled once for all its weights; any other object is taken as it is, its arrays
+becoming constants of the program.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float, Int
+
+from gmm.checks import check_values
+from gmm.mixture import Mixture, denoise
+from gmm.process import Process
+from gmm.pytree import pytree, set_fields
+
+State = Float[Array, "n ..."]
+Conditions = Any  # what `encode` returns: a pytree of arrays (K, ...), integers (K,) in the simplest case
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """The protocol; see the module."""
+
+    @property
+    def process(self) -> Process:
+        """The forward process that it inverts."""
+        ...
+
+    @property
+    def conditions(self) -> Sequence[Any]:
+        """What it can be conditioned on; empty for an unconditional network."""
+        ...
+
+    def denoise(self, x: State, t: Any, condition: Any = None) -> State:
+        """E[x_0 | x_t, condition].
+
+        Args:
+            x: (n, ...) noisy states.
+            t: () time of the process.
+            condition: one for the whole batch, or one for each state (leading axis n); encoded. None asks for
+                the law without condition, of denoisers that know it.
+        """
+        ...
+
+
+# ------------------------------------------------------------------------------------------------ denoisers
+
+
+@pytree("mixture", "process")
+class MixtureDenoiser:
+    """The exact denoiser of a Gaussian mixture: a network that has learnt all there is to learn.
+
+    Attributes:
+        mixture: law of x_0; conditions are its components.
+        process: forward process.
+    """
+
+    mixture: Mixture
+    process: Process
+
+    def __init__(self, mixture: Mixture, process: Process) -> None:
+        set_fields(self, mixture=mixture, process=process)
+
+    @property
+    def conditions(self) -> range:
+        """Component indices."""
+        return range(self.mixture.components)
+
+    @property
+    def state_shape(self) -> tuple[int]:
+        """(d,)."""
+        return (self.mixture.dim,)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Floating type of the mixture."""
+        return self.mixture.dtype
+
+    @property
+    def unconditional(self) -> "MixtureDenoiser":
+        """Itself: without condition it answers for the whole mixture, with the mixture's own weights."""
+        return self
+
+    def denoise(self, x: State, t: Any, condition: Any = None) -> State:
+        """E[x_0 | x_t, component], or E[x_0 | x_t] for condition None; see `gmm.denoise`."""
+        return denoise(self.mixture, self.process, x, t, condition)
+
+    def denoise_classes(self, x: State, t: Any, conditions: Int[Array, " K"]) -> Float[Array, "n K d"]:
+        """E[x_0 | x_t, component] of every state under each of K components."""
+        each = lambda k: denoise(self.mixture, self.process, x, t, k)  # noqa: E731
+        return jax.vmap(each, out_axes=1)(jnp.asarray(conditions))
+
+
+def mixture_denoiser(mixture: Mixture, process: Process) -> MixtureDenoiser:
+    """The exact denoiser of `mixture` under `process`; conditions are component indices."""
+    return MixtureDenoiser(mixture, process)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FunctionDenoiser:
+    """A person's own function as a denoiser; made by `from_function`."""
+
+    function: Callable[..., Any]
+    process: Process
+    conditions: tuple[int, ...]
+    state_shape: tuple[int, ...]
+    traceable: bool
+    knows_unconditional: bool
+
+    @property
+    def unconditional(self) -> "FunctionDenoiser | None":
+        """Itself, if the function knows the law without condition."""
+        return self if self.knows_unconditional else None
+
+    def denoise(self, x: State, t: Any, condition: Any = None) -> State:
+        """The function's answer; through a callback to the host where JAX cannot trace the function."""
+        if self.traceable:
+            return self.function(x, t, condition)
+        arguments = (x, t) if condition is None else (x, t, condition)
+        result = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(
+            self._on_host, result, *map(jnp.asarray, arguments), vmap_method="sequential"
+        )
+
+    def _on_host(self, x: Any, t: Any, condition: Any = None) -> np.ndarray:
+        condition = None if condition is None else np.asarray(condition)
+        found = np.asarray(self.function(np.asarray(x), np.asarray(t), condition))
+        if found.shape != x.shape:
+            raise ValueError(
+                f"the denoiser's function must return the shape of x, {x.shape}; got {found.shape}"
+            )
+        return found.astype(x.dtype)
+
+
+def from_function(
+    function: Callable[..., Any],
+    process: Process,
+    conditions: Sequence[int],
+    state_shape: Sequence[int],
+    *,
+    traceable: bool = True,
+    unconditional: bool = False,
+) -> FunctionDenoiser:
+    """A denoiser from a function (x, t, condition) -> E[x_0 | x_t, condition].
+
+    Args:
+        function: called with x (n, *state_shape), t () and an integer, or n integers, of `conditions`; must
+            return an array like x.
+        process: forward process whose time t is.
+        conditions: integers that the function knows; where it knows words, their numbers in a list.
+        state_shape: shape of one state.
+        traceable: False for functions that JAX cannot trace (torch, plain NumPy). They are given NumPy arrays and
+            run on the host, one call a step: the slower path, since states travel and the devices wait.
+        unconditional: whether the function takes condition None for the law without condition.
+
+    Raises:
+        ValueError: when conditions are not integers or the shape is not one.
+    """
+    check_values("conditions", np.asarray(conditions), "integers", _whole)
+    shape = tuple(int(size) for size in state_shape)
+    check_values("state_shape", np.asarray(shape, int), "positive sizes", lambda a: a > 0)
+    return FunctionDenoiser(function, process, tuple(conditions), shape, traceable, unconditional)
+
+
+def _whole(values: np.ndarray) -> np.ndarray:
+    return np.full(values.shape, np.issubdtype(values.dtype, np.integer) or not values.size)
+
+
+# ------------------------------------------------------------------------- what callers do with any denoiser
+
+
+def state_shape(denoiser: Denoiser, shape: Sequence[int] | None = None) -> tuple[int, ...]:
+    """Shape of one state: what the caller says, else what the denoiser does.
+
+    Raises:
+        ValueError: when neither says anything.
+    """
+    found = getattr(denoiser, "state_shape", None) if shape is None else shape
+    if found is None:
+        raise ValueError(
+            f"shape must be given: {type(denoiser).__name__} has no `state_shape`; pass shape=(...), that of one state"
+        )
+    return tuple(int(size) for size in found)
+
+
+def state_dtype(denoiser: Denoiser) -> jnp.dtype:
+    """Floating type of states: the denoiser's own `dtype`, at least float32, else JAX's default."""
+    own = getattr(denoiser, "dtype", None)
+    return jnp.dtype(jnp.result_type(float) if own is None else jnp.promote_types(own, jnp.float32))
+
+
+def encode(denoiser: Denoiser, conditions: Sequence[Any]) -> Conditions:
+    """Conditions as arrays with leading axis K, by the denoiser's own `encode` where it has one.
+
+    Raises:
+        ValueError: when there are none, one is unknown, or they are not integers and the denoiser cannot encode.
+    """
+    conditions = list(conditions)
+    if not conditions:
+        raise ValueError("conditions must name at least one condition, got none")
+    own = getattr(denoiser, "encode", None)
+    if own is not None:
+        return own(conditions)
+    array = np.asarray(conditions)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"conditions must be integers for {type(denoiser).__name__}, got {conditions[0]!r}; "
+            "a denoiser that takes anything else needs a method `encode`"
+        )
+    known = np.asarray(denoiser.conditions)
+    check_values(
+        "conditions", array, f"among the denoiser's {len(known)} conditions", lambda a: np.isin(a, known)
+    )
+    return jnp.asarray(array)
+
+
+def denoise_each(
+    denoiser: Denoiser, x: State, t: Any, conditions: Conditions, at_once: int | None = None
+) -> Float[Array, "n K ..."]:
+    """E[x_0 | x_t, c] of every state under each of K encoded conditions.
+
+    Args:
+        denoiser: any denoiser.
+        x: (n, ...) noisy states.
+        t: () time.
+        conditions: encoded, leading axis K.
+        at_once: conditions in one call of `denoise_classes`; None for all. Without that method conditions are
+            taken one at a time.
+    """
+    shared = getattr(denoiser, "denoise_classes", None)
+    count = len(jax.tree.leaves(conditions)[0])
+    if shared is None:
+        each = jax.lax.map(lambda condition: denoiser.denoise(x, t, condition), conditions)
+        return jnp.moveaxis(each, 0, 1)
+    if at_once is None or at_once >= count:
+        return shared(x, t, conditions)
+    blocks = -(-count // at_once)
+    number = jnp.minimum(jnp.arange(blocks * at_once), count - 1).reshape(blocks, at_once)
+    block = lambda index: shared(x, t, jax.tree.map(lambda leaf: leaf[index], conditions))  # noqa: E731
+    found = jnp.moveaxis(jax.lax.map(block, number), 0, 1)
+    return found.reshape(x.shape[0], blocks * at_once, *x.shape[1:])[:, :count]
+
+
+# ----------------------------------------------------------------------------- denoisers as arguments of jit
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Opaque:
+    """An object that is no pytree, as a pytree without leaves; equal to itself alone."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Opaque) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+def as_pytree(denoiser: Any) -> Any:
+    """`denoiser` if it is a pytree, else a wrapper that jitted functions can take; see `from_pytree`."""
+    return _Opaque(denoiser) if jax.tree_util.all_leaves([denoiser]) else denoiser
+
+
+def from_pytree(wrapped: Any) -> Any:
+    """What `as_pytree` was given."""
+    return wrapped.value if isinstance(wrapped, _Opaque) else wrapped
+
+
+def as_partial(denoiser: Any) -> Partial:
+    """`denoiser.denoise` as a pytree: of the denoiser's arrays where it is one, else of nothing."""
+    if jax.tree_util.all_leaves([denoiser]):
+        return Partial(denoiser.denoise)
+    return Partial(type(denoiser).denoise, denoiser)

@@ -1,0 +1,7 @@
+"""Models by name or path: a denoiser with what a person needs to ask it something."""
+
+from neural.models.grids import Grid
+from neural.models.model import Model
+from neural.models.registry import KINDS, Candidate, Kind, load_model, model_names, register
+
+__all__ = ["KINDS", "Candidate", "Grid", "Kind", "Model", "load_model", "model_names", "register"]

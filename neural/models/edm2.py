@@ -1,0 +1,63 @@
+"""EDM2 networks as models: from the published names, or from a file."""
+
+from typing import Any
+
+from neural import checkpoints, imagenet
+from neural.checkpoints.presets import PRESETS, published
+from neural.models.grids import Grid
+from neural.models.model import Model
+from neural.models.registry import Candidate, Kind
+
+# The official generator's default: 32 Heun steps from 80 to 0.002.
+GRID = Grid("edm", steps=32, sigma_min=0.002, sigma_max=80.0)
+
+
+def load(source: str, dtype: str) -> Model:
+    """A network by preset, official name or file; its unconditional sibling comes with it if it is there."""
+    from neural.edm2 import load_edm2
+
+    network = load_edm2(source, dtype=dtype)
+    classes = network.config.label_dim
+    if not classes:
+        raise ValueError(
+            f"{source} is an unconditional network: it has no classes to decide between; name the conditional one"
+        )
+    return Model(
+        name=source,
+        kind="edm2",
+        denoiser=network,
+        shape=network.config.image_shape,
+        conditions=tuple(range(classes)),
+        **_named(classes),
+        grid=GRID,
+        unconditional=network.unconditional,
+        facts={"files": [str(path) for path in checkpoints.locate(source)], "network": repr(network)},
+    )
+
+
+def _named(classes: int) -> dict[str, Any]:
+    """Names of the classes: ImageNet's where there are as many; a checkpoint has none of its own."""
+    if classes != imagenet.CLASSES:
+        return {"names": tuple(map(str, range(classes)))}
+    return {
+        "names": imagenet.names(),
+        "aliases": imagenet.aliases(),
+        "groups": imagenet.groups(),
+        "classes_of": "imagenet",
+    }
+
+
+def _recognises(candidate: Candidate) -> bool:
+    held = candidate.checkpoint
+    return held is not None and (
+        "unet.out_gain" in held.tensors or held.attributes.get("class_name") == "Precond"
+    )
+
+
+KIND = Kind(
+    name="edm2",
+    names={name: preset.about for name, preset in PRESETS.items() if name.startswith("edm2")},
+    load=load,
+    recognises=_recognises,
+    answers=lambda name: name.startswith("edm2-") and published(name) is not None,
+)

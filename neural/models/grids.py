@@ -1,0 +1,64 @@
+"""Grids of noise levels on which samplers step, and the step at which a noise level is reached.
+
+Steps are counted as samplers count them: index 0 is the first evaluation, at the most noise. An index between
+two whole numbers is a level between two evaluations, by interpolation in log(σ/α).
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from gmm.checks import choose
+from gmm.dynamics import in_float64, time_grid
+from gmm.process import Process
+
+SPACINGS = ("edm", "log-snr", "time")
+Spacing = Literal["edm", "log-snr", "time"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """A family of grids: how a sampler places its noise levels, whatever the number of steps.
+
+    Attributes:
+        spacing: "edm" (equal steps in (σ/α)^{1/7}; Karras et al. 2022, eq. 5), "log-snr" (equal steps in log
+            SNR) or "time" (equal steps in the process's own time).
+        steps: how many evaluations the model's users take by default.
+        sigma_min, sigma_max: levels σ/α that it spans; cut to what the process visits.
+    """
+
+    spacing: Spacing = "edm"
+    steps: int = 32
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    def times(self, process: Process, steps: int | None = None) -> Float[np.ndarray, " steps"]:
+        """Falling times of the evaluations; the step to zero noise that ends a sampler is not among them.
+
+        Raises:
+            ValueError: on fewer than two steps or an unknown spacing.
+        """
+        choose("spacing", self.spacing, SPACINGS)
+        steps = self.steps if steps is None else steps
+        if steps < 2:
+            raise ValueError(f"steps must be at least 2, got {steps}")
+        ends = -2 * np.log([self.sigma_max, self.sigma_min])
+        start, stop = np.clip(
+            in_float64(lambda p, v: p.time_at_log_snr(v), process, ends), process.t_min, process.t_max
+        )
+        if self.spacing == "time":
+            return np.linspace(start, stop, steps)
+        return time_grid(process, float(start), float(stop), steps - 1, self.spacing)
+
+    def index(
+        self, process: Process, log_snr: Float[ArrayLike, "..."], steps: int | None = None
+    ) -> Float[np.ndarray, "..."]:
+        """The step index, fractional, at which a sampler is at a noise level; NaN outside the grid."""
+        times = self.times(process, steps)
+        levels = -0.5 * in_float64(lambda p, t: p.log_snr(t), process, times)
+        wanted = -0.5 * np.asarray(log_snr, np.float64)
+        places = np.interp(wanted, levels[::-1], np.arange(len(times), dtype=float)[::-1])
+        outside = (wanted > levels[0]) | (wanted < levels[-1])
+        return np.where(outside, np.nan, places)

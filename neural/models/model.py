@@ -1,0 +1,108 @@
+"""Model: a denoiser with its conditions by name, the data behind it, and the grid on which people sample it."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gmm.datasets import LabelledData
+from gmm.mixture import Mixture
+from gmm.partition import Partition
+from gmm.process import Process
+from neural.models.grids import Grid
+
+_SUGGESTIONS = 3
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Model:
+    """What a name or a path of a model stands for.
+
+    Attributes:
+        name: as it was asked for.
+        kind: which loader made it.
+        denoiser: ``process``, ``conditions`` and ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``.
+        shape: of one state, e.g. (64, 64, 4).
+        conditions: what ``denoise`` takes, in the order of `names`; None for a model of free text, which takes
+            any prompt.
+        names: (K,) names of the conditions, unlike one another; empty for free text.
+        classes_of: whose classes they are, e.g. "imagenet"; empty where nobody else has them.
+        aliases: further spellings by name of a condition.
+        groups: names of sets of conditions ("dog"), each with the indices of its members.
+        grid: on which samplers step.
+        unconditional: a denoiser of the unconditional law, called with condition None, or None where the model
+            has no trained one.
+        mixture: the exact law that the model was trained on, if it is one; component k is condition k.
+        levels: decisions about that law by name, coarsest first.
+        data: reads the data that the model was trained on, in the model's own coordinates, y[i] the index of
+            point i's condition; None where the data are not at hand. It may raise ValueError, saying what to get.
+        facts: for results to carry: files, hashes, licence.
+    """
+
+    name: str
+    kind: str
+    denoiser: Any
+    shape: tuple[int, ...]
+    conditions: tuple[Any, ...] | None
+    names: tuple[str, ...]
+    grid: Grid
+    unconditional: Any = None
+    classes_of: str = ""
+    aliases: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
+    groups: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    mixture: Mixture | None = None
+    levels: Mapping[str, Partition] = dataclasses.field(default_factory=dict)
+    data: Callable[[], LabelledData] | None = None
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def process(self) -> Process:
+        """The forward process that the denoiser inverts."""
+        return self.denoiser.process
+
+    @property
+    def free_text(self) -> bool:
+        """Whether conditions are prompts."""
+        return self.conditions is None
+
+    def find(self, word: str) -> int:
+        """Index of the condition that a word names: its name, its index, or an alias.
+
+        Case counts only where it tells two apart.
+
+        Raises:
+            ValueError: for an unknown word, with the nearest names; for one that several conditions share,
+                with their indices.
+        """
+        if word in self.names:
+            return self.names.index(word)
+        if word.isdecimal() and int(word) < len(self.names):
+            return int(word)
+        for fold in (str, str.casefold):
+            spelled = self._spellings(fold).get(fold(word), ())
+            if len(spelled) == 1:
+                return spelled[0]
+            if spelled:
+                several = ", ".join(f"{self.names[i]!r} ({i})" for i in spelled)
+                raise ValueError(f"{word!r} may be any of {several}; name one of these or its index")
+        raise ValueError(f"{self.name} has no class {word!r}{self._nearest(word)}")
+
+    def _spellings(self, fold: Callable[[str], str]) -> dict[str, tuple[int, ...]]:
+        found: dict[str, tuple[int, ...]] = {}
+        for index, name in enumerate(self.names):
+            for spelling in dict.fromkeys(map(fold, (name, *self.aliases.get(name, ())))):
+                found[spelling] = (*found.get(spelling, ()), index)
+        return found
+
+    def _nearest(self, word: str) -> str:
+        last = f"indices 0..{len(self.names) - 1}"
+        known = {s.casefold(): s for n in self.names for s in (n, *self.aliases.get(n, ()))}
+        known |= {group.casefold(): group for group in self.groups}
+        within = [known[k] for k in known if word.casefold() in k.split()]
+        close = difflib.get_close_matches(word.casefold(), known, n=_SUGGESTIONS, cutoff=0.6)
+        near = list(dict.fromkeys([*(known[k] for k in close), *within]))[:_SUGGESTIONS]
+        if near:
+            return f"; did you mean {' or '.join(map(repr, near))}? ({last} work too)"
+        listed = f"names are {', '.join(self.names)}" if len(self.names) <= 20 else "the names are listed by"
+        command = "" if len(self.names) <= 20 else f" `speciation models classes {self.name}`"
+        return f"; {listed}{command} ({last} work too)"

@@ -1,0 +1,110 @@
+"""Which model a name or a path stands for.
+
+A kind of model is one value, `Kind`; whoever adds a kind writes one module and names it in `_MODULES`, or calls
+`register` from outside.
+"""
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from neural import checkpoints
+from neural.checkpoints import Checkpoint, CheckpointError
+from neural.models.model import Model
+
+# Each has a value KIND. Those that recognise files by less come later.
+_MODULES = ("neural.models.mixtures", "neural.models.edm2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A file or a folder that some kind of model may recognise."""
+
+    path: Path
+
+    @functools.cached_property
+    def checkpoint(self) -> Checkpoint | None:
+        """What the file holds, if it is a checkpoint that can be read."""
+        if not self.path.is_file():
+            return None
+        try:
+            return checkpoints.read(self.path)
+        except CheckpointError:
+            return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of model.
+
+    Attributes:
+        name: one word.
+        names: names that are always known, with a line on each.
+        answers: whether it takes a name that is none of those.
+        recognises: whether a file or folder holds such a model.
+        load: (name or path, dtype) -> model; a ValueError says what to fetch, or which extra to install.
+    """
+
+    name: str
+    names: Mapping[str, str]
+    load: Callable[[str, str], Model]
+    recognises: Callable[[Candidate], bool] = lambda _: False
+    answers: Callable[[str], bool] = lambda _: False
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def register(kind: Kind) -> None:
+    """Make a kind of model known, in place of one of the same name."""
+    KINDS[kind.name] = kind
+
+
+def model_names() -> dict[str, str]:
+    """Every name that is always known, with a line on each."""
+    return {name: about for kind in _kinds() for name, about in kind.names.items()}
+
+
+def load_model(source: str | os.PathLike[str], *, dtype: str = "float32") -> Model:
+    """The model that a name or a path stands for.
+
+    Args:
+        source: a name (`model_names`), or a file or folder that holds a model: an EDM2 ``.pkl`` or
+            ``.safetensors``.
+        dtype: precision that the model computes in: "float32", or "float64" where JAX is set to 64 bit.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest known one; for a path that holds no known model; when
+            files are missing, with the way to get them.
+    """
+    name = os.fspath(source)
+    for kind in _kinds():
+        if name in kind.names or kind.answers(name):
+            return kind.load(name, dtype)
+    path = Path(name).expanduser()
+    if not path.exists():
+        known = list(model_names())
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(
+            f"model must be a name or a file or folder that exists, got {name!r}; {hint}"
+            f"known names: {', '.join(known)}"
+        )
+    candidate = Candidate(path)
+    for kind in _kinds():
+        if kind.recognises(candidate):
+            return kind.load(str(path), dtype)
+    if path.is_file():
+        checkpoints.read(path)  # where it cannot be read, the reason is the better answer
+    raise ValueError(f"{path} holds no model of a known kind ({', '.join(KINDS)})")
+
+
+def _kinds() -> list[Kind]:
+    for module in _MODULES:
+        kind = importlib.import_module(module).KIND
+        KINDS.setdefault(kind.name, kind)
+    return list(KINDS.values())
