@@ -145,7 +145,9 @@ def _features(config: Config, sigma: Float[Array, " n"]) -> Float[Array, "n f"]:
     low, high = math.log(config.sigma_min), math.log(config.sigma_max)
     place = jnp.clip((jnp.log(sigma) - low) / (high - low), 0, 1)
     waves = jnp.cos(jnp.pi * place[:, None] * jnp.arange(1, COSINES, dtype=sigma.dtype)[None])
-    return jnp.concatenate([jnp.ones_like(angle)[:, None], jnp.cos(angle)[:, None], jnp.sin(angle)[:, None], waves], 1)
+    return jnp.concatenate(
+        [jnp.ones_like(angle)[:, None], jnp.cos(angle)[:, None], jnp.sin(angle)[:, None], waves], 1
+    )
 
 
 def _normalised(h: Float[Array, "n width"]) -> Float[Array, "n width"]:
@@ -176,6 +178,16 @@ class MLP:
     def conditions(self) -> tuple[int, ...]:
         """Every class index."""
         return tuple(range(self.config.label_dim))
+
+    @property
+    def state_shape(self) -> tuple[int]:
+        """(d,)."""
+        return (self.config.dim,)
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Floating type of the weights."""
+        return self.weights["affine.gate"].dtype
 
     @property
     def unconditional(self) -> "MLP":
@@ -211,6 +223,18 @@ class MLP:
             raise ValueError(f"condition must have shape () or {t.shape}, got {label.shape}")
         return _denoise(self.weights, x, t, jnp.broadcast_to(label, t.shape), config=self.config)
 
+    def denoise_classes(
+        self, x: Float[ArrayLike, "n d"], t: Float[ArrayLike, "..."], conditions: Int[ArrayLike, " k"]
+    ) -> Float[Array, "n k d"]:
+        """E[x_0 | x_t, condition] of every state under each of K classes, (n, K, d); errors as `denoise`."""
+        x, t = self._check(x, t)
+        labels = self._check_labels("conditions", conditions)
+        if labels.ndim != 1 or not labels.size:
+            raise ValueError(f"conditions must have shape (K,), K >= 1, got {labels.shape}")
+        k = labels.size
+        rows, times, label = jnp.repeat(x, k, 0), jnp.repeat(t, k), jnp.tile(labels, len(x))
+        return _denoise(self.weights, rows, times, label, config=self.config).reshape(len(x), k, -1)
+
     def _check(self, x: Any, t: Any) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         x = jnp.asarray(x)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -233,7 +257,12 @@ class MLP:
 
 @functools.partial(jax.jit, static_argnames=("config",))
 def _denoise(
-    weights: Weights, x: Float[Array, "n d"], t: Float[Array, " n"], label: Int[Array, " n"], *, config: Config
+    weights: Weights,
+    x: Float[Array, "n d"],
+    t: Float[Array, " n"],
+    label: Int[Array, " n"],
+    *,
+    config: Config,
 ) -> Float[Array, "n d"]:
     weights = {name: weight.astype(x.dtype) for name, weight in weights.items()}
     return denoised(weights, config, x, t, label)
@@ -247,3 +276,52 @@ def denoised(
     spread = jnp.sqrt(sigma**2 + s**2)
     f = predict(weights, config, x / spread, t, label)
     return x * (s / spread) ** 2 + sigma * s / spread * f
+
+
+def load_mlp(source: str | os.PathLike[str]) -> MLP:
+    """A network from a file that training wrote.
+
+    Raises:
+        CheckpointError: when the file cannot be read, holds no such network, or a tensor is missing, superfluous, or
+            of the wrong shape (named, with both shapes).
+    """
+    checkpoint = checkpoints.read(source)
+    try:
+        return from_checkpoint(checkpoint)
+    except ValueError as error:
+        raise CheckpointError(f"{os.fspath(source)}: {error}") from error
+
+
+def from_checkpoint(checkpoint: Checkpoint) -> MLP:
+    """The network that a checkpoint holds.
+
+    Raises:
+        ValueError: when it holds none.
+    """
+    options = checkpoint.attributes.get("init_kwargs")
+    if checkpoint.attributes.get("architecture") != KIND or not isinstance(options, dict):
+        raise ValueError(f"not a network of this kind: its architecture must be {KIND!r}, with its options")
+    known = {field.name for field in dataclasses.fields(Config)}
+    if options.keys() != known:
+        raise ValueError(
+            f"the options of the network must be {', '.join(sorted(known))}; got {sorted(options)}"
+        )
+    config = Config(**options)
+    _check_tensors(config, checkpoint.tensors)
+    weights = {
+        name: jnp.asarray(np.asarray(tensor, np.float32)) for name, tensor in checkpoint.tensors.items()
+    }
+    return MLP(weights, config)
+
+
+def _check_tensors(config: Config, tensors: Mapping[str, np.ndarray]) -> None:
+    expected = tensor_shapes(config)
+    if missing := sorted(expected.keys() - tensors.keys()):
+        raise ValueError(f"{len(missing)} tensor(s) missing: {', '.join(missing[:5])}")
+    if extra := sorted(tensors.keys() - expected.keys()):
+        raise ValueError(f"{len(extra)} tensor(s) that this network does not have: {', '.join(extra[:5])}")
+    for name, shape in expected.items():
+        if tensors[name].shape != shape:
+            raise ValueError(f"tensor {name} must have shape {shape}, got {tensors[name].shape}")
+        if not np.issubdtype(tensors[name].dtype, np.floating) or not np.isfinite(tensors[name]).all():
+            raise ValueError(f"tensor {name} must hold finite floating-point numbers")

@@ -15,6 +15,7 @@ import typer
 from paper_figures.command_figures import figures
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
+from paper_figures.command_train import train
 from paper_figures.command_weights import weights
 from paper_figures.lists import ListCommand
 
@@ -49,6 +50,7 @@ def build() -> typer.Typer:
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
     app.command(cls=ListCommand)(show)
+    app.command(cls=ListCommand)(train)
     app.add_typer(weights, name="weights")
     return app
 

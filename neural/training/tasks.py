@@ -1,8 +1,8 @@
 """What is learned: an MLP on samples of a mixture or on vectors, an EDM2 network on images.
 
 Every loss is EDM's (Karras et al. 2022, eq. 8): the error of F, which weights a noise level by 1/c_out². The noise
-levels of a batch are one from each of as many equally likely strata, so that every batch covers the range. A share of the
-labels is dropped: under the null condition the network learns the mixture of the classes.
+levels of a batch are one from each of as many equally likely strata, so that every batch covers the range. A share
+of the labels is dropped: under the null condition the network learns the mixture of the classes.
 """
 
 import dataclasses

@@ -80,8 +80,6 @@ class Recipe:
         return scipy.optimize.brentq(width, 0.0, 1e6)
 
 
-
-
 @functools.partial(
     jax.tree_util.register_dataclass, data_fields=["step", "params", "ema", "moments"], meta_fields=[]
 )
