@@ -39,6 +39,8 @@ def map_file(path: str | os.PathLike[str]) -> mmap.mmap:
     Raises:
         CheckpointError: when it does not exist, is no regular file, cannot be opened, or is empty.
     """
+    if "\0" in str(path):
+        raise CheckpointError(f"no such file: {quoted(str(path))}")
     try:
         # A pipe or a device would block or never end.
         if not stat.S_ISREG(Path(path).stat().st_mode):
@@ -68,6 +70,9 @@ class _Views(Mapping[str, np.ndarray]):
 
     Pages that have been read count as this process's memory until they are let go; who reads tensors one
     after the other should not end up with the whole file. A page that is still in use comes back by itself.
+
+    A file that another process shortens loses pages that a view may stand on, and the system ends a process
+    that touches them. A view is therefore handed out only while the file is as long as it was.
     """
 
     every = 1 << 26
@@ -77,6 +82,11 @@ class _Views(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         view = self._views[name]
+        if self._mapped.size() < len(self._mapped):
+            raise CheckpointError(
+                f"the file has been shortened to {self._mapped.size()} of {len(self._mapped)} bytes since it was "
+                "opened; nothing may write to a checkpoint while it is read"
+            )
         self._read += view.nbytes
         if self._read > self.every and hasattr(self._mapped, "madvise"):
             self._read = 0

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,7 +22,14 @@ from neural.checkpoints.checkpoint import CheckpointError
 from neural.checkpoints.formats import read
 from neural.checkpoints.presets import Published
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 TIMEOUT = 30.0
+MAX_BYTES = 1 << 36
+"""No published network is a tenth of this; a server that never ends must not fill the disk."""
 _CHUNK = 1 << 20
 
 Progress = Callable[[int, int | None], None]
@@ -48,9 +56,18 @@ def fetch(file: Published, progress: Progress | None = None) -> Path:
     part = path.with_name(f"{path.name}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        _complete(file, part, progress or _silent)
+        with _alone_in(part.parent):
+            return _fetch(file, part, progress or _silent)
     except OSError as error:
         raise ValueError(f"cannot write {part}: {error.strerror or error}") from error
+
+
+def _fetch(file: Published, part: Path, progress: Progress) -> Path:
+    path = file.path
+    # Another process may have brought it since this one looked.
+    if path.exists():
+        return path
+    _complete(file, part, progress)
     try:
         read(part)
     except CheckpointError:
@@ -62,6 +79,32 @@ def fetch(file: Published, progress: Progress | None = None) -> Path:
     part.replace(path)
     _facts_path(part).unlink(missing_ok=True)
     return path
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock: two that write to one part would make a file of the right length and wrong values.
+
+    The lock is the system's, on the folder itself: nothing is left behind, whatever ends the process. Where
+    there are no such locks (Windows, some network file systems) it is not held.
+
+    Raises:
+        ValueError: when another process holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another process is fetching into {folder}; wait until it is done") from error
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def sha256(path: Path) -> str:
@@ -163,12 +206,13 @@ def _complete(file: Published, part: Path, progress: Progress) -> None:
         if not continued:
             # The server has another file by now, or does not know ranges: from the beginning.
             done = 0
-        length = reply.headers.get("Content-Length")
-        total = done + int(length) if length and length.isdecimal() else None
+        length = _length(reply.headers)
+        total = None if length is None else done + length
+        _check_size(file, total or 0)
         facts = {"address": file.address, "validator": _validator(reply.headers), "total": total}
         with write_aside(_facts_path(part)) as aside:
             aside.write_text(json.dumps(facts), encoding="utf-8")
-        with part.open("ab" if done else "wb") as target:
+        with open(part, "ab" if done else "wb", opener=_through_no_link) as target:
             _copy(file, reply, target, done, total, progress)
     # Also notices another fetch that wrote to the same file meanwhile.
     if total is not None and part.stat().st_size != total:
@@ -184,6 +228,7 @@ def _copy(
     chunk = b""
     while True:
         done += target.write(chunk)
+        _check_size(file, done)
         progress(done, total)
         try:
             chunk = reply.read(_CHUNK)
@@ -192,6 +237,16 @@ def _copy(
             raise ValueError(_interrupted(file, done, total)) from error
         if not chunk:
             return
+
+
+def _through_no_link(path: str, flags: int) -> int:
+    # What lies under the part's name in a folder that others can write to may point anywhere.
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def _check_size(file: Published, size: int) -> None:
+    if size > MAX_BYTES:
+        raise ValueError(f"{file.address} sends more than {MAX_BYTES} bytes, which is no network; given up")
 
 
 def _interrupted(file: Published, done: int, total: int | None) -> str:
@@ -228,9 +283,16 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
+def _length(headers: Message) -> int | None:
+    return _number(headers.get("Content-Length", ""))
+
+
 def _range_start(headers: Message) -> int | None:
-    start = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    return int(start) if start.isdecimal() else None
+    return _number(headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0])
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() and len(text) < 20 else None
 
 
 def _validator(headers: Message) -> str | None:

@@ -6,7 +6,7 @@ strides on a storage, a storage is a piece of the file.
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,8 +20,11 @@ MAX_AXES = 16
 MAX_SIZE = 1 << 40
 MAX_VALUES = 1_000
 """Numbers of an array that is an attribute, e.g. the statistics of latents."""
-MAX_NODES = 10_000
+MAX_PARTS = 10_000
+"""Numbers, texts by their length, lists and dictionaries of one attribute, shared ones once for each place."""
+_LETTERS = 16
 MAX_TENSORS = 100_000
+MAX_SHARING = 4
 MAX_NAME = 500
 MAX_DEPTH = 32
 MAX_ATTRIBUTE = 10_000
@@ -76,11 +79,12 @@ class Tensor:
         """The tensor as a read-only view of the file."""
         if self.storage.data is None:
             raise CheckpointError("a tensor's storage is not in the file")
+        if 0 in self.shape:
+            return np.frombuffer(b"", self.storage.dtype).reshape(self.shape)
         size = self.storage.dtype.itemsize
-        strides = tuple(stride * size for stride in self.strides)
-        data = self.storage.data if math.prod(self.shape) else bytes(0)
-        offset = self.offset * size if math.prod(self.shape) else 0
-        array = np.ndarray(self.shape, self.storage.dtype, data, offset, strides)
+        # Along an axis of one value a stride means nothing, and may be larger than a machine's word.
+        strides = tuple(s * size if n > 1 else size for s, n in zip(self.strides, self.shape, strict=True))
+        array = np.ndarray(self.shape, self.storage.dtype, self.storage.data, self.offset * size, strides)
         array.flags.writeable = False
         return array
 
@@ -194,36 +198,81 @@ def check_extent(tensor: Tensor) -> None:
         )
 
 
-def plain(value: object, nodes: Iterator[int] | None = None) -> Any:
+class Allowance:
+    """How many parts may still be copied or looked at. A few bytes can share one part a million times."""
+
+    def __init__(self, left: int, what: str = "an attribute") -> None:
+        self.left, self.what = left, what
+
+    def spend(self, parts: int = 1) -> None:
+        """Count parts.
+
+        Raises:
+            CheckpointError: when more are wanted than are left.
+        """
+        self.left -= parts
+        if self.left < 0:
+            raise CheckpointError(f"{self.what} has too many parts")
+
+
+def plain(value: object, parts: int = MAX_PARTS) -> Any:
     """A copy in JSON's types: arrays become lists.
 
     Args:
         value: anything that a pickle has built.
-        nodes: one is taken for each part; `MAX_NODES` by default.
+        parts: how many it may have.
 
     Raises:
         CheckpointError: when it holds anything else, too much, or itself.
     """
-    return _plain(value, iter(range(MAX_NODES)) if nodes is None else nodes, MAX_DEPTH)
+    return _plain(value, Allowance(parts), MAX_DEPTH)
 
 
-def _plain(value: Any, nodes: Iterator[int], depth: int) -> Any:
+def _plain(value: Any, allowance: Allowance, depth: int) -> Any:
     # Shared parts are copied once for each place, so it is the copy that must be bounded.
-    if next(nodes, None) is None or depth == 0:
-        raise CheckpointError(f"an attribute has too many parts, or more than {MAX_DEPTH} levels")
+    allowance.spend()
+    if depth == 0:
+        raise CheckpointError(f"an attribute has more than {MAX_DEPTH} levels")
     if value is None or type(value) in (bool, int, float):
         return value
     if type(value) is str and len(value) <= MAX_ATTRIBUTE:
+        allowance.spend(len(value) // _LETTERS)
         return value
     if isinstance(value, ArrayShell) and value.array is not None:
         value = value.array
     if isinstance(value, np.ndarray) and value.size <= MAX_VALUES:
+        allowance.spend(value.size)
         return value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(item, nodes, depth - 1) for item in value]
+        return [_plain(item, allowance, depth - 1) for item in value]
     if type(value) is dict and all(type(key) is str for key in value):
-        return {key: _plain(item, nodes, depth - 1) for key, item in value.items()}
+        allowance.spend(sum(len(key) for key in value) // _LETTERS)
+        return {key: _plain(item, allowance, depth - 1) for key, item in value.items()}
     raise CheckpointError(f"an attribute holds {kind(value)}, which is not plain data")
+
+
+def check_name(name: str) -> str:
+    """The name of a tensor, if it can stand in a line of text.
+
+    Raises:
+        CheckpointError: when it is long, or could move a terminal's cursor.
+    """
+    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+        raise CheckpointError(f"a tensor is named {quoted(name)}; at most {MAX_NAME} printable characters")
+    return name
+
+
+def check_sharing(tensors: Mapping[str, np.ndarray], size: int) -> None:
+    """Raise when tensors that share storage would, converted one by one, be much larger than their file.
+
+    Tied weights share; files of a few megabytes that say they hold every weight of a large network do too.
+    """
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    if total > MAX_SHARING * size:
+        raise CheckpointError(
+            f"tensors that share storage come to {total} bytes, the file has {size}; "
+            f"at most {MAX_SHARING} times as much is read"
+        )
 
 
 # The constructors. Each takes the tuple of arguments that the file calls it with.
@@ -267,7 +316,8 @@ def _size(arguments: tuple) -> tuple:
 
 def _reconstruct_array(arguments: tuple) -> ArrayShell:
     cls, shape, code = fields("_reconstruct", arguments, Global, tuple, memoryview)
-    if cls is not _NDARRAY or len(shape) != 1 or shape[0] != 0 or bytes(code[:2]) != b"b":
+    (length,) = fields("the shape of an array", shape, int)
+    if cls is not _NDARRAY or length or bytes(code[:2]) != b"b":
         raise CheckpointError(f"_reconstruct is asked for {kind(cls)}, which is not an empty array")
     return ArrayShell()
 

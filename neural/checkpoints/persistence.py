@@ -12,16 +12,25 @@ import numpy as np
 
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, quoted
 from neural.checkpoints.machine import Global, Globals, kind
-from neural.checkpoints.objects import MAX_DEPTH, MAX_NAME, MAX_TENSORS, Record, Tensor, fields, plain
+from neural.checkpoints.objects import (
+    MAX_DEPTH,
+    MAX_NAME,
+    MAX_TENSORS,
+    Record,
+    Tensor,
+    check_name,
+    fields,
+    plain,
+)
 
 VERSION = 6
-MAX_MODULES = 20_000
-MAX_ENTRIES = 1_000
+MAX_MODULES = 5_000
+MAX_ENTRIES = 500
 """Attributes, tensors or parts of one module."""
 
 _NETWORK = "Precond"
 _MODULES = (_NETWORK, "UNet", "Block", "MPConv", "MPFourier", "ModuleDict")
-_OTHERS = ("StabilityVAEEncoder", "StandardRGBEncoder", "EDM2Loss")
+_ENCODERS = ("StabilityVAEEncoder", "StandardRGBEncoder")
 
 # Attributes of modules that say how the network computes, under the name of the constructor's argument.
 _CONSTANTS = {
@@ -36,11 +45,11 @@ def _persistent(arguments: tuple) -> Record:
     what, version, name, state = (meta.get(key) for key in ("type", "version", "class_name", "state"))
     if type(what) is not str or what != "class" or type(version) is not int or version != VERSION:
         raise CheckpointError(f"a persistent object must be a class of version {VERSION}")
-    if type(name) is not str or name not in (*_MODULES[:-1], *_OTHERS):
-        shown = quoted(name) if type(name) is str else kind(name)
-        raise CheckpointError(f"class {shown} is not one of {', '.join((*_MODULES[:-1], *_OTHERS))}")
+    # Any class: loss and encoder are not needed, and those of the network are known by their path (`_modules`).
+    if type(name) is not str or len(name) > MAX_NAME or not name.isidentifier():
+        raise CheckpointError(f"a class is named {quoted(name) if type(name) is str else kind(name)}")
     if type(state) is not dict:
-        raise CheckpointError(f"the state of {name} must be a dictionary, got {kind(state)}")
+        raise CheckpointError(f"the state of {quoted(name)} must be a dictionary, got {kind(state)}")
     return Record(name, state)
 
 
@@ -68,7 +77,7 @@ def network(found: Any) -> Checkpoint:
     """
     ema = found["ema"]
     if ema.class_name != _NETWORK:
-        raise CheckpointError(f"the network must be of class {_NETWORK}, got {ema.class_name}")
+        raise CheckpointError(f"the network must be of EDM2's class {_NETWORK}, got {quoted(ema.class_name)}")
     tensors: dict[str, np.ndarray] = {}
     options = dict(_arguments(ema))
     for path, module in _modules(ema):
@@ -79,12 +88,13 @@ def network(found: Any) -> Checkpoint:
                     f"{quoted(repr(options[key]))}"
                 )
             options[key] = value
-        tensors |= {".".join((*path, name)): tensor.array() for name, tensor in _own_tensors(module)}
+        for name, tensor in _own_tensors(module):
+            tensors[check_name(".".join((*path, name)))] = tensor.array()
         if len(tensors) > MAX_TENSORS:
             raise CheckpointError(f"a network of more than {MAX_TENSORS} tensors")
     attributes = {"class_name": _NETWORK, "init_kwargs": options}
     encoder = found.get("encoder")
-    if isinstance(encoder, Record):
+    if isinstance(encoder, Record) and encoder.class_name in _ENCODERS:
         attributes["encoder"] = _encoder(encoder)
     return Checkpoint(tensors, attributes)
 
@@ -107,7 +117,9 @@ def _state(module: Record) -> dict[str, Any]:
     state = module.state
     # The same state may be that of many modules, so that looking at it is bounded here.
     if state is None or len(state) > MAX_ENTRIES or any(type(key) is not str for key in state):
-        raise CheckpointError(f"{module.class_name} has no state, a large one, or keys that are not text")
+        raise CheckpointError(
+            f"{quoted(module.class_name)} has no state, a large one, or keys that are not text"
+        )
     return state
 
 
@@ -121,7 +133,10 @@ def _modules(root: Record) -> Iterator[tuple[tuple[str, ...], Record]]:
         if seen > MAX_MODULES or len(path) > MAX_DEPTH:
             raise CheckpointError(f"more than {MAX_MODULES} modules, or {MAX_DEPTH} levels of them")
         if module.class_name not in _MODULES:
-            raise CheckpointError(f"{module.class_name} is not a part of a network")
+            raise CheckpointError(
+                f"{quoted('.'.join(path))} is of class {quoted(module.class_name)}, which EDM2's networks do not "
+                f"have; their classes are {', '.join(_MODULES)}"
+            )
         yield path, module
         children = _entries(module, "_modules", Record)
         waiting.extend(((*path, name), child) for name, child in reversed(children))
@@ -152,7 +167,7 @@ def _constants(module: Record) -> Iterator[tuple[str, Any]]:
     state = _state(module)
     for key in _CONSTANTS.get(module.class_name, ()):
         if key in state:
-            yield key, plain(state[key], iter(range(10)))
+            yield key, plain(state[key], 10)
     if module.class_name == "Block" and type(state.get("num_heads")) is int and state["num_heads"] > 0:
         width = state.get("out_channels")
         if type(width) is not int or width % state["num_heads"]:

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from neural.checkpoints.checkpoint import CheckpointError
+from neural.checkpoints.checkpoint import CheckpointError, quoted
 
 CACHE_VARIABLE = "SPECIATION_CACHE"
 EDM2_ADDRESS = "https://nvlabs-fi-cdn.nvidia.com/edm2/posthoc-reconstructions/"
@@ -122,10 +122,11 @@ def locate(source: str | os.PathLike[str]) -> tuple[Path, ...]:
         CheckpointError: when there is no such file, with the way to get it.
     """
     name = os.fspath(source)
-    files = published(name) if isinstance(source, str) and not Path(name).exists() else None
+    files = published(name) if isinstance(source, str) and not os.path.exists(name) else None
     if files is None:
-        if not Path(name).exists():
-            raise CheckpointError(f"no such file: {name}; nor is it a preset ({', '.join(PRESETS)})")
+        # Unlike Path.exists it has an answer to a name that no file can have.
+        if not os.path.exists(name):
+            raise CheckpointError(f"no such file: {quoted(name)}; nor is it a preset ({', '.join(PRESETS)})")
         return (Path(name),)
     for file in files:
         if not file.path.exists():

@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from gmm.files import write_aside
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, quoted, read_mapped
 from neural.checkpoints.machine import kind
-from neural.checkpoints.objects import check_shape, plain
+from neural.checkpoints.objects import check_name, check_shape, plain
 
 MAX_HEADER = 1 << 23
 
@@ -79,7 +79,7 @@ def _views(header: dict[str, Any], data: memoryview) -> dict[str, np.ndarray]:
     tensors: dict[str, np.ndarray] = {}
     spans: list[tuple[int, int]] = []
     for name, entry in header.items():
-        tensors[name], span = _view(name, entry, data)
+        tensors[check_name(name)], span = _view(name, entry, data)
         spans.append(span)
     reached = 0
     for begin, end in sorted(spans):
@@ -123,7 +123,10 @@ def _attributes(metadata: object) -> dict[str, Any]:
 
 def _json_or_text(text: str) -> Any:
     try:
+        # The reader of headers took lone surrogates, which are not text.
         return plain(_parse(text.encode()))
+    except UnicodeEncodeError as error:
+        raise CheckpointError("__metadata__ is not UTF-8") from error
     except CheckpointError:
         return text
 

@@ -6,6 +6,7 @@
   miniature for every tensor.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,12 +20,13 @@ from neural.checkpoints.machine import Budget, Global, Globals, Opaque, Unknown
 from neural.checkpoints.objects import (
     MAX_DEPTH,
     MAX_NAME,
-    MAX_NODES,
     MAX_TENSORS,
     STATE_DICT,
     STORAGES,
     Storage,
     Tensor,
+    check_name,
+    check_sharing,
     fields,
     plain,
 )
@@ -35,6 +37,7 @@ LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + _LEGACY_NUMBER.to_bytes(10, "little") + b".
 ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_VERSION = 1001
 _PICKLE_START = b"\x80"
+MAX_ATTRIBUTES = 200
 
 
 def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
@@ -62,6 +65,12 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
 
 def read_torch_bytes(buffer: memoryview) -> Checkpoint:
     """The contents of such a file."""
+    found = _read_torch(buffer)
+    check_sharing(found.tensors, len(buffer))
+    return found
+
+
+def _read_torch(buffer: memoryview) -> Checkpoint:
     budget, strangers = Budget(len(buffer)), Strangers()
     if buffer[:4] == ZIP_MAGIC:
         return _from_dictionary(_read_zip(buffer, budget, strangers), strangers)
@@ -237,21 +246,17 @@ def _named(
     for key, value in found.items():
         if next(nodes, None) is None or depth == 0:
             raise CheckpointError(f"more than {MAX_TENSORS} entries or {MAX_DEPTH} levels of dictionaries")
-        if len(str(key)) > MAX_NAME:
-            raise CheckpointError(f"a name of more than {MAX_NAME} characters")
         here = (*path, str(key))
         if isinstance(value, Tensor):
-            yield ".".join(here), value
+            yield check_name(".".join(here)), value
         elif type(value) is dict:
             yield from _named(value, here, depth - 1, nodes)
 
 
 def _plain_entries(found: dict) -> Iterator[tuple[str, Any]]:
-    """What lies beside the tensors and is plain data."""
-    nodes = iter(range(10 * MAX_NODES))
-    for key, value in found.items():
-        if type(key) is str and not isinstance(value, Tensor) and key != "state_dict":
-            try:
-                yield key, plain(value, nodes)
-            except CheckpointError:
-                continue  # optimiser states and the like
+    """What lies beside the tensors and is plain data; an optimiser's state and the like are not."""
+    entries = [(key, value) for key, value in found.items() if type(key) is str and key != "state_dict"]
+    for key, value in entries[:MAX_ATTRIBUTES]:
+        if not isinstance(value, Tensor) and len(key) <= MAX_NAME:
+            with contextlib.suppress(CheckpointError):
+                yield key, plain(value)

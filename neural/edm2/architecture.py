@@ -7,7 +7,6 @@ from the keyword arguments stored beside them, else from the values that all pub
 """
 
 import dataclasses
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
@@ -184,6 +183,7 @@ def _block_shapes(block: Block, emb: int) -> dict[str, Shape]:
     return {f"{block.name}.{leaf}": shape for leaf, shape in shapes.items()}
 
 
+_BLOCK_LEAVES = ("conv_res0.weight", "conv_res1.weight", "emb_linear.weight", "emb_gain")
 _BLOCK_NAME = re.compile(r"unet\.enc\.(\d{1,5})x\1_block\d{1,5}\.conv_res0\.weight")
 
 # Keyword arguments of a stored network that shapes cannot tell, and those that shapes decide or that do not
@@ -197,6 +197,7 @@ _CONSTANTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "attn_balance": ("a number in 0..1", lambda v: _is_number(v) and 0 <= v <= 1),
     "clip_act": ("a positive number or None", lambda v: v is None or (_is_number(v) and v > 0)),
 }
+_LARGEST = 1e30
 _SIZES = ("img_resolution", "img_channels", "label_dim", "num_blocks", "logvar_channels")
 _IGNORED = (
     "model_channels", "channel_mult", "channel_mult_noise", "channel_mult_emb", "attn_resolutions",
@@ -224,7 +225,7 @@ def read_config(shapes: Mapping[str, Shape], options: Mapping[str, Any] | None =
     for key in _SIZES:
         if key in options and options[key] != getattr(config, key):
             raise ValueError(
-                f"network option {key} is {options[key]!r}, but the tensors say {getattr(config, key)!r}; "
+                f"network option {key} is {_shown(options[key])}, but the tensors say {getattr(config, key)!r}; "
                 "the checkpoint contradicts itself"
             )
     return config
@@ -234,17 +235,21 @@ def _check_options(options: Mapping[str, Any]) -> None:
     known = {*_CONSTANTS, *_SIZES, *_IGNORED, "resample_filter"}
     for key in sorted(options.keys() - known):
         raise ValueError(
-            f"unknown network option {key}={options[key]!r}; this reader knows {', '.join(sorted(known))}"
+            f"unknown network option {_shown(key)[1:-1]}={_shown(options[key])}; "
+            f"this reader knows {', '.join(sorted(known))}"
         )
     if options.get("resample_filter", [1, 1]) not in ([1, 1], (1, 1)):
-        raise ValueError(f"network option resample_filter must be [1, 1], got {options['resample_filter']!r}")
+        raise ValueError(
+            f"network option resample_filter must be [1, 1], got {_shown(options['resample_filter'])}"
+        )
     for key, (allowed, is_allowed) in _CONSTANTS.items():
         if key in options and not is_allowed(options[key]):
-            raise ValueError(f"network option {key} must be {allowed}, got {options[key]!r}")
+            raise ValueError(f"network option {key} must be {allowed}, got {_shown(options[key])}")
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared, not converted: a whole number of a file may be larger than any float.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
 
 def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
@@ -263,9 +268,18 @@ def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
             "not an EDM2 network: no tensor is named like unet.enc.64x64_block0.conv_res0.weight"
         )
     resolutions = sorted(set(blocks), reverse=True)
-    halved = [resolutions[0] >> level for level in range(len(resolutions))]
-    if resolutions != halved:
-        raise ValueError(f"encoder resolutions must halve from level to level, got {resolutions}")
+    # Stated from the coarsest level up: an odd number of pixels has no half, and none have no network.
+    doubled = [resolutions[-1] << level for level in reversed(range(len(resolutions)))]
+    if resolutions != doubled or not resolutions[-1]:
+        raise ValueError(f"encoder resolutions must halve from level to level, got {resolutions[:20]}")
+    # Known before they are named one by one: a few tensors can promise millions of blocks.
+    count = blocks.count(resolutions[0])
+    least = 2 * len(resolutions) * count * len(_BLOCK_LEAVES)
+    if least > 2 * len(shapes) + 100:
+        raise ValueError(
+            f"not an EDM2 network: {len(resolutions)} levels of {count} blocks have at least {least} tensors, "
+            f"of which most are missing: the file has {len(shapes)}"
+        )
 
     def first(resolution: int) -> str:
         return f"unet.enc.{resolution}x{resolution}_block0"
@@ -275,7 +289,7 @@ def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
         img_channels=size("unet.out_conv.weight", 0),
         label_dim=size("unet.emb_label.weight", 1) if "unet.emb_label.weight" in shapes else 0,
         channels=tuple(size(f"{first(resolution)}.conv_res0.weight", 0) for resolution in resolutions),
-        num_blocks=blocks.count(resolutions[0]),
+        num_blocks=count,
         attn_resolutions=tuple(r for r in resolutions if f"{first(r)}.attn_qkv.weight" in shapes),
         noise_channels=size("unet.emb_fourier.freqs", 0),
         emb_channels=size("unet.emb_noise.weight", 0),
@@ -298,6 +312,11 @@ def _check_fit(config: Config, shapes: Mapping[str, Shape]) -> None:
                 f"{block.name} has {block.channels_out} channels, which are not whole heads of "
                 f"channels_per_head = {config.channels_per_head}"
             )
+
+
+def _shown(value: object, longest: int = 80) -> str:
+    text = ascii(value)
+    return text if len(text) <= longest else text[:longest] + "..."
 
 
 def _list(names: list[str], shown: int = 5) -> str:

@@ -98,9 +98,23 @@ def _attack(name, arguments, place):
     raise AssertionError(place)
 
 
-def _network(**changes):
+def _network(tensors=TENSORS, **changes):
     """A network around one changed tensor, option or state."""
-    return forge.dump(forge.network(TENSORS, **changes))
+    return forge.dump(forge.network(tensors, **changes))
+
+
+def _numbers(count):
+    """An array, made in one piece."""
+    dtype = Call(Name("numpy", "dtype"), "f8")
+    return Call(Name("numpy._core.numeric", "_frombuffer"), bytes(8 * count), dtype, (count,), "C")
+
+
+def _many_modules():
+    """A module that holds another a hundred times, which holds another a hundred times, and so on."""
+    inner = forge.module_dict({})
+    for _ in range(6):
+        inner = forge.module_dict(dict.fromkeys(map(str, range(100)), inner))
+    return _state(_modules={"a": inner})
 
 
 def _around(tensor):
@@ -197,6 +211,7 @@ def _again(count):
 
 
 HUGE = 1 << 62
+MUCH = np.zeros(5_000, np.float16)
 UNEQUAL = {"unet.a.weight": VALUES, "unet.enc.x.y": VALUES}
 
 LIES = {
@@ -343,11 +358,11 @@ LIES = {
     "archive of nothing": (lambda: b"PK\3\4", "no directory at its end"),
     "archive with a pickle's tail": (lambda: _zip(forge.Raw(b"N.N")), "after the end of the archive's pickle"),
     # Networks.
-    "class unknown": (lambda: forge.dump(forge.top(forge.persistent("Evil", {}))), "class 'Evil' is not one of"),
-    "class of a container": (lambda: forge.dump(forge.top(forge.persistent("ModuleDict", {}))), "is not one of"),
-    "class is a number": (lambda: forge.dump(forge.top(forge.persistent(1, {}))), "class int is not one of"),
+    "class unknown": (lambda: forge.dump(forge.top(forge.persistent("Evil", {}))), "class Precond, got 'Evil'"),
+    "class of a container": (lambda: forge.dump(forge.top(forge.persistent("ModuleDict", {}))), "got 'ModuleDict'"),
+    "class is a number": (lambda: forge.dump(forge.top(forge.persistent(1, {}))), "a class is named int"),
     "class of a loss": (
-        lambda: forge.dump(forge.top(forge.persistent("EDM2Loss", forge.module_state()))), "must be of class Precond",
+        lambda: forge.dump(forge.top(forge.persistent("EDM2Loss", forge.module_state()))), "got 'EDM2Loss'",
     ),
     "version": (lambda: forge.dump(forge.top(forge.persistent("Precond", {}, version=7))), "class of version 6"),
     "version is true": (lambda: forge.dump(forge.top(forge.persistent("UNet", {}, version=True))), "of version 6"),
@@ -371,7 +386,24 @@ LIES = {
     "module table huge": (lambda: _state(_buffers=dict.fromkeys(map(str, range(2000)))), "a dictionary _buffers"),
     "module that is a number": (lambda: _state(_modules={"a": 1}), "_modules of Precond holds int as 'a'"),
     "module that is a loss": (
-        lambda: _state(_modules={"a": forge.persistent("EDM2Loss", {})}), "EDM2Loss is not a part of a network",
+        lambda: _state(_modules={"a": forge.persistent("EDM2Loss", {})}), "'a' is of class 'EDM2Loss', which",
+    ),
+    "module of a class unknown": (
+        lambda: _state(_modules={"a": forge.persistent("Unet2", forge.module_state())}), "'a' is of class 'Unet2'",
+    ),
+    "class with a name that is none": (
+        lambda: forge.dump(forge.top(forge.persistent("\x1b[2J", {}))), "a class is named '.x1b.2J'",
+    ),
+    "class with a name without end": (lambda: forge.dump(forge.top(forge.persistent("a" * 999, {}))), "is named 'aa"),
+    "name that moves the cursor": (lambda: _network(TENSORS | {"a\x1b[2J": VALUES}), "a tensor is named 'a.x1b.2J'"),
+    "arrays that multiply": (
+        lambda: _state(_init_kwargs={"a": [_numbers(1000)] * 11}), "an attribute has too many parts",
+    ),
+    "texts that multiply": (lambda: _state(_init_kwargs={"a": ["x" * 9000] * 20}), "an attribute has too many parts"),
+    "modules that multiply": (_many_modules, "more than 5000 modules"),
+    "tensors that multiply": (
+        lambda: _zip(dict.fromkeys(map(str, range(99)), forge.rebuild(forge.identity(MUCH), MUCH)), {"0": MUCH}),
+        "tensors that share storage come to 990000 bytes, the file has",
     ),
     "parameter that is a module": (
         lambda: _state(_parameters={"a": forge.module_dict({})}), "_parameters of Precond holds Record as 'a'",
@@ -420,6 +452,10 @@ LIES = {
     "array of another class": (
         lambda: forge.dump(Call(Name("numpy.core.multiarray", "_reconstruct"), forge.ORDERED, (0,), b"b")),
         "asked for collections.OrderedDict",
+    ),
+    "array made of an array": (
+        lambda: forge.dump(Call(Name("numpy.core.multiarray", "_reconstruct"), forge.NDARRAY, (_numbers(2),), b"b")),
+        "the shape of an array has ndarray where int belongs",
     ),
     "array made large": (
         lambda: forge.dump(Call(Name("numpy.core.multiarray", "_reconstruct"), forge.NDARRAY, (1 << 40,), b"b")),
@@ -496,7 +532,7 @@ LIES = {
         lambda: _zip({"a": {"b": (t := forge.rebuild(forge.identity(VALUES), VALUES))}, "a.b": t}), "named 'a.b'",
     ),
     "a name without end": (
-        lambda: _zip({"a" * 9999: forge.rebuild(forge.identity(VALUES), VALUES)}), "a name of more than 500",
+        lambda: _zip({"a" * 9999: forge.rebuild(forge.identity(VALUES), VALUES)}), "a tensor is named 'aaa",
     ),
     "something after the end": (lambda: _network() + b"N.", "2 bytes after the end"),
 }  # fmt: skip
@@ -727,6 +763,14 @@ def test_mutations_of_an_official_file_are_loaded_or_refused(data):
             check_network(found)
         except ValueError:
             continue
+
+
+@pytest.mark.parametrize("stride", [0, -1, HUGE, -(1 << 70), 1 << 70])
+@pytest.mark.parametrize("shape", [(1, 4), (0, 4), (4, 1, 0)])
+def test_strides_that_mean_nothing_may_be_anything(shape, stride):
+    strides = (stride, *(1,) * (len(shape) - 1))
+    found = read_torch_bytes(memoryview(_layout(shape=shape, strides=strides))).tensors["weight"]
+    np.testing.assert_array_equal(found, VALUES.ravel()[: found.size].reshape(shape))
 
 
 def test_the_layout_rule_is_exact():

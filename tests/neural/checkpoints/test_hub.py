@@ -3,11 +3,12 @@
 import dataclasses
 import hashlib
 import http.server
+import os
 import threading
 
 import pytest
 
-from neural import CheckpointError
+from neural import CheckpointError, checkpoints
 from neural.checkpoints import hub, presets
 from neural.checkpoints.presets import PRESETS, Published, cache_folder, locate, published
 
@@ -201,6 +202,48 @@ def test_without_the_server_a_person_is_told_what_to_do(address, site):
     assert names() == []
 
 
+def test_only_one_process_fetches_at_a_time(site, file):
+    fcntl = pytest.importorskip("fcntl")
+    cache_folder().mkdir()
+    other = os.open(cache_folder(), os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    with pytest.raises(ValueError, match=r"another process is fetching into .*; wait until it is done"):
+        hub.fetch(file)
+    os.close(other)
+    assert site.asked == []
+    hub.fetch(file)
+    assert names() == ["a.pkl", "a.pkl.sha256"]
+
+
+def test_a_part_that_points_elsewhere_is_not_written_through(site, file, tmp_path):
+    site.breaks_after = 500_000
+    with pytest.raises(ValueError, match="interrupted"):
+        hub.fetch(file)
+    site.breaks_after = None
+    part, victim = cache_folder() / "a.pkl.part", tmp_path / "victim"
+    part.unlink()
+    victim.write_bytes(b"precious")
+    part.symlink_to(victim)
+    with pytest.raises(ValueError, match=r"cannot write .*a\.pkl\.part"):
+        hub.fetch(file)
+    assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("length", [True, False])
+def test_a_server_that_never_ends(length, site, file, monkeypatch):
+    monkeypatch.setattr(hub, "MAX_BYTES", 1_200_000)
+    site.length = length
+    with pytest.raises(
+        ValueError, match=r"a\.pkl sends more than 1200000 bytes, which is no network; given up"
+    ):
+        hub.fetch(file)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "9" * 5000, "x"])
+def test_lengths_that_are_none(text):
+    assert hub._number(text) is None
+
+
 def test_redirections_stay_encrypted():
     request = hub.urllib.request.Request("https://example.org/a")
     follow = hub._NoDowngrade().redirect_request
@@ -266,8 +309,13 @@ def test_the_cache_is_where_the_platform_wants_it(platform, variables, expected,
 
 def test_locating(monkeypatch, tmp_path):
     monkeypatch.setenv(presets.CACHE_VARIABLE, str(tmp_path))
-    with pytest.raises(CheckpointError, match="no such file: nowhere; nor is it a preset"):
+    with pytest.raises(CheckpointError, match="no such file: 'nowhere'; nor is it a preset"):
         locate("nowhere")
+    for name in ("x" * 5000, "a\0b"):
+        with pytest.raises(CheckpointError, match=r"no such file: '(xxx|a.x00b).*; nor is it a preset"):
+            locate(name)
+        with pytest.raises(CheckpointError, match=r"cannot read xxx|no such file: 'a.x00b'"):
+            checkpoints.read(name)
     path = tmp_path / f"{NAME}.pkl"
     with pytest.raises(CheckpointError, match=f"run `speciation weights fetch edm2-xs`, or put .* at {path}"):
         locate("edm2-xs")

@@ -62,10 +62,21 @@ BROKEN = {
     "bytes left over": forge.safetensors(GOOD, bytes(17)),
     "bytes missing": forge.safetensors(GOOD, bytes(15)),
     "metadata of numbers": forge.safetensors(GOOD | {"__metadata__": {"a": 1}}, bytes(16)),
+    "name of lone surrogates": forge.safetensors(
+        b'{"\\ud800":{"dtype":"F16","shape":[4],"data_offsets":[0,8]}}', bytes(8)),
+    "name that moves the cursor": forge.safetensors({"\x1b[2J": GOOD["a"], "b": GOOD["b"]}, bytes(16)),
+    "metadata of lone surrogates": forge.safetensors(b'{"__metadata__":{"a":"\\ud800"}}', b""),
     "metadata is a list": forge.safetensors(GOOD | {"__metadata__": []}, bytes(16)),
 }  # fmt: skip
 # What the package lets pass and this reader does not.
-STRICTER = {"header of brackets", "tensor without a shape", "shape of bools", "empty header", "a name twice"}
+STRICTER = {
+    "name that moves the cursor",
+    "header of brackets",
+    "tensor without a shape",
+    "shape of bools",
+    "empty header",
+    "a name twice",
+}
 
 
 @pytest.mark.parametrize("name", ["tiny", "tiny-uncond"])

@@ -1,5 +1,6 @@
 """Honest files of every format, against the safetensors package and NumPy."""
 
+import os
 import pickle
 import struct
 
@@ -209,6 +210,18 @@ def test_a_forged_pickle_is_one_that_python_reads():
     # The forge itself: what it writes around names and calls is what Python's unpickler reads.
     call = forge.Call(forge.Name("collections", "OrderedDict"), [("a", 1)])
     assert pickle.loads(forge.dump({"x": [call, call]})) == {"x": [{"a": 1}, {"a": 1}]}
+
+
+def test_a_file_that_is_shortened_under_its_reader(data, tmp_path):
+    # Touching a page that is gone would end the process.
+    path = tmp_path / "a.pkl"
+    path.write_bytes((data / "tiny.pkl").read_bytes())
+    tensors = read_torch_pickle(path).tensors
+    first, *others = tensors
+    assert tensors[first].size
+    os.truncate(path, 100)
+    with pytest.raises(CheckpointError, match="shortened to 100 of 1482680 bytes since it was opened"):
+        tensors[others[0]]
 
 
 def test_values_survive_that_pages_are_let_go(data, monkeypatch):

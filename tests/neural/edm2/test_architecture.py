@@ -148,6 +148,22 @@ def test_levels_must_halve():
         read_config({block.format(16): (8, 8, 3, 3), block.format(5): (8, 8, 3, 3)})
 
 
+def test_few_tensors_cannot_promise_many_blocks(shapes):
+    # 14 levels of 20,000 blocks: two million tensors, laid out one by one before 20,018 are found too few.
+    names = [f"unet.enc.16384x16384_block{index}.conv_res0.weight" for index in range(20_000)]
+    names += [f"unet.enc.{16384 >> level}x{16384 >> level}_block0.conv_res0.weight" for level in range(1, 14)]
+    many = {name: shape for name, shape in shapes.items() if ".enc." not in name}
+    with pytest.raises(ValueError, match="14 levels of 20000 blocks have at least 2240000 tensors"):
+        read_config(many | dict.fromkeys(names, (32, 32, 3, 3)))
+
+
+@pytest.mark.parametrize("resolutions", [(3, 1), (1, 0), (16, 4), (12, 6, 3, 1)])
+def test_resolutions_halve_exactly(resolutions):
+    shapes = {f"unet.enc.{r}x{r}_block0.conv_res0.weight": (32, 32, 3, 3) for r in resolutions}
+    with pytest.raises(ValueError, match="must halve from level to level"):
+        read_config(shapes)
+
+
 def test_block_numbers_do_not_set_the_amount_of_work(shapes):
     shapes["unet.enc.16x16_block99999.conv_res0.weight"] = (32, 32, 3, 3)
     with pytest.raises(ValueError, match="missing"):
@@ -164,8 +180,11 @@ def test_block_numbers_do_not_set_the_amount_of_work(shapes):
         ({"channels_per_head": [64]}, "channels_per_head must be a positive integer"),
         ({"sigma_data": "0.5"}, "sigma_data must be a positive number, got '0.5'"),
         ({"res_balance": True}, r"res_balance must be a number in 0\.\.1, got True"),
+        ({"clip_act": 10**400}, "clip_act must be a positive number or None, got 10000"),
+        ({"sigma_data": -(10**400)}, "sigma_data must be a positive number, got -10000"),
         ({"clip_act": float("nan")}, "clip_act must be a positive number or None"),
         ({"channels_per_head": 48}, "enc.8x8_block0 has 64 channels, which are not whole heads of"),
+        ({"\x1b[2J\n": "x" * 999}, r"unknown network option .x1b.2J.n='x{79}\.\.\.; this reader knows"),
         ({"rotary": True}, "unknown network option rotary=True; this reader knows"),
     ],
 )

@@ -1,0 +1,290 @@
+"""Many trajectories: in chunks, over devices, onto disk, and down to moments.
+
+The noise of trajectory i depends on the key and on i alone. Chunks are therefore a matter of memory and of nothing
+else: whatever their size, and however many devices share one, the numbers are the same up to rounding.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from scipy.interpolate import CubicSpline
+
+from gmm.files import write_aside
+from neural.denoiser import from_pytree
+from neural.trackers import COLUMNS, Decision, averaged
+from neural.tracking import Chain, Kept, Paths, draw_classes, trajectories
+
+Progress = Callable[[int, int], None]
+Source = Callable[
+    [np.ndarray, np.ndarray], Any
+]  # numbers (n,) and classes (n,) of trajectories -> x_0 (n, d)
+
+# Numbers in the largest array of a chunk unless told otherwise: 64 states of 64 x 64 x 4, 4 MiB in float32. What the
+# network needs beside it is usually a few hundred times as much.
+STATE_NUMBERS = 2**20
+RECORD_NUMBERS = 2**22  # statistics of a chunk before they are averaged
+NOTHING = Kept(None, None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Mean (T, F) and summed squared deviations (T, F) of `count` trajectories."""
+
+    count: int
+    mean: np.ndarray
+    squares: np.ndarray
+
+    @property
+    def stderr(self) -> np.ndarray:
+        """(T, F) standard error of the mean."""
+        return np.sqrt(self.squares / (self.count - 1) / self.count)
+
+    def merged(self, other: "Moments") -> "Moments":
+        """Those of both (Chan, Golub, LeVeque 1983)."""
+        count = self.count + other.count
+        gap = other.mean - self.mean
+        mean = self.mean + gap * (other.count / count)
+        squares = self.squares + other.squares + gap**2 * (self.count * other.count / count)
+        return Moments(count, mean, squares)
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """All trajectories of an estimate.
+
+    Attributes:
+        moments: for each decision those of `COLUMNS`, of "integral", of the cells and, on data, of the cells'
+            integrals.
+        z: (N,) class of each.
+        kept: log-weights (T, N, J) and states (T, N, d), where they were.
+    """
+
+    moments: tuple[Moments, ...]
+    z: np.ndarray
+    kept: Kept
+
+
+def run(
+    chain: Chain,
+    key: PRNGKeyArray,
+    samples: int,
+    *,
+    source: Source | None = None,
+    first: Float[Array, "N d"] | None = None,
+    batch: int | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    facts: str = "",
+    progress: Progress | None = None,
+    keep: Kept = NOTHING,
+) -> Run:
+    """Trajectories 0..samples-1.
+
+    Args:
+        chain: what to run.
+        key: random key.
+        samples: how many.
+        source: where x_0 comes from, for chains that data drive.
+        first: (samples, d) states to start from.
+        batch: states that the network sees at a time.
+        folder: where finished chunks are kept, to be read by a later run of the same.
+        facts: what tells this run from others beside chain and key: the data.
+        progress: called with (trajectories done, in all).
+        keep: which of log-weights and states to return path by path.
+
+    Raises:
+        ValueError: when the denoiser returns something that is not finite, or the folder cannot be written.
+    """
+    size = chunk_size(chain, samples, batch)
+    rows = STATE_NUMBERS // int(np.prod(chain.shape)) if batch is None else batch
+    chain = dataclasses.replace(chain, at_once=max(1, rows // size))
+    store = None if folder is None else _Store(Path(folder), _fingerprint(chain, key, facts), keep)
+    parts = []
+    for start in range(0, samples, size):
+        if progress is not None:
+            progress(start, samples)
+        stop = min(start + size, samples)
+        part = None if store is None else store.load(start, stop)
+        if part is None:
+            part = _compute(chain, key, np.arange(start, start + size), stop - start, source, first, keep)
+            if store is not None:
+                store.save(start, stop, part)
+        parts.append(part)
+    if progress is not None:
+        progress(samples, samples)
+    return _joined(parts)
+
+
+def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
+    """Trajectories in a chunk: what memory and `batch` allow, in whole multiples of the devices."""
+    dim, predictions = int(np.prod(chain.shape)), chain.classes + (chain.reference is not None)
+    width = len(COLUMNS) + 1 + sum(2 * decision.cells for decision in chain.decisions)
+    size = STATE_NUMBERS // (dim * predictions)
+    if batch is not None:  # denoisers that share see all classes of a state at once
+        size = batch // chain.classes if hasattr(from_pytree(chain.denoiser), "denoise_classes") else batch
+    size = max(1, min(size, samples, RECORD_NUMBERS // (width * len(chain.rows.t))))
+    devices = len(jax.local_devices())
+    return -(-size // devices) * devices
+
+
+def _compute(
+    chain: Chain, key: PRNGKeyArray, index: np.ndarray, count: int, source: Any, first: Any, keep: Kept
+) -> Run:
+    z = np.asarray(draw_classes(key, jnp.asarray(index), chain.log_prior))
+    x0 = None if source is None else source(index, z)
+    first = None if first is None else jnp.asarray(first)[np.minimum(index, len(first) - 1)]
+    paths = _placed(Paths(key, index, np.arange(len(index)) < count, z, x0, first), chain)
+    moments, finite, kept = _chunk(chain, paths, _antiderivative(chain), keep)
+    _check_finite(chain, np.asarray(finite))
+    host = tuple(Moments(count, *(np.asarray(part, np.float64) for part in pair)) for pair in moments)
+    return Run(host, z[:count], jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], kept))
+
+
+def _placed(paths: Paths, chain: Chain) -> Paths:
+    """The chunk's trajectories dealt out to this host's devices."""
+    devices = jax.local_devices()
+    key, *arrays = paths
+    if len(devices) == 1 or not getattr(from_pytree(chain.denoiser), "traceable", True):
+        return paths
+    rows = NamedSharding(Mesh(np.array(devices), ("paths",)), PartitionSpec("paths"))
+    return Paths(key, *jax.device_put(arrays, rows))
+
+
+@functools.partial(jax.jit, static_argnames=("keep",))
+def _chunk(chain: Chain, paths: Paths, antiderivative: Float[Array, "T T"], keep: Kept) -> tuple[Any, ...]:
+    record = trajectories(chain, paths, keep)[1]
+    skipped = len(chain.rows.t) - antiderivative.shape[0]
+    found = tuple(
+        _moments(_with_integrals(columns[skipped:], antiderivative, chain, paths, decision), paths.real)
+        for columns, decision in zip(record.columns, chain.decisions, strict=True)
+    )
+    return found, record.finite, jax.tree.map(lambda leaf: leaf[skipped:], record.kept)
+
+
+def _with_integrals(
+    columns: Float[Array, "T n F"],
+    antiderivative: Float[Array, "T T"],
+    chain: Chain,
+    paths: Paths,
+    decision: Decision,
+) -> Float[Array, "T n G"]:
+    """Beside the statistics: -log p and its like at the first time, less what the rate takes away."""
+    named = {name: columns[:, :, i] for i, name in enumerate(COLUMNS)}
+    rate = named["rate" if averaged(chain, paths) else "own_rate"]
+    taken = antiderivative.astype(columns.dtype) @ rate
+    scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
+    parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], by_cell]
+    if paths.x0 is not None:
+        own = jnp.asarray(decision.labels)[paths.z][:, None] == jnp.arange(decision.cells)[None, :]
+        parts.append(own[None] * (named["surprise"][:1] - taken)[:, :, None])
+    return jnp.concatenate(parts, axis=2)
+
+
+def _moments(values: Float[Array, "T n F"], real: Bool[Array, " n"]) -> tuple[Array, Array]:
+    weight = real.astype(values.dtype)[None, :, None]
+    mean = jnp.sum(weight * values, axis=1) / jnp.sum(weight)
+    return mean, jnp.sum(weight * (values - mean[:, None, :]) ** 2, axis=1)
+
+
+def _antiderivative(chain: Chain) -> Float[np.ndarray, "T T"]:
+    rows = chain.rows
+    return antiderivative(-2 * np.log(rows.level[rows.setup == 0]))
+
+
+def antiderivative(x: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T T"]:
+    """The matrix that takes values at x to the integral, from x[0] to each x, of the cubic spline through them.
+
+    Error of fourth order; linear, so that errors of values carry over to integrals path by path.
+    """
+    if len(x) < 2:
+        return np.zeros((1, 1))
+    return CubicSpline(x, np.eye(len(x))).antiderivative()(x)
+
+
+def _check_finite(chain: Chain, finite: np.ndarray) -> None:
+    if finite.all():
+        return
+    rows, bad = chain.rows, int(np.argmin(finite))
+    skipped = int(rows.setup.sum())
+    raise ValueError(
+        f"the denoiser returned values that are not finite at step {max(bad - skipped, 0) + 1} of "
+        f"{len(rows.t) - skipped} (t = {rows.t[bad]:.6g}, σ/α = {rows.level[bad]:.6g}); "
+        "a wider dtype or a smaller largest noise level is the usual way out"
+    )
+
+
+def _joined(parts: list[Run]) -> Run:
+    moments = zip(*(part.moments for part in parts), strict=True)
+    merged = tuple(functools.reduce(Moments.merged, each) for each in moments)
+    z = np.concatenate([part.z for part in parts])
+    kept = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *(part.kept for part in parts))
+    return Run(merged, z, kept)
+
+
+# ------------------------------------------------------------------------------------------------- on disk
+
+
+class _Store:
+    """Finished chunks in a folder, one file each, named by what they were computed from."""
+
+    def __init__(self, folder: Path, fingerprint: str, keep: Kept) -> None:
+        names = [name for name, wanted in keep._asdict().items() if wanted]
+        self.folder, self.stem, self.names = folder, "-".join([fingerprint, *names]), names
+
+    def _path(self, start: int, stop: int) -> Path:
+        return self.folder / f"{self.stem}-{start}-{stop}.npz"
+
+    def save(self, start: int, stop: int, part: Run) -> None:
+        arrays: dict[str, Any] = {"z": part.z}
+        for number, moments in enumerate(part.moments):
+            arrays |= {f"mean_{number}": moments.mean, f"squares_{number}": moments.squares}
+        arrays |= {name: getattr(part.kept, name) for name in self.names}
+        with write_aside(self._path(start, stop)) as aside, aside.open("wb") as file:
+            np.savez(file, **arrays)
+
+    def load(self, start: int, stop: int) -> Run | None:
+        """A finished chunk, or None where there is none that can be read."""
+        try:
+            with np.load(self._path(start, stop), allow_pickle=False) as arrays:
+                found = dict(arrays)
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return None
+        count = sum(name.startswith("mean_") for name in found)
+        moments = tuple(
+            Moments(stop - start, found[f"mean_{i}"], found[f"squares_{i}"]) for i in range(count)
+        )
+        return Run(moments, found["z"], Kept(*(found.get(name) for name in Kept._fields)))
+
+
+def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
+    """A hash of all that decides the numbers: weights, conditions, table, key.
+
+    Of a denoiser that is no pytree only its type is known: a folder for each such model is the caller's part.
+    """
+    digest = hashlib.sha256(facts.encode())
+    digest.update(type(from_pytree(chain.denoiser)).__qualname__.encode())
+    fixed = dataclasses.replace(chain, at_once=0)
+    for leaf in _leaves(fixed, key):
+        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)
+    digest.update(
+        repr((chain.drive, chain.tracker, chain.shape, [d.cells for d in chain.decisions])).encode()
+    )
+    digest.update(repr((type(chain.guidance).__qualname__, chain.exhaustive, str(chain.dtype))).encode())
+    return digest.hexdigest()[:20]
+
+
+def _leaves(*trees: Any) -> Iterator[np.ndarray]:
+    for leaf in jax.tree.leaves(trees):
+        typed = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        yield np.atleast_1d(np.asarray(jax.random.key_data(leaf) if typed else leaf))
