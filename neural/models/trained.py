@@ -58,7 +58,11 @@ def _model(source: str, path: Path, checkpoint: Checkpoint, dtype: str) -> Model
         conditions=network.conditions,
         grid=Grid("edm", steps=STEPS, sigma_min=low, sigma_max=high),
         unconditional=network.unconditional,
-        facts={"files": [str(path)], "network": repr(network), "recipe": trained.get("recipe", {})},
+        facts={
+            "files": [str(path)],
+            "network": repr(network),
+            **{k: trained[k] for k in ("family", "recipe") if k in trained},
+        },
         **about,
     )
 

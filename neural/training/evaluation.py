@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import gmm
-from neural.denoiser import Denoiser
+from neural.denoiser import Denoiser, as_pytree, from_pytree
 
 Optimum = Callable[[Array, Array, Array | None], Array]
 """(x (n, d), sigma (), label (n,) or None) -> E[x_0 | x_t, label] (n, d)."""
@@ -63,14 +63,15 @@ def level_losses(
     """
     x0, labels = jnp.asarray(x0), jnp.asarray(labels)
     noise = jax.random.normal(key, x0.shape, x0.dtype)
-    rows = [_at_level(denoiser, optimum, x0, labels, noise, jnp.asarray(s, x0.dtype)) for s in sigmas]
+    asked = as_pytree(denoiser)
+    rows = [_at_level(asked, optimum, x0, labels, noise, jnp.asarray(s, x0.dtype)) for s in sigmas]
     columns = np.moveaxis(np.array([[np.asarray(part) for part in row] for row in rows]), 0, -1)
     return Losses(np.asarray(sigmas, float), *columns)
 
 
 @functools.partial(jax.jit, static_argnames=("optimum",))
 def _at_level(
-    denoiser: Denoiser,
+    asked: Any,
     optimum: Optimum | None,
     x0: Float[Array, "n ..."],
     labels: Int[Array, " n"],
@@ -78,7 +79,7 @@ def _at_level(
     sigma: Float[Array, ""],
 ) -> tuple[Array, ...]:
     """The five rows of `Losses`, (2,) each."""
-    x = x0 + sigma * noise
+    denoiser, x = from_pytree(asked), x0 + sigma * noise
     times = jnp.full(x.shape[:1], sigma)
     rows = []
     for label in (labels, None):
