@@ -1,6 +1,6 @@
 """How fast is an evaluation of EDM2-XS, beside the machine's own rates and the reference implementation?
 
-    python -m benchmarks.edm2_forward [--batch 1 4 16] [--dtype float32] [--reference DIR]
+    python -m benchmarks.edm2_forward [--batch 1 4 16] [--dtype float32] [--reference DIR] [--clock wall] [--brief]
 
 Weights are random: the time does not depend on them. Rivals run in turn within one process, ratios are within
 a turn. The rivals of our forward pass are
@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.harness import in_turn, ratio, show
+from benchmarks.harness import CLOCKS, in_turn, ratio, show
 from neural.edm2 import EDM2, Config, from_tensors, tensor_shapes
 from neural.edm2 import network as net
 from neural.edm2.weights import normalised
@@ -52,21 +52,29 @@ def run(
     dtype: str = "float32",
     reference: Path | None = None,
     repeats: int = 7,
+    clock: str = "wall",
+    brief: bool = False,
 ) -> None:
-    """Print the tables."""
+    """Print the tables, each batch size as soon as it is known."""
     tensors = random_tensors()
     model = from_tensors(tensors, dtype=dtype)
-    rows = []
     for batch in batches:
         x = jax.random.normal(jax.random.key(batch), (batch, *XS.image_shape), jnp.float32)
         calls = {"product": matrix_product(dtype), "forward": lambda x=x: model.denoise(x, 1.0, 3)}
-        calls["convolutions"] = convolutions(model, batch)
+        if not brief:
+            calls["convolutions"] = convolutions(model, batch)
         if reference is not None:
             calls["reference"] = reference_forward(reference, tensors, x)
-        times = in_turn(calls, repeats)
-        rows.append(_row(batch, times, peak_above_idle(batch, dtype)))
+        times = in_turn(calls, repeats, CLOCKS[clock])
+        _show_row(dtype, clock, _row(batch, times, None if brief else peak_above_idle(batch, dtype)))
+    if brief:
+        return
+    show("What shares and folds save", ("comparison", "ratio"), savings(model, tensors, repeats))
+
+
+def _show_row(dtype: str, clock: str, row: tuple[str, ...]) -> None:
     show(
-        f"EDM2-XS, {dtype}, {jax.default_backend()}; times as ratios within a turn, median (quartiles)",
+        f"EDM2-XS, {dtype}, {jax.default_backend()}; {clock} times as ratios within a turn, median (quartiles)",
         (
             "batch",
             "images/s",
@@ -75,23 +83,25 @@ def run(
             "forward / reference",
             "peak GiB",
         ),
-        rows,
+        [row],
     )
-    show("What shares and folds save", ("comparison", "ratio"), savings(model, tensors, repeats))
 
 
-def _row(batch: int, times: dict[str, np.ndarray], peak: float) -> tuple[str, ...]:
+def _row(batch: int, times: dict[str, np.ndarray], peak: float | None) -> tuple[str, ...]:
     forward = times["forward"]
     # Rates: work over time, ours over the product's.
     ideal = times["product"] * (batch * MULTIPLY_ADDS / PRODUCT**3)
-    against = ratio(forward, times["reference"]) if "reference" in times else "not given"
+
+    def against(rival: str) -> str:
+        return ratio(forward, times[rival]) if rival in times else "not asked"
+
     return (
         str(batch),
         f"{batch / np.median(forward):.2f}",
         ratio(ideal, forward),
-        ratio(forward, times["convolutions"]),
-        against,
-        f"{peak:.2f}",
+        against("convolutions"),
+        against("reference"),
+        "not asked" if peak is None else f"{peak:.2f}",
     )
 
 
@@ -211,8 +221,10 @@ def main() -> None:
         "--reference", type=Path, metavar="DIR", help="a checkout of NVlabs/edm2 (needs torch)"
     )
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--clock", default="wall", choices=CLOCKS, help="cpu: on a busy machine, on one core")
+    parser.add_argument("--brief", action="store_true", help="the forward pass, product and reference alone")
     chosen = parser.parse_args()
-    run(chosen.batch, chosen.dtype, chosen.reference, chosen.repeats)
+    run(chosen.batch, chosen.dtype, chosen.reference, chosen.repeats, chosen.clock, chosen.brief)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from gmm.guidance import (
     weight_profile,
 )
 from gmm.guidance_specs import load_guidance, parse_guidance, save_guidance
+from gmm.guided import guided_entropy, guided_paths
 from gmm.mixture import Mixture, denoise, diffuse, log_posterior, log_prob, sample, score
 from gmm.partition import Partition, restrict
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
@@ -67,6 +68,8 @@ __all__ = [
     "flow",
     "forward_sde",
     "gap_of",
+    "guided_entropy",
+    "guided_paths",
     "limited_interval",
     "load_guidance",
     "log_posterior",

@@ -130,8 +130,8 @@ def forward_sde(
         ValueError: when the times do not rise or leave the process's range, or x is not a finite
             (n, d) array.
     """
-    x = _check_states(x)
-    times = _check_path(process, times, falling=False)
+    x = check_states(x)
+    times = check_path(process, times, falling=False)
     scale, noise = in_float64(_forward_table, process, times)
     return _forward(_cast(scale, x.dtype), _cast(noise, x.dtype), x, check_key(key))
 
@@ -170,10 +170,10 @@ def reverse_sde(
             or a component or kernel is unknown.
     """
     choose("kernel", kernel, KERNELS)
-    x = _check_states(x, mixture)
-    times = _check_path(process, times, falling=True)
+    x = check_states(x, mixture)
+    times = check_path(process, times, falling=True)
     component = _check_component(mixture, component, len(x))
-    steps = in_float64(_steps, process, times)
+    steps = in_float64(steps_of, process, times)
     return _reverse_paths(mixture, process, steps, x, check_key(key), component, kernel)
 
 
@@ -213,8 +213,8 @@ def probability_flow(
             finite (n, d) array, or a component is unknown.
         RuntimeError: when the solver cannot meet the tolerances; under jit the path is then NaN.
     """
-    x = _check_states(x, mixture)
-    times = _check_path(process, times, falling=None)
+    x = check_states(x, mixture)
+    times = check_path(process, times, falling=None)
     component = _check_component(mixture, component, len(x))
     way = in_float64(_way, process, times)
     allowed = "positive (stop the flow a little before the data)"
@@ -271,7 +271,7 @@ def u_turn(
     check_key(key)
     if samples < 2:
         raise ValueError(f"samples must be >= 2, got {samples}")
-    turns = _check_vector(times)
+    turns = check_vector(times)
     process.check_times(turns)
     end = _return_time(process, turns) if end is None else end
     process.check_times(end, "end")
@@ -283,7 +283,7 @@ def u_turn(
     question = mixture.take(inside), jnp.asarray(partition.labels[inside])
     results = []
     for t in turns:
-        way_back = in_float64(_steps, process, time_grid(process, t, end, steps))
+        way_back = in_float64(steps_of, process, time_grid(process, t, end, steps))
         common = jax.random.clone(key)  # on purpose the same for all times
         run = _u_turn(*question, process, way_back, common, partition.cells, samples, kernel)
         stays = np.asarray(run, np.float64).reshape(-1)
@@ -306,7 +306,7 @@ def in_float64(function: Callable[[Process, Array], Any], process: Process, valu
 # ---------------------------------------------------------------------------------------------- inner parts
 
 
-class _Steps(NamedTuple):
+class Steps(NamedTuple):
     """A row for each reverse step, (steps,) each, and where the last one ends.
 
     Attributes:
@@ -322,42 +322,44 @@ class _Steps(NamedTuple):
     end: tuple[Float[Array, ""], ...]
 
 
-def _steps(process: Process, times: Float[Array, " T"]) -> _Steps:
+def steps_of(process: Process, times: Float[Array, " T"]) -> Steps:
+    """The reverse steps between neighbouring `times`."""
     alpha, sigma = process.alpha(times), process.sigma(times)
     kernel = reverse_kernel(process, times[:-1], times[1:])
-    return _Steps(times[:-1], alpha[:-1], sigma[:-1], kernel, (alpha[-1], sigma[-1]))
+    return Steps(times[:-1], alpha[:-1], sigma[:-1], kernel, (alpha[-1], sigma[-1]))
 
 
 @functools.partial(jax.jit, static_argnames=("kernel",))
 def _reverse_paths(
     mixture: Mixture,
     process: Process,
-    steps: _Steps,
+    steps: Steps,
     x: Float[Array, "n d"],
     key: PRNGKeyArray,
     component: Int[Array, " n"] | None,
     kernel: str,
 ) -> Float[Array, "T n d"]:
-    step = functools.partial(_reverse_step, mixture, process, key, component, kernel)
-    path = lax.scan(lambda x, row: (y := step(x, row), y), x, _rows(steps, x.dtype))[1]
+    step = functools.partial(reverse_step, mixture, process, key, component, kernel)
+    path = lax.scan(lambda x, row: (y := step(x, row), y), x, rows_of(steps, x.dtype))[1]
     return jnp.concatenate([x[None], path])
 
 
-def _rows(steps: _Steps, dtype: jnp.dtype) -> tuple[_Steps, Int[Array, " steps"]]:
+def rows_of(steps: Steps, dtype: jnp.dtype) -> tuple[Steps, Int[Array, " steps"]]:
     """What the reverse steps scan over: the table in the states' precision, and each step's number."""
     # Times keep their own precision: the denoiser rounds α and σ, not t.
     return _cast(steps, dtype)._replace(t=as_float(steps.t), end=()), jnp.arange(len(steps.t))
 
 
-def _reverse_step(
+def reverse_step(
     mixture: Mixture,
     process: Process,
     key: PRNGKeyArray,
     component: Int[Array, " n"] | None,
     kernel: str,
     x: Float[Array, "n d"],
-    row: tuple[_Steps, Int[Array, ""]],
+    row: tuple[Steps, Int[Array, ""]],
 ) -> Float[Array, "n d"]:
+    """One Gaussian step of `reverse_sde` from x; `row` is one of `rows_of`'s, the key that of the whole path."""
     step, number = row
     state, clean, variance = step.kernel
     key_component, key_noise = jax.random.split(jax.random.fold_in(key, number))
@@ -386,10 +388,10 @@ def _draw_component(noisy: Mixture, x: Float[Array, "n d"], key: PRNGKeyArray) -
         return component_at(noisy.reweighted(log_posterior(noisy, x)), u)
 
     u = jax.random.uniform(key, x.shape[:1], x.dtype)
-    return lax.map(one, (x, u), batch_size=_rows_at_once(noisy))
+    return lax.map(one, (x, u), batch_size=rows_at_once(noisy))
 
 
-def _rows_at_once(mixture: Mixture) -> int:
+def rows_at_once(mixture: Mixture) -> int:
     """How many states keep states and posteriors below BLOCK_ELEMENTS."""
     return max(1, BLOCK_ELEMENTS // max(mixture.components, mixture.dim))
 
@@ -399,22 +401,22 @@ def _u_turn(
     mixture: Mixture,
     labels: Int[Array, " K"],
     process: Process,
-    way_back: _Steps,
+    way_back: Steps,
     key: PRNGKeyArray,
     cells: int,
     samples: int,
     kernel: str,
 ) -> Float[Array, "blocks size"]:
     """Posterior of the own cell at the end of each path."""
-    blocks = -(-samples // _rows_at_once(mixture))
+    blocks = -(-samples // rows_at_once(mixture))
     size = -(-samples // blocks)
 
     def block(key: PRNGKeyArray) -> Float[Array, " size"]:
         key_start, key_back = jax.random.split(key)
         # Noised points of a component are points of the noised component.
         x, component = sample(diffuse(mixture, way_back.alpha[0], way_back.sigma[0]), key_start, size)
-        step = functools.partial(_reverse_step, mixture, process, key_back, None, kernel)
-        x = lax.scan(lambda x, row: (step(x, row), None), x, _rows(way_back, x.dtype))[0]
+        step = functools.partial(reverse_step, mixture, process, key_back, None, kernel)
+        x = lax.scan(lambda x, row: (step(x, row), None), x, rows_of(way_back, x.dtype))[0]
         log_p = cell_log_posterior(log_posterior(diffuse(mixture, *way_back.end), x), labels, cells)
         return jnp.exp(jnp.take_along_axis(log_p, labels[component][:, None], axis=1)[:, 0])
 
@@ -516,7 +518,8 @@ def _cast(table: Any, dtype: jnp.dtype) -> Any:
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), table)
 
 
-def _check_states(x: Float[ArrayLike, "n d"], mixture: Mixture | None = None) -> Float[Array, "n d"]:
+def check_states(x: Float[ArrayLike, "n d"], mixture: Mixture | None = None) -> Float[Array, "n d"]:
+    """`x`, when it is a finite (n, d) array that fits the mixture."""
     x = as_float(x)
     if x.ndim != 2 or (mixture is not None and x.shape[1] != mixture.dim):
         dim = "d" if mixture is None else f"{mixture.dim} like the mixture"
@@ -537,16 +540,17 @@ def _check_component(
     return jnp.broadcast_to(jnp.asarray(component), (n,))
 
 
-def _check_vector(times: Float[ArrayLike, " T"]) -> Any:
+def check_vector(times: Float[ArrayLike, " T"]) -> Any:
+    """`times` as a vector, of float64 where they are known."""
     times = np.asarray(times, np.float64) if is_concrete(times) else as_float(times)
     if times.ndim != 1 or times.size == 0:
         raise ValueError(f"times must have shape (T,) with T >= 1, got {times.shape}")
     return times
 
 
-def _check_path(process: Process, times: Float[ArrayLike, " T"], *, falling: bool | None) -> Any:
+def check_path(process: Process, times: Float[ArrayLike, " T"], *, falling: bool | None) -> Any:
     """`times`, when they lie in the process's range and fall, or rise, or (None) do one of the two."""
-    path = _check_vector(times)
+    path = check_vector(times)
     if not is_concrete(process, path):
         return path
     low, high = process.t_min, process.t_max

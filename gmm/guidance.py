@@ -80,6 +80,16 @@ class Guidance(abc.ABC):
         """Whether w is known to be one everywhere: no reference is needed then."""
         return False
 
+    @property
+    def of_state(self) -> bool:
+        """Whether w depends on more than the noise level."""
+        return (self.needs_ratio or self.needs_gap) and not self.is_plain
+
+    @property
+    def jumps(self) -> tuple[float, ...]:
+        """Levels σ/α at which w jumps: exact solvers put steps there."""
+        return ()
+
     def tracked(self, log_ratio: Values, increment: Values) -> Array:
         """ℓ after a step of a sampler over which log p(x|c)/p(x) grew by `increment`; it starts at zero."""
         return jnp.asarray(log_ratio) + increment
@@ -169,6 +179,10 @@ class LimitedInterval(Guidance):
     def is_plain(self) -> bool:
         return _is_one(self.w)
 
+    @property
+    def jumps(self) -> tuple[float, ...]:
+        return float(self.low), float(self.high)
+
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         inside = (jnp.asarray(level) > self.low) & (jnp.asarray(level) <= self.high)
         return jnp.where(inside, _like(level, self.w), 1)
@@ -185,6 +199,10 @@ class Profile(Guidance):
     @property
     def is_plain(self) -> bool:
         return _is_one(self.w)
+
+    @property
+    def jumps(self) -> tuple[float, ...]:
+        return tuple(np.exp(np.asarray(self.log_level)[[0, -1]]).tolist())
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         return jnp.interp(jnp.log(jnp.asarray(level)), self.log_level, self.w, left=1.0, right=1.0)

@@ -202,10 +202,10 @@ def _judge(scheme: "_Scheme", points: "_Points") -> Float[Array, "n F"]:
     decision, noisy, boundaries, _ = scheme
     joint = posterior_logits(noisy, points.x)
     if boundaries is None:
-        return _columns(_per_point(decision, noisy, points.x, joint))
+        return _columns(per_point(decision, noisy, points.x, joint))
     # The prior goes along as a last row; a shared covariance makes the spread independent of x.
     rows = jnp.concatenate([joint, noisy.log_weights[None, :]])
-    found = _columns(_per_point(decision, noisy, points.x, rows))
+    found = _columns(per_point(decision, noisy, points.x, rows))
     centre = boundaries.openness * found[-1:]
     weight = _balance_weight(decision, boundaries, joint, points.component)[:, None]
     # In this order w = 1 leaves f exactly as it is.
@@ -344,9 +344,10 @@ def _balance_weight(
     return 2 * jax.nn.sigmoid(-log_ratio)
 
 
-def _per_point(
+def per_point(
     decision: Decision, noisy: Mixture, x: Float[Array, "n d"], joint: Float[Array, "n K"]
 ) -> Statistics:
+    """`Statistics` of each of n points, from `joint`, their log joint probabilities up to a common term."""
     by_cell = decision.by_cell(joint)
     top = by_cell.max(axis=-1, keepdims=True)
     top = jnp.where(jnp.isfinite(top), top, 0)

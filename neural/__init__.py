@@ -14,10 +14,13 @@ from neural.estimators import (
     online_entropy,
     posterior_paths,
 )
+from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
 
 __all__ = [
     "EDM2",
     "PAPER",
+    "SD15",
+    "VAE",
     "Calibration",
     "Checkpoint",
     "CheckpointError",
@@ -30,6 +33,8 @@ __all__ = [
     "from_function",
     "gap_entropy",
     "load_edm2",
+    "load_sd15",
+    "load_vae",
     "mixture_denoiser",
     "online_entropy",
     "posterior_paths",

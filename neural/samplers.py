@@ -25,9 +25,11 @@ from gmm.checks import check_values, is_concrete
 from gmm.dynamics import reverse_kernel, time_grid
 from gmm.guidance import Constant, Guidance, gap_of, steer
 from gmm.process import Process
-from neural.denoiser import Denoiser, State, as_partial
+from neural.denoiser import Denoiser, State, as_partial, encode
 
 Times = Float[ArrayLike, " steps"] | Sequence[float]
+Watch = Callable[[int, int], None]
+"""Called with evaluations done and in all."""
 Scale = float | Callable[[np.ndarray], Float[ArrayLike, "..."]] | Guidance
 
 
@@ -91,6 +93,7 @@ def heun(
     guidance_scale: Scale = 1.0,
     churn: Churn = Churn(),
     key: PRNGKeyArray | None = None,
+    watch: Watch | None = None,
 ) -> State:
     """Samples by EDM's second-order sampler, deterministic unless churned.
 
@@ -109,6 +112,7 @@ def heun(
             `ancestral`.
         churn: noise to add before each step.
         key: for churn only.
+        watch: told after every evaluation how many are done; the steps then run one by one.
 
     Returns:
         (n, ...) samples of x_0.
@@ -126,9 +130,14 @@ def heun(
     table = _heun_table(process, times, churn, guidance_scale)
     if churn.amount and key is None:
         raise ValueError("churn needs a key; pass key=jax.random.key(seed)")
-    noise, condition = _split_over_devices(noise, condition)
+    noise, condition = _split_over_devices(noise, _encoded(denoiser, condition))
     model = _model(denoiser, condition, guide, guidance_scale)
-    return _heun(model, noise, table, Partial(_normal, key) if churn.amount else None)[0]
+    draw = Partial(_normal, key) if churn.amount else None
+    start = noise * table.level[0].astype(noise.dtype)
+    carry = _in_parts(
+        lambda carry, rows, index: _heun_steps(model, carry, rows, index, draw)[0], (start,) * 3, table, watch
+    )
+    return carry[1]
 
 
 def ancestral(
@@ -140,6 +149,7 @@ def ancestral(
     times: Times | None = None,
     guide: Denoiser | None = None,
     guidance_scale: Scale = 1.0,
+    watch: Watch | None = None,
 ) -> State:
     """Samples by the stochastic `gmm.reverse_kernel` with x_0 = D: ancestral sampling, DDIM with η = 1.
 
@@ -154,6 +164,7 @@ def ancestral(
             have α = 0.
         guide: as in `heun`.
         guidance_scale: as in `heun`.
+        watch: as in `heun`.
 
     Returns:
         (n, ...) samples of x_0.
@@ -161,12 +172,128 @@ def ancestral(
     Raises:
         ValueError: when the times do not fall, or guidance has no guide.
     """
+    table = _chain_table(denoiser.process, _grid(denoiser.process, times), guidance_scale)
+    return _sample_chain(
+        denoiser, noise, condition, table, Partial(_normal, key), guide, guidance_scale, watch
+    )
+
+
+def ddim(
+    denoiser: Denoiser,
+    noise: Float[ArrayLike, "n ..."],
+    condition: Any = None,
+    *,
+    times: Times | None = None,
+    end: float | None = None,
+    eta: float = 0.0,
+    key: PRNGKeyArray | None = None,
+    guide: Denoiser | None = None,
+    guidance_scale: Scale = 1.0,
+    watch: Watch | None = None,
+) -> State:
+    """Samples by DDIM (Song et al. 2021, arXiv 2010.02502, eq. 12): first-order steps, with as much noise as asked.
+
+    One evaluation a step. With `ddim_times` and `end=0` the steps are those of diffusers' ``DDIMScheduler`` as
+    Stable Diffusion is published with (leading spacing, offset 1, last ᾱ that of step 0).
+
+    Args:
+        denoiser: any denoiser that JAX can trace.
+        noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
+        condition: handed to the denoiser.
+        times: (steps,) falling times of the denoiser's process; default `edm_times(process)`.
+        end: time that the last step ends at; None for zero noise, where it is a plain denoising.
+        eta: standard deviation of the steps' noise in units of the exact reverse chain's: 0 is deterministic, 1
+            is `ancestral`.
+        key: for noise only.
+        guide: as in `heun`.
+        guidance_scale: as in `heun`; schedules that track a likelihood ratio need `ancestral`.
+        watch: as in `heun`.
+
+    Returns:
+        (n, ...) samples of x_0, or of x_end.
+
+    Raises:
+        ValueError: when the times do not fall towards `end`, eta is not in 0..1, guidance has no guide or tracks
+            a likelihood ratio, or noise has no key.
+    """
     process, times = denoiser.process, _grid(denoiser.process, times)
-    table = _ancestral_table(process, times, guidance_scale)
-    noise, condition = _split_over_devices(noise, condition)
-    model = _model(denoiser, condition, guide, guidance_scale)
-    start = noise * _on_host(process.sigma, times[0]).astype(noise.dtype)
-    return _ancestral(model, start, table, Partial(_normal, key))
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be in 0..1, got {eta}")
+    if eta and key is None:
+        raise ValueError("eta needs a key; pass key=jax.random.key(seed)")
+    if end is not None and not process.t_min <= end < times[-1]:
+        raise ValueError(
+            f"end must lie in [{process.t_min:g}, {times[-1]:g}), before the last time; got {end:g}"
+        )
+    if isinstance(guidance_scale, Guidance) and guidance_scale.needs_ratio:
+        raise ValueError(
+            f"guidance_scale must not track a likelihood ratio here, got {guidance_scale}; use `ancestral`"
+        )
+    table = _chain_table(process, times, guidance_scale, eta, end)
+    draw = Partial(_normal, key) if eta else None
+    return _sample_chain(denoiser, noise, condition, table, draw, guide, guidance_scale, watch)
+
+
+def ddim_times(process: Process, steps: int, *, offset: int = 1) -> np.ndarray:
+    """Equally spaced steps of a discrete process, as DDIM is run: ⌊N/steps⌋·i + offset, i falling from steps - 1.
+
+    Args:
+        process: with the times 0..N-1.
+        steps: number of times, 1..N.
+        offset: 1 for Stable Diffusion as published.
+
+    Returns:
+        (steps,) falling times, float64.
+
+    Raises:
+        ValueError: unless 1 <= steps <= N and the times lie within the process.
+    """
+    last = int(process.t_max)
+    if not 1 <= steps <= last + 1:
+        raise ValueError(f"steps must be in 1..{last + 1}, got {steps}")
+    times = (np.arange(steps)[::-1] * ((last + 1) // steps) + offset).astype(float)
+    if not 0 <= times[-1] <= times[0] <= last:
+        raise ValueError(f"offset {offset} leads out of 0..{last} with {steps} steps")
+    return times
+
+
+def _sample_chain(
+    denoiser: Denoiser,
+    noise: Float[ArrayLike, "n ..."],
+    condition: Any,
+    table: "_Steps",
+    draw: Partial | None,
+    guide: Denoiser | None,
+    scale: Scale,
+    watch: Watch | None,
+) -> State:
+    noise, condition = _split_over_devices(noise, _encoded(denoiser, condition))
+    model = _model(denoiser, condition, guide, scale)
+    start = noise * _on_host(denoiser.process.sigma, table.t[0]).astype(noise.dtype)
+    carry = start, jnp.zeros(start.shape[0], start.dtype)
+    return _in_parts(lambda carry, rows, index: _chain(model, carry, rows, index, draw), carry, table, watch)[
+        0
+    ]
+
+
+def _in_parts(program: Callable[..., Any], carry: Any, table: Any, watch: Watch | None) -> Any:
+    """All rows of a table in one program; if somebody watches, row by row."""
+    rows = len(table.t)
+    if watch is None:
+        return program(carry, table, np.arange(rows))
+    for row in range(rows):
+        one = type(table)(*(column[row : row + 1] for column in table))
+        carry = jax.block_until_ready(program(carry, one, np.array([row])))
+        watch(row + 1, rows)
+    return carry
+
+
+def _encoded(denoiser: Denoiser, condition: Any) -> Any:
+    """Conditions that are words as the arrays that the denoiser makes of them, once for all steps."""
+    if isinstance(condition, str):
+        condition = [condition]
+    words = isinstance(condition, list | tuple) and any(isinstance(part, str) for part in condition)
+    return encode(denoiser, condition) if words else condition
 
 
 class _Evaluations(NamedTuple):
@@ -215,18 +342,31 @@ def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.stack([first, second], axis=1).ravel()[:-1]
 
 
-def _ancestral_table(process: Process, times: np.ndarray, scale: Scale) -> _Steps:
-    def step(part: str) -> np.ndarray:
-        return _on_host(lambda t, s: getattr(reverse_kernel(process, t, s), part), times[:-1], times[1:])
+def _chain_table(
+    process: Process, times: np.ndarray, scale: Scale, eta: float = 1.0, end: float | None = None
+) -> _Steps:
+    """A step is x_s = state·x_t + clean·D + deviation·noise; of the exact chain's variance it takes the share η²."""
+    before, after = (times[:-1], times[1:]) if end is None else (times, np.append(times[1:], end))
 
+    def kernel(part: str) -> np.ndarray:
+        return _on_host(lambda t, s: getattr(reverse_kernel(process, t, s), part), before, after)
+
+    state, clean, variance = kernel("state"), kernel("clean"), kernel("variance")
+    if eta != 1:
+        # What the noise does not take of σ_s² stays in the direction of the noise that x_t has.
+        kept = _on_host(process.sigma, after) ** 2 - eta**2 * variance
+        state = np.sqrt(kept) / _on_host(process.sigma, before)
+        clean = _on_host(process.alpha, after) - _on_host(process.alpha, before) * state
     level = _on_host(_level, process, times)
+    # The step to zero noise is a plain denoising.
+    ends = np.append if end is None else lambda values, _: values
     return _Steps(
         t=times,
         level=level,
         scale=_scales(scale, level),
-        state=np.append(step("state"), 0.0),
-        clean=np.append(step("clean"), 1.0),
-        deviation=np.append(np.sqrt(step("variance")), 0.0),
+        state=ends(state, 0.0),
+        clean=ends(clean, 1.0),
+        deviation=ends(eta * np.sqrt(variance), 0.0),
     )
 
 
@@ -291,12 +431,19 @@ def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Sc
 
 
 @functools.partial(jax.jit, static_argnames=("record",))
-def _heun(
-    model: _Model, noise: State, table: _Evaluations, draw: Partial | None, *, record: bool = False
-) -> tuple[State, tuple[Array, Array] | None]:
-    """The solve in x/α; with `record` also every (x/α, D) of the evaluations, stacked."""
-    rows = _cast(table, noise)
-    start = noise * rows.level[0]
+def _heun_steps(
+    model: _Model,
+    carry: Any,
+    table: _Evaluations,
+    index: Array,
+    draw: Partial | None,
+    *,
+    record: bool = False,
+) -> tuple[Any, tuple[Array, Array] | None]:
+    """Evaluations of a solve in x/α; with `record` also every (x/α, D), stacked.
+
+    The carry is where the step began, where the path is, and its slope.
+    """
 
     def evaluate(carry: Any, inputs: Any) -> Any:
         start, x, slope = carry
@@ -309,24 +456,26 @@ def _heun(
         slope = jnp.where(row.corrects, (slope + here) / 2, here)
         return (start, start + row.length * slope, slope), ((x, denoised) if record else None)
 
-    carry, path = jax.lax.scan(evaluate, (start, start, start), (rows, jnp.arange(table.t.size)))
-    return carry[1], path
+    return jax.lax.scan(evaluate, carry, (_cast(table, carry[0]), index))
 
 
 @jax.jit
-def _ancestral(model: _Model, start: State, table: _Steps, draw: Partial) -> State:
-    rows = _cast(table, start)
+def _chain(
+    model: _Model, carry: tuple[State, Array], table: _Steps, index: Array, draw: Partial | None
+) -> tuple[State, Array]:
+    """Steps of a chain; the carry is the state and the tracked log ratio."""
 
     def step(carry: tuple[State, Array], inputs: Any) -> tuple[tuple[State, Array], None]:
         (x, log_ratio), (row, index) = carry, inputs
         denoised, *both = model(x, row, log_ratio)
-        after = row.state * x + row.clean * denoised + row.deviation * draw(index, x)
+        after = row.state * x + row.clean * denoised
+        if draw is not None:
+            after = after + row.deviation * draw(index, x)
         if model.schedule is not None:
             log_ratio = model.schedule.tracked(log_ratio, _gained(row, after - row.state * x, *both))
         return (after, log_ratio), None
 
-    carry = start, jnp.zeros(start.shape[0], start.dtype)
-    return jax.lax.scan(step, carry, (rows, jnp.arange(table.t.size)))[0][0]
+    return jax.lax.scan(step, carry, (_cast(table, carry[0]), index))[0]
 
 
 def _gained(row: _Steps, move: State, denoised: State, reference: State) -> Float[Array, " n"]:

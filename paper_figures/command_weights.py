@@ -11,8 +11,20 @@ weights = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(help="A name from the list, or an official EDM2 name.", metavar="NAME")]
-File = Annotated[Path, typer.Argument(help="An official .pkl, or a .safetensors.", metavar="FILE")]
-Source = Annotated[Path, typer.Argument(help="A checkpoint of torch.", metavar="FILE.pkl")]
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="An official .pkl, a .safetensors, a .ckpt, a folder of Stable Diffusion, or a preset that is one.",
+        metavar="FILE",
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(help="Commit, branch or tag of a repository, in place of the pinned commit.", metavar="REV"),
+]
+Source = Annotated[
+    Path, typer.Argument(help="A checkpoint of torch: .pkl, .pt or .ckpt.", metavar="FILE.pkl")
+]
 Target = Annotated[Path, typer.Argument(help="Where to write.", metavar="FILE.safetensors")]
 
 
@@ -28,16 +40,16 @@ def list_presets() -> None:
 
 
 @weights.command()
-def fetch(name: Name) -> None:
+def fetch(name: Name, revision: Revision = None) -> None:
     """Download a preset's files into the cache.
 
     A transfer that was interrupted goes on where it stopped. The sha256 of a file is recorded beside it when
-    it is first fetched and checked ever after. The cache folder is $SPECIATION_CACHE if that is set. The
-    licence of EDM2's weights is CC BY-NC-SA 4.0.
+    it is first fetched and checked ever after. The cache folder is $SPECIATION_CACHE if that is set. Licences
+    of the weights: EDM2 CC BY-NC-SA 4.0, sd15 CreativeML Open RAIL-M, sd-vae-ft-mse MIT.
     """
     from paper_figures.weights import fetch_preset
 
-    fetch_preset(name)
+    fetch_preset(name, revision)
 
 
 @weights.command()
@@ -55,8 +67,8 @@ def convert(source: Source, target: Target) -> None:
 def check(file: File) -> None:
     """Read a checkpoint whole and print what it is.
 
-    An EDM2 network must have every tensor in its shape, every number must be finite, and the file must have
-    the sha256 that was recorded when it was fetched.
+    EDM2 and Stable Diffusion must have every tensor in its shape, every number must be finite, and the file
+    must have the sha256 that was recorded when it was fetched.
     """
     from paper_figures.weights import check_file
 

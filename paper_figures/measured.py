@@ -50,7 +50,7 @@ def measure_law(seed: int, folder: Path, say: Callable[[str], None]) -> xr.Datas
     found, exact = [], []
     for dim, classes in law.cells():
         time = float(speciation_time(gmm.vp(), dim, classes=classes, criterion="half-entropy"))
-        half_rho = dim / (np.expm1(2 * time) + 1)
+        half_rho = dim * np.exp(-2 * time)
         found.append(law.learned(dim, classes, half_rho, seed=seed, folder=folder, say=say))
         exact.append(time)
     curves = [pool(cell.runs) for cell in found]

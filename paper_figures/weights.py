@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,10 +19,12 @@ from rich.progress import (
 
 from neural import checkpoints
 from neural.checkpoints import PRESETS, Checkpoint, CheckpointError, hub
-from neural.checkpoints.presets import cache_folder, known
+from neural.checkpoints.hugging_face import fetch_repository
+from neural.checkpoints.presets import Repository, cache_folder, known
 from neural.edm2 import check_network
 
 _MEGABYTE = 1e6
+_PART = 1 << 22
 
 
 def show_presets() -> None:
@@ -29,19 +32,35 @@ def show_presets() -> None:
     out = _console()
     for name, preset in PRESETS.items():
         out.print(f"{name}: {preset.about}")
+        if preset.repository is not None:
+            held = preset.repository
+            state = "fetched" if not held.missing() else "not fetched"
+            out.print(f"  {held.address} (about {held.size / _MEGABYTE:.0f} MB, {state})")
         for file in preset.files:
             size = "size unknown" if file.size is None else f"about {file.size / _MEGABYTE:.0f} MB"
             out.print(f"  {file.address} ({size}, {'fetched' if file.path.exists() else 'not fetched'})")
     out.print(f"cache folder: {cache_folder()}")
 
 
-def fetch_preset(name: str) -> None:
+def fetch_preset(name: str, revision: str | None = None) -> None:
     """Bring every file of a preset into the cache and print where it is.
 
+    Args:
+        name: of a preset, or an official EDM2 name.
+        revision: another commit, branch or tag than the pinned one, of a repository.
+
     Raises:
-        ValueError: for an unknown name, and as `hub.fetch`.
+        ValueError: for an unknown name, a revision of what has none, and as `hub.fetch` and `fetch_repository`.
     """
-    for file in known(name):
+    files = known(name)
+    if isinstance(files, Repository):
+        with _progress() as bars:
+            folder = fetch_repository(files, revision, lambda file: _reporter(bars, file.name))
+        _console().print(f"{folder} ({files.name} at {revision or files.revision})")
+        return
+    if revision is not None:
+        raise ValueError(f"--revision is for repositories of the Hugging Face hub; {name} is a file")
+    for file in files:
         with _progress() as bars:
             path = hub.fetch(file, _reporter(bars, file.name))
         _console().print(f"{path} sha256 {hub.recorded(path)}")
@@ -69,8 +88,8 @@ def convert_file(source: Path, target: Path) -> None:
     """Write a checkpoint as safetensors.
 
     Raises:
-        ValueError: when the source cannot be read or trusted, holds the network of EDM2 but does not fit it,
-            or the target cannot be written or is no ``.safetensors``.
+        ValueError: when the source cannot be read or trusted, holds EDM2 or Stable Diffusion but does not fit
+            it, or the target cannot be written or is no ``.safetensors``.
     """
     if target.suffix != ".safetensors":
         raise ValueError(f"FILE.safetensors must end in .safetensors, got {target}")
@@ -83,10 +102,17 @@ def convert_file(source: Path, target: Path) -> None:
 def check_file(file: Path) -> None:
     """Print what a checkpoint holds, once it has proved to be whole.
 
+    Args:
+        file: a checkpoint, a folder of Stable Diffusion, or the name of a preset that is one.
+
     Raises:
-        ValueError: when it cannot be read or trusted, has changed since it was fetched, holds the network of
-            EDM2 but does not fit it, or holds numbers that are not finite.
+        ValueError: when it cannot be read or trusted, has changed since it was fetched, holds EDM2 or Stable
+            Diffusion but does not fit it, or holds numbers that are not finite.
     """
+    repository = PRESETS[str(file)].repository if str(file) in PRESETS and not file.exists() else None
+    if repository is not None or file.is_dir():
+        _check_folder(checkpoints.locate(str(file))[0])
+        return
     checkpoint = checkpoints.read(file)
     about = _describe(file, checkpoint)
     _check_finite(file, checkpoint)
@@ -104,8 +130,43 @@ def check_file(file: Path) -> None:
     )
 
 
+def _check_folder(folder: Path) -> None:
+    from neural.stable_diffusion import files
+
+    alone = (folder / "config.json").is_file()
+    held = files.read_files(folder, (files.VAE,) if alone else files.PARTS)
+    out = _console()
+    out.print(f"{folder}: {_stable_diffusion(held.networks)}")
+    for part, network in held.networks.items():
+        _check_finite(folder / part, Checkpoint(network.tensors, {}))
+        dtypes = Counter(tensor.dtype.name for tensor in network.tensors.values())
+        values = sum(math.prod(tensor.shape) for tensor in network.tensors.values())
+        kinds = ", ".join(f"{count} {name}" for name, count in dtypes.items())
+        out.print(f"{part}: {len(network.tensors)} tensors ({kinds}), {values:,} values")
+    for path in sorted(folder.rglob("*.sha256")):
+        weights = path.with_suffix("")
+        out.print(f"{weights.relative_to(folder)} sha256: {hub.verify(weights)} (as recorded)")
+    if not alone:
+        out.print(f"tokenizer: {'found' if held.tokenizer else 'none; prompts need one'}")
+
+
+def _stable_diffusion(networks: Mapping[str, Any]) -> str:
+    if "unet" not in networks:
+        return f"the autoencoder of Stable Diffusion, widths {networks['vae'].config.widths}"
+    unet = networks["unet"].config
+    widths = ", ".join(map(str, unet.widths))
+    return f"Stable Diffusion 1.x, widths {widths}, text states {unet.context} wide"
+
+
 def _describe(file: Path, checkpoint: Checkpoint) -> str:
-    """What network it is; anything that looks like EDM2 must fit it."""
+    """What network it is; anything that looks like EDM2 or Stable Diffusion must fit it."""
+    from neural.stable_diffusion import files
+
+    if files.is_single_file(checkpoint.tensors):
+        try:
+            return _stable_diffusion(files.networks_of(checkpoint))
+        except ValueError as error:
+            raise CheckpointError(f"{file}: {error}") from error
     if "unet.out_gain" not in checkpoint.tensors and checkpoint.attributes.get("class_name") != "Precond":
         return "tensors of no network known here"
     try:
@@ -119,7 +180,10 @@ def _describe(file: Path, checkpoint: Checkpoint) -> str:
 
 def _check_finite(file: Path, checkpoint: Checkpoint) -> None:
     for name, tensor in checkpoint.tensors.items():
-        bad = tensor.size - np.count_nonzero(np.isfinite(tensor))
+        # A few million numbers at a time: no mask of the tensor's size.
+        flat = tensor.reshape(-1)
+        parts = (flat[start : start + _PART] for start in range(0, flat.size, _PART))
+        bad = tensor.size - sum(int(np.count_nonzero(np.isfinite(part))) for part in parts)
         if bad:
             raise CheckpointError(f"{file}: tensor {name} holds {bad} value(s) that are not finite")
 

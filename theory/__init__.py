@@ -21,6 +21,7 @@ from theory.channel import (
     unequal_entropy,
     unequal_entropy_rate,
 )
+from theory.guidance import GuidedPair, guided_curve, guided_pair
 from theory.many_classes import collapse_time, condensation_time, entropy_density
 from theory.scaling import Peak, Slope, class_offset, collapse_coordinate, fit_slope, peak
 from theory.speciation import (
@@ -38,6 +39,7 @@ from theory.windows import window_of
 __all__ = [
     "CRITERIA",
     "Criterion",
+    "GuidedPair",
     "Peak",
     "Problem",
     "Slope",
@@ -53,6 +55,8 @@ __all__ = [
     "entropy_curve",
     "entropy_density",
     "fit_slope",
+    "guided_curve",
+    "guided_pair",
     "orthogonal_clone_agreement",
     "orthogonal_entropy",
     "orthogonal_entropy_rate",

@@ -51,7 +51,7 @@ def fetch(file: Published, progress: Progress | None = None) -> Path:
     """
     path = file.path
     if path.exists():
-        record(path)
+        record(path, is_checkpoint=file.is_checkpoint)
         return path
     part = path.with_name(f"{path.name}.part")
     try:
@@ -69,12 +69,11 @@ def _fetch(file: Published, part: Path, progress: Progress) -> Path:
         return path
     _complete(file, part, progress)
     try:
-        read(part)
+        digest = _accepted(file, part)
     except CheckpointError:
         # Continuing it would end in the same place.
         _discard(part)
         raise
-    digest = sha256(part)
     _write_record(path, digest)
     part.replace(path)
     _facts_path(part).unlink(missing_ok=True)
@@ -105,6 +104,18 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _accepted(file: Published, part: Path) -> str:
+    """The checksum of what came, once it is known to be what was asked for."""
+    if file.is_checkpoint:
+        read(part)
+    digest = sha256(part)
+    if file.sha256 is not None and digest != file.sha256:
+        raise CheckpointError(
+            f"what came as {file.name} has the sha256 {digest[:16]}..., published is {file.sha256[:16]}...; fetch again"
+        )
+    return digest
 
 
 def sha256(path: Path) -> str:
@@ -146,15 +157,26 @@ def verify(path: Path) -> str | None:
     return found
 
 
-def record(path: Path) -> None:
+def record(path: Path, *, is_checkpoint: bool = True) -> None:
     """Hold a file to its recorded checksum, or, where none is recorded, read it and record what it has.
+
+    Args:
+        path: the file.
+        is_checkpoint: whether it must be one.
 
     Raises:
         CheckpointError: when the file is not what was recorded, or no checkpoint.
     """
     if verify(path) is None:
-        read(path)
+        if is_checkpoint:
+            read(path)
         _write_record(path, sha256(path))
+
+
+def drop(path: Path) -> None:
+    """Remove a file and its recorded checksum, if they are there."""
+    path.unlink(missing_ok=True)
+    _record_path(path).unlink(missing_ok=True)
 
 
 def _record_path(path: Path) -> Path:

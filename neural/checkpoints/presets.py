@@ -25,11 +25,18 @@ class Published:
         name: of the file.
         address: where it is published.
         size: its bytes as others report them, for display; None where unknown. What the server says counts.
+        sha256: its checksum, where it is published.
     """
 
     name: str
     address: str
     size: int | None = None
+    sha256: str | None = None
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether it holds weights."""
+        return Path(self.name).suffix in (".pkl", ".safetensors", ".ckpt", ".bin", ".pt")
 
     @property
     def path(self) -> Path:
@@ -38,16 +45,53 @@ class Published:
 
 
 @dataclasses.dataclass(frozen=True)
+class Repository:
+    """Files of one revision of a repository on the Hugging Face hub.
+
+    Attributes:
+        folder_name: the folder of the cache that they lie in once fetched, under their own names.
+        name: owner and name.
+        revision: the commit whose files are meant.
+        files: paths in it.
+        size: their bytes together, about, for display.
+    """
+
+    folder_name: str
+    name: str
+    revision: str
+    files: tuple[str, ...]
+    size: int
+
+    @property
+    def folder(self) -> Path:
+        """Folder that they lie in once fetched."""
+        return cache_folder() / self.folder_name
+
+    @property
+    def address(self) -> str:
+        """The page of the revision."""
+        return f"https://huggingface.co/{self.name}/tree/{self.revision}"
+
+    def missing(self) -> list[str]:
+        """Files that are not on this machine."""
+        return [file for file in self.files if not (self.folder / file).is_file()]
+
+
+@dataclasses.dataclass(frozen=True)
 class Preset:
     """Files that are used together.
 
     Attributes:
         about: one line.
-        files: the network first, its unconditional sibling second.
+        files: the network first, its unconditional sibling second; none where there is a repository.
+        repository: the folder that holds them all, if they are published so.
+        licence: of the weights.
     """
 
     about: str
-    files: tuple[Published, ...]
+    files: tuple[Published, ...] = ()
+    repository: Repository | None = None
+    licence: str = ""
 
 
 def _edm2(stem: str, size: int | None = None) -> Published:
@@ -61,6 +105,40 @@ PRESETS: dict[str, Preset] = {
             _edm2("edm2-img512-xs-2147483-0.045", 249_566_482),
             _edm2("edm2-img512-xs-uncond-2147483-0.045", 248_541_796),
         ),
+        licence="CC BY-NC-SA 4.0",
+    ),
+    "sd15": Preset(
+        "Stable Diffusion 1.5: U-Net, autoencoder, text encoder and tokenizer, float32",
+        repository=Repository(
+            "sd15",
+            "stable-diffusion-v1-5/stable-diffusion-v1-5",
+            "451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
+            (
+                "model_index.json",
+                "scheduler/scheduler_config.json",
+                "tokenizer/vocab.json",
+                "tokenizer/merges.txt",
+                "text_encoder/config.json",
+                "text_encoder/model.safetensors",
+                "unet/config.json",
+                "unet/diffusion_pytorch_model.safetensors",
+                "vae/config.json",
+                "vae/diffusion_pytorch_model.safetensors",
+            ),
+            4_267_000_000,
+        ),
+        licence="CreativeML Open RAIL-M",
+    ),
+    "sd-vae-ft-mse": Preset(
+        "the autoencoder of EDM2's ImageNet-512 latents: Stable Diffusion's, fine-tuned on squared error",
+        repository=Repository(
+            "sd-vae-ft-mse",
+            "stabilityai/sd-vae-ft-mse",
+            "31f26fdeee1355a5c34592e401dd41e45d25a493",
+            ("config.json", "diffusion_pytorch_model.safetensors"),
+            334_643_823,
+        ),
+        licence="MIT",
     ),
 }
 
@@ -81,18 +159,19 @@ def cache_folder() -> Path:
 def published(name: str) -> tuple[Published, ...] | None:
     """The files of a preset, or the one file of an official EDM2 name; None for any other name."""
     if name in PRESETS:
-        return PRESETS[name].files
+        return PRESETS[name].files or None
     stem = name.removesuffix(".pkl")
     return (_edm2(stem),) if _EDM2_NAME.fullmatch(stem) else None
 
 
-def known(name: str) -> tuple[Published, ...]:
-    """As `published`.
+def known(name: str) -> tuple[Published, ...] | Repository:
+    """As `published`, and the repository of a preset that has one.
 
     Raises:
         ValueError: for a name that is neither.
     """
-    files = published(name)
+    files = PRESETS[name].repository if name in PRESETS else None
+    files = files or published(name)
     if files is None:
         raise ValueError(
             f"NAME must be one of {', '.join(PRESETS)}, or an official name such as "
@@ -112,17 +191,30 @@ def sibling(path: Path) -> Path | None:
     return beside if beside.exists() else None
 
 
+def _fetched(name: str, repository: Repository) -> Path:
+    if missing := repository.missing():
+        raise CheckpointError(
+            f"{missing[0]} of {name} is not on this machine; run `speciation weights fetch {name}`, or put the "
+            f"files of {repository.address} into {repository.folder}"
+        )
+    return repository.folder
+
+
 def locate(source: str | os.PathLike[str]) -> tuple[Path, ...]:
     """The files of a source on this machine: of a preset or an official name in the cache, else the path itself.
 
     Returns:
-        The network's file; a preset's unconditional one follows it.
+        The network's file; a preset's unconditional one follows it. Of a repository, its folder.
 
     Raises:
         CheckpointError: when there is no such file, with the way to get it.
     """
     name = os.fspath(source)
-    files = published(name) if isinstance(source, str) and not os.path.exists(name) else None
+    named = isinstance(source, str) and not os.path.exists(name)
+    preset = PRESETS.get(name) if named else None
+    if preset is not None and preset.repository is not None:
+        return (_fetched(name, preset.repository),)
+    files = published(name) if named else None
     if files is None:
         # Unlike Path.exists it has an answer to a name that no file can have.
         if not os.path.exists(name):

@@ -22,10 +22,11 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from gmm.checks import check_values, choose
 from gmm.process import EDM, edm
+from neural.arithmetic import wide
 from neural.edm2 import network
 from neural.edm2.architecture import Config, read_config
 from neural.edm2.network import NO_CLASS, Weights
-from neural.edm2.weights import fold, wide
+from neural.edm2.weights import fold
 
 State = Float[Array, "n height width channels"] | Float[np.ndarray, "n height width channels"]
 Times = Float[ArrayLike, ""] | Float[ArrayLike, " n"]

@@ -19,9 +19,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from neural.arithmetic import precision, wide
 from neural.edm2 import winograd
 from neural.edm2.architecture import Block, Config
-from neural.edm2.weights import EPSILON, wide
+from neural.edm2.weights import EPSILON
 
 Weights = Mapping[str, Array]
 Images = Float[Array, "n height width channels"]
@@ -60,11 +61,6 @@ def mp_fourier(
 ) -> Float[Array, "n f"]:
     """Magnitude-preserving Fourier features √2 cos(freqs·x + phases) (eq. 75)."""
     return 2**0.5 * jnp.cos(x[:, None] * freqs[None] + phases[None])
-
-
-def precision(dtype: jnp.dtype) -> jax.lax.Precision:
-    """float32 means float32: accelerators would multiply in tensorfloat32 or bfloat16 unless told."""
-    return jax.lax.Precision.HIGHEST if dtype.itemsize >= 4 else jax.lax.Precision.DEFAULT
 
 
 def direct_conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Images:

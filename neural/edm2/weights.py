@@ -15,21 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from neural.arithmetic import wide
 from neural.edm2.architecture import Config
 
 EPSILON = 1e-4
 """Added to the root mean square that a row of weights, or the channels of a pixel, are divided by."""
 
 _ROWS = 64
-
-
-def wide(dtype: np.dtype) -> np.dtype:
-    """The type of what must not be rounded to half precision: `dtype`, but at least float32."""
-    return np.dtype(jnp.promote_types(dtype, np.float32))
 
 
 def fold(

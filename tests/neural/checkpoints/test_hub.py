@@ -282,7 +282,7 @@ def test_official_names(name):
 )
 def test_other_names_are_refused(name):
     assert published(name) is None
-    with pytest.raises(ValueError, match="NAME must be one of edm2-xs, or an official name"):
+    with pytest.raises(ValueError, match="NAME must be one of edm2-xs, sd15, sd-vae-ft-mse, or an official"):
         presets.known(name)
 
 

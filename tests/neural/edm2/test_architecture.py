@@ -1,13 +1,18 @@
 """Sizes against the published parameter counts and the golden lists; refusals by message."""
 
+import dataclasses
+import functools
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from neural.edm2 import Config, read_config, tensor_shapes
+from neural.checkpoints import Checkpoint
+from neural.edm2 import Config, check_network, denoiser, read_config, tensor_shapes
 
 WIDTHS = {"xs": 128, "s": 192, "m": 256, "l": 320, "xl": 384, "xxl": 448}
 # Karras et al. 2024, table 2 and the published networks; the uncertainty head has 128 weights more.
@@ -69,6 +74,33 @@ def test_tensors_of_the_full_size_network(golden):
     listed = dict(zip(golden("xs-golden")["names"], golden("xs-golden")["shapes"], strict=True))
     shapes = {name: ",".join(map(str, shape)) for name, shape in tensor_shapes(img512("xs")).items()}
     assert shapes == listed
+
+
+@pytest.mark.parametrize("label_dim", [1000, 0])
+@pytest.mark.parametrize(("resolution", "channels"), [(64, 4), (64, 3)], ids=["img512", "img64"])
+@pytest.mark.parametrize("size", WIDTHS)
+def test_every_published_size_is_read_off_its_tensors(size, resolution, channels, label_dim):
+    # Arrays of the full shapes that take no memory: every stride is zero.
+    config = dataclasses.replace(img512(size, label_dim), img_resolution=resolution, img_channels=channels)
+    zero = np.zeros((), np.float16)
+    tensors = {name: np.broadcast_to(zero, shape) for name, shape in tensor_shapes(config).items()}
+    options = {"img_resolution": resolution, "img_channels": channels, "label_dim": label_dim, "dropout": 0.1,
+               "model_channels": WIDTHS[size], "use_fp16": True}  # fmt: skip
+    assert check_network(Checkpoint(tensors, {"init_kwargs": options})) == config
+    assert sum(tensor.size for tensor in tensors.values()) == parameters(config) + 2 * (WIDTHS[size] + 128)
+
+
+@pytest.mark.parametrize("size", ["xs", "xxl"])
+def test_the_largest_network_is_traced_through(size):
+    config = img512(size)
+    weights = {}
+    for name, shape in tensor_shapes(config).items():
+        if not name.endswith("_gain"):
+            weights[name] = jax.ShapeDtypeStruct((*shape[2:], *reversed(shape[:2])), jnp.float32)
+    x = jax.ShapeDtypeStruct((2, 64, 64, 4), jnp.float32)
+    t, label = jax.ShapeDtypeStruct((2,), jnp.float32), jax.ShapeDtypeStruct((6,), jnp.int32)
+    traced = functools.partial(denoiser._denoise, config=config, dtype=np.dtype("float32"))
+    assert jax.eval_shape(traced, weights, x, t, label).shape == (6, 64, 64, 4)
 
 
 configs = st.builds(

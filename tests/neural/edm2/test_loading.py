@@ -5,6 +5,7 @@ import pytest
 
 from neural import CheckpointError, load_edm2
 from neural.checkpoints import presets, read, write_safetensors
+from neural.edm2 import Config, tensor_shapes
 from tests.neural.checkpoints import forge
 
 # ORIGIN.md: D_x of another float32 implementation, max |a - b| / max |b|.
@@ -115,6 +116,29 @@ def test_a_network_that_does_not_fit_is_refused_by_name(changes, message, tiny_o
 
 def test_a_network_put_together_anew_is_the_same(tiny_options, tmp_path, golden, case):
     assert_golden(load_edm2(remade(tmp_path, tiny_options)), golden("tiny"), case)
+
+
+@pytest.mark.parametrize("label_dim", [10, 0])
+@pytest.mark.parametrize("channels", [4, 3], ids=["img512", "img64"])
+def test_pickles_of_every_family(channels, label_dim, tmp_path):
+    """The published structure, four levels of three blocks, with narrow layers: sizes are read off the file."""
+    sizes = Config(64, channels, label_dim, (8, 16, 24, 32), 3, (16, 8), 8, 32, 16, channels_per_head=8)
+    rng = np.random.default_rng(0)
+    tensors = {name: rng.normal(size=s).astype(np.float16) for name, s in tensor_shapes(sizes).items()}
+    options = {
+        "img_resolution": 64, "img_channels": channels, "label_dim": label_dim, "use_fp16": True, "dropout": 0.1,
+        "model_channels": 8, "logvar_channels": 16, "channels_per_head": 8,
+    }  # fmt: skip
+    path = tmp_path / "family.pkl"
+    path.write_bytes(forge.dump(forge.network(tensors, options)))
+    model = load_edm2(path)
+    assert model.config == sizes
+    assert model.conditions == tuple(range(label_dim))
+    # One layer by hand: the first convolution's rows over their root mean square, times 1/√fan_in.
+    rows = tensors[f"{sizes.input_conv}.weight"].astype(float)
+    rms = np.sqrt((rows**2).mean(axis=(1, 2, 3), keepdims=True))
+    expected = (rows / (rms + 1e-4) / np.sqrt(9 * (channels + 1))).transpose(2, 3, 1, 0)
+    np.testing.assert_allclose(model.weights[f"{sizes.input_conv}.weight"], expected, rtol=1e-5)
 
 
 def test_options_of_another_kind_are_refused(data, tmp_path):

@@ -7,8 +7,10 @@ import pytest
 
 from gmm.process import ddpm, edm, scaled_linear_betas, vp
 from neural.checkpoints import presets, write_safetensors
+from neural.decisions import read_partition
 from neural.models import KINDS, Grid, Kind, Model, load_model, model_names, register
 from neural.samplers import edm_times
+from tests.neural.stable_diffusion import folders
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +183,16 @@ def test_indices_invert_times(process, spacing):
 def test_a_grid_needs_two_steps():
     with pytest.raises(ValueError, match="steps must be at least 2, got 1"):
         Grid().times(edm(), 1)
+
+
+def test_a_folder_of_prompts(tmp_path):
+    folder = folders.write_folder(tmp_path / "tiny-sd")
+    model = load_model(folder)
+    assert (model.kind, model.shape, model.free_text) == ("sd15", (8, 8, 4), True)
+    assert model.unconditional is not None
+    times = model.grid.times(model.process, 5)
+    np.testing.assert_allclose(times, np.linspace(999, 0, 5))
+    found = read_partition("prompts-animal-vehicle", model)
+    assert [len(level.cells) for level in found.levels] == [2, 4, 8]
+    assert "a photo of a cat" in found.conditions
+    assert "sd15" in model_names()

@@ -1,0 +1,164 @@
+"""What the three networks are built of, as pure functions of weights keyed by the checkpoint's names.
+
+Activations are NHWC. Weights stay in the checkpoint's layout, (out, in, height, width) for convolutions and
+(out, in) for linear layers, which XLA multiplies as they are: nothing is transposed, at load or later.
+
+In bfloat16 or float16 convolutions, products and what lies between them are in that type; the means and
+variances of norms and the softmax of attention are in at least float32.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from neural.arithmetic import precision, wide
+
+Weights = Mapping[str, Array]
+Images = Float[Array, "n height width channels"]
+Rows = Float[Array, "n tokens channels"]
+Padding = tuple[tuple[int, int], tuple[int, int]]
+Record = dict[str, Array] | None
+
+SAME: Padding = ((1, 1), (1, 1))
+"""Padding with which a 3x3 convolution keeps height and width."""
+SCORES_BYTES = 2**27
+"""Attention takes queries in parts whose scores over all keys fit this."""
+
+
+def recorder(record: Record) -> Callable[[str, Array], Array]:
+    """A function that enters a value into `record`, if there is one, and returns it."""
+
+    def note(name: str, value: Array) -> Array:
+        if record is not None:
+            record[name] = value
+        return value
+
+    return note
+
+
+def linear(x: Float[Array, "... f"], weights: Weights, name: str) -> Float[Array, "... out"]:
+    """A linear layer; its bias is optional."""
+    y = jax.lax.dot_general(
+        x, weights[f"{name}.weight"].astype(x.dtype), (((x.ndim - 1,), (1,)), ((), ())),
+        precision=precision(x.dtype),
+    )  # fmt: skip
+    bias = weights.get(f"{name}.bias")
+    return y if bias is None else y + _last(bias, y)
+
+
+def conv(x: Images, weights: Weights, name: str, stride: int = 1, padding: Padding = SAME) -> Images:
+    """A 3x3 convolution with zero padding."""
+    weight = weights[f"{name}.weight"].astype(x.dtype)
+    y = jax.lax.conv_general_dilated(
+        x, weight, (stride, stride), padding, dimension_numbers=("NHWC", "OIHW", "NHWC"),
+        precision=precision(x.dtype),
+    )  # fmt: skip
+    return y + _last(weights[f"{name}.bias"], y)
+
+
+def pointwise(x: Images, weights: Weights, name: str) -> Images:
+    """A 1x1 convolution: a linear layer on every pixel, whether it is stored as one or the other."""
+    weight = weights[f"{name}.weight"]
+    return linear(x, {**weights, f"{name}.weight": weight.reshape(weight.shape[:2])}, name)
+
+
+def group_norm(x: Images, weights: Weights, name: str, groups: int, epsilon: float) -> Images:
+    """Mean 0 and variance 1 over the pixels and channels of each group, then a scale and offset a channel."""
+    high = x.astype(wide(x.dtype))
+
+    def mean(values: Images) -> Float[Array, "n 1 1 channels"]:
+        # Over pixels first: a sum along rows of memory, which every backend does at full speed.
+        each = values.mean((1, 2)).reshape(x.shape[0], groups, -1).mean(2, keepdims=True)
+        return jnp.repeat(each, x.shape[-1] // groups, axis=2).reshape(x.shape[0], 1, 1, -1)
+
+    centred = high - mean(high)
+    normal = centred * jax.lax.rsqrt(mean(jnp.square(centred)) + epsilon)
+    return _affine(normal, weights, name).astype(x.dtype)
+
+
+def layer_norm(x: Rows, weights: Weights, name: str, epsilon: float = 1e-5) -> Rows:
+    """Mean 0 and variance 1 over the channels of each token, then a scale and offset a channel."""
+    high = x.astype(wide(x.dtype))
+    centred = high - high.mean(-1, keepdims=True)
+    normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
+    return _affine(normal, weights, name).astype(x.dtype)
+
+
+def _affine(x: Array, weights: Weights, name: str) -> Array:
+    return x * _last(weights[f"{name}.weight"], x) + _last(weights[f"{name}.bias"], x)
+
+
+def _last(values: Float[Array, " channels"], like: Array) -> Array:
+    """One number a channel, beside an array whose last axis is channels."""
+    return values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
+
+
+def split_heads(x: Rows, heads: int) -> Float[Array, "n tokens heads width"]:
+    """Channels as heads of equal width."""
+    return x.reshape(*x.shape[:2], heads, -1)
+
+
+def attend(
+    q: Float[Array, "n queries heads width"],
+    k: Float[Array, "n keys heads width"],
+    v: Float[Array, "n keys heads width"],
+    *,
+    causal: bool = False,
+) -> Rows:
+    """Softmax attention, heads joined again in the result.
+
+    Queries are taken some at a time, so that the scores never take more than `SCORES_BYTES`: at 64x64 latents
+    those of one image alone would be half a gigabyte.
+    """
+    n, queries, heads, width = q.shape
+    part = _divisor(queries, SCORES_BYTES // (n * heads * k.shape[1] * wide(q.dtype).itemsize))
+    if causal or part == queries:
+        return _attend(q, k, v, causal).reshape(n, queries, heads * width)
+    parts = q.reshape(n, queries // part, part, heads, width).swapaxes(0, 1)
+    found = jax.lax.map(lambda some: _attend(some, k, v, False), parts)
+    return found.swapaxes(0, 1).reshape(n, queries, heads * width)
+
+
+def _attend(q: Array, k: Array, v: Array, causal: bool) -> Float[Array, "n queries heads width"]:
+    einsum = functools.partial(jnp.einsum, precision=precision(q.dtype), preferred_element_type=wide(q.dtype))
+    scores = einsum("nqhc,nkhc->nhqk", q * q.shape[-1] ** -0.5, k)
+    if causal:
+        seen = jnp.tril(jnp.ones(scores.shape[2:], bool))
+        scores = jnp.where(seen[None, None], scores, -jnp.inf)
+    weights = jnp.exp(scores - scores.max(-1, keepdims=True))
+    # Divided after the product, whose result is smaller than the scores.
+    total = weights.sum(-1).swapaxes(1, 2)[..., None]
+    return (einsum("nhqk,nkhc->nqhc", weights.astype(v.dtype), v) / total).astype(v.dtype)
+
+
+def _divisor(number: int, limit: int) -> int:
+    """The largest divisor of `number` within `limit`; at least 1."""
+    return max(d for d in range(1, number + 1) if number % d == 0 and (d == 1 or d <= limit))
+
+
+def double(x: Images) -> Images:
+    """Each pixel repeated 2x2."""
+    n, height, width, channels = x.shape
+    doubled = jnp.broadcast_to(x[:, :, None, :, None], (n, height, 2, width, 2, channels))
+    return doubled.reshape(n, 2 * height, 2 * width, channels)
+
+
+def resnet(
+    x: Images,
+    weights: Weights,
+    name: str,
+    groups: int,
+    epsilon: float,
+    emb: Float[Array, "n e"] | None = None,
+) -> Images:
+    """One residual block; `emb` shifts the channels between its two convolutions."""
+    y = conv(jax.nn.silu(group_norm(x, weights, f"{name}.norm1", groups, epsilon)), weights, f"{name}.conv1")
+    if emb is not None:
+        y = y + linear(emb, weights, f"{name}.time_emb_proj")[:, None, None].astype(y.dtype)
+    y = conv(jax.nn.silu(group_norm(y, weights, f"{name}.norm2", groups, epsilon)), weights, f"{name}.conv2")
+    if f"{name}.conv_shortcut.weight" in weights:
+        x = pointwise(x, weights, f"{name}.conv_shortcut")
+    return x + y

@@ -1,0 +1,140 @@
+"""The deterministic answer for the guided pair: published and derived numbers, its own error, and its limits."""
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import gmm
+from theory import binary_entropy, guided_curve, guided_pair
+
+# The values to meet are printed to four digits.
+PRINTED = 6e-5
+# What the extrapolated answer promises.
+PROMISED = 1e-4
+
+ENERGY = 100.0
+TIMES = np.array([3.0, 2.4, 1.8])
+RHO = ENERGY * np.exp(-2 * TIMES)
+
+SCHEDULES = {
+    "cfg": gmm.cfg(2.0),
+    "strong": gmm.cfg(8.0),
+    "interval": gmm.limited_interval(3, 4, 15),
+    "feedback": gmm.feedback(0.5),
+    "power": gmm.power_law(1.0, 0.5),
+    "profile": gmm.weight_profile([1, 2, 3], [1, 4, 1]),
+}
+
+
+@pytest.mark.parametrize(
+    ("w", "entropy", "cross_entropy", "mean", "variance"),
+    [
+        (1, [0.5826, 0.3987, 0.1253], [0.5826, 0.3987, 0.1253], 10, 1),
+        (2, [0.5553, 0.3104, 0.0552], [0.4230, 0.1651, 0.0188], 10.0682, 0.9896),
+        (4, [0.4740, 0.1915, 0.0260], [0.2521, 0.0641, 0.0062], 10.1160, 0.9880),
+    ],
+)
+def test_the_pair_under_constant_guidance(w, entropy, cross_entropy, mean, variance):
+    found = guided_pair(ENERGY, gmm.cfg(w), [*RHO, ENERGY])
+    np.testing.assert_allclose(found.entropy[:3], entropy, atol=PRINTED)
+    np.testing.assert_allclose(found.cross_entropy[:3], cross_entropy, atol=PRINTED)
+    assert np.sqrt(ENERGY) + found.mean[-1] == pytest.approx(mean, abs=PRINTED)
+    assert found.variance[-1] == pytest.approx(variance, abs=PRINTED)
+    assert (found.error < PROMISED).all()
+
+
+def test_weight_one_is_the_conditional_law():
+    found = guided_pair(ENERGY, gmm.cfg(1), [*RHO, ENERGY])
+    np.testing.assert_allclose(found.entropy[:3], binary_entropy(RHO), rtol=1e-9)
+    np.testing.assert_allclose(found.cross_entropy[:3], binary_entropy(RHO), rtol=1e-9)
+    np.testing.assert_allclose([found.mean, found.variance - 1, found.divergence], 0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("w", "shift", "narrowing"),
+    [(2, 0.6817, 1.043), pytest.param(4, 1.1598, 1.2035, marks=pytest.mark.slow)],
+)
+def test_distortion_vanishes_with_dimension_for_the_sde_alone(w, shift, narrowing):
+    for energy in (1e2, 1e4):
+        sde = guided_pair(energy, gmm.cfg(w), [energy])
+        assert sde.mean[0] * np.sqrt(energy) == pytest.approx(shift, abs=2e-4)
+        assert (1 - sde.variance[0]) * energy == pytest.approx(narrowing, abs=1e-3)
+    flows = [guided_pair(energy, gmm.cfg(w), [energy], sampler="flow") for energy in (1e2, 1e3)]
+    mean, variance = {2: (0.6491, 0.5178), 4: (1.3633, 0.3394)}[w]
+    for flow in flows:
+        assert flow.mean[0] == pytest.approx(mean, abs=PRINTED)
+        assert flow.variance[0] == pytest.approx(variance, abs=PRINTED)
+
+
+def test_the_flow_is_the_equation_of_each_quantile():
+    """dq/da = tanh(aq) + w(1 - tanh(aq)), a = √ρ, by a solver with error control."""
+    w, rho = 3.0, 2.0
+    start = np.linspace(-9, 9, 2001)
+    slope = lambda a, q: np.tanh(a * q) + w * (1 - np.tanh(a * q))  # noqa: E731
+    end = solve_ivp(slope, (0, np.sqrt(rho)), start, rtol=1e-10, atol=1e-12).y[:, -1] - np.sqrt(rho)
+    mass = np.exp(-0.5 * start**2)
+    mean = mass @ end / mass.sum()
+    variance = mass @ (end - mean) ** 2 / mass.sum()
+    found = guided_pair(ENERGY, gmm.cfg(w), [rho], sampler="flow")
+    # The start at FIRST_RHO = 1e-8 is right to first order in √FIRST_RHO.
+    assert found.mean[0] == pytest.approx(mean, abs=1e-7)
+    assert found.variance[0] == pytest.approx(variance, abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("cfg", "feedback") else pytest.param(name, marks=pytest.mark.slow)
+        for name in SCHEDULES
+    ],
+)
+def test_halving_all_steps_stays_within_the_promise(name):
+    rho = np.array([0.25, 1.0, 4.0])
+    once, twice = (guided_pair(ENERGY, SCHEDULES[name], rho, refine=refine) for refine in (1, 2))
+    for name in ("entropy", "cross_entropy", "mean", "variance", "weight", "divergence"):
+        np.testing.assert_allclose(getattr(once, name), getattr(twice, name), atol=PROMISED, err_msg=name)
+    assert (once.error < PROMISED).all()
+
+
+def test_schedules_reduce_to_each_other():
+    rho = np.array([0.5, 2.0, 8.0])
+    constant = guided_pair(ENERGY, gmm.cfg(3), rho)
+    for same in (
+        gmm.limited_interval(3, 0, np.inf),
+        gmm.power_law(2, 0),
+        gmm.weight_profile([-50, 50], [3, 3]),
+    ):
+        found = guided_pair(ENERGY, same, rho)
+        np.testing.assert_allclose(found.entropy, constant.entropy, rtol=1e-8)
+    outside = guided_pair(ENERGY, gmm.limited_interval(3, 1e5, 1e6), rho)
+    np.testing.assert_allclose(outside.entropy, binary_entropy(rho), rtol=1e-9)
+
+
+def test_unequal_priors_leave_the_other_class():
+    """Without guidance the target's own cross-entropy: the average over both is the class entropy."""
+    rho = np.array([0.3, 1.5])
+    both = [guided_pair(ENERGY, gmm.cfg(1), rho, prior=prior).cross_entropy for prior in (0.2, 0.8)]
+    np.testing.assert_allclose(0.2 * both[0] + 0.8 * both[1], binary_entropy(rho, 0.2), rtol=1e-9)
+
+
+def test_the_curve_carries_its_own_derivative():
+    times = np.linspace(1.5, 3.5, 41)
+    curve = guided_curve(gmm.vp(), times, ENERGY, gmm.cfg(2))
+    gained = np.sum(0.5 * (curve.rate[1:] + curve.rate[:-1]) * np.diff(times))
+    assert gained == pytest.approx(curve.entropy[-1] - curve.entropy[0], rel=1e-3)
+    assert curve.metadata["error"] < PROMISED
+
+
+def test_bad_input_is_refused_in_words():
+    for words, call in (
+        ("energy", lambda: guided_pair(-1, gmm.cfg(2), [1.0])),
+        ("rho must be in", lambda: guided_pair(1, gmm.cfg(2), [2.0])),
+        ("rho must be in", lambda: guided_pair(1, gmm.cfg(2), [0.0])),
+        ("prior", lambda: guided_pair(1, gmm.cfg(2), [0.5], prior=1.0)),
+        ("variance", lambda: guided_pair(1, gmm.cfg(2), [0.5], variance=-1)),
+        ("sampler must be one of", lambda: guided_pair(1, gmm.cfg(2), [0.5], sampler="ode")),  # type: ignore
+        ("reference", lambda: guided_pair(1, gmm.autoguidance(2), [0.5])),
+        ("offset", lambda: guided_pair(1, gmm.feedback(offset=-0.1), [0.5])),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()

@@ -1,0 +1,319 @@
+r"""Guided sampling of two classes, without sampling: one coordinate is all that guidance moves.
+
+Two classes ±m, within-class variance s², guided towards +m. Let q be the state's distance from the target's
+mean along m, in its standard deviations, and ρ the signal-to-noise ratio, ρ = ‖m‖²/(s² + (σ/α)²), which grows
+from 0 to ‖m‖²/s² on the way to data. With p the posterior of the other class,
+log((1-p)/p) = h + 2ρ + 2√ρ q, h = log(π₊/π₋), the dynamics of every process are::
+
+    reverse SDE          dq = [-q + 4(w-1) √ρ p] dκ + √2 dW        κ = ½ log ρ
+    probability flow     dq =  2(w-1) √ρ p dκ
+
+At w = 1, q stays N(0, 1). The first is solved as a Fokker-Planck equation (Scharfetter-Gummel fluxes,
+Crank-Nicolson steps) on two grids, whose difference is the error estimate; the second as the differential equation
+of each quantile.
+Derivation in ``docs/theory.md``.
+"""
+
+import dataclasses
+import itertools
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import ArrayLike, Float
+from scipy.linalg import solve_banded
+from scipy.special import expit
+
+from gmm.checks import check_values, choose
+from gmm.curve import EntropyCurve, versions
+from gmm.entropy import schedule
+from gmm.guidance import Guidance
+from gmm.process import Process
+
+Array = np.ndarray
+SAMPLERS = ("sde", "flow")
+# The start: w is taken to be constant before it.
+FIRST_RHO = 1e-8
+DEVIATIONS = 9.0
+SPACE_STEP, TIME_STEP = 0.04, 0.05
+# Distance from a jump of the weight at which a side of it is evaluated, as a share of the step.
+ASIDE = 1e-9
+
+
+@dataclasses.dataclass(frozen=True)
+class GuidedPair:
+    """Averages along guided paths at T points, (T,) each.
+
+    Attributes:
+        rho: signal-to-noise ratio ‖m‖²/(s² + (σ/α)²).
+        entropy: E H(p(·|x_t)), p the unguided posterior; nats.
+        cross_entropy: E[-log p(target|x_t)].
+        mean: E q: the shift from the target's mean along m in standard deviations of p_t(x|target).
+        variance: Var q: the variance along m over that of p_t(x|target).
+        weight: E w.
+        divergence: KL(law of x_t ‖ p_t(x|target)); NaN for the flow.
+        error: of entropy and cross-entropy, by how much the larger of the two moves when all steps are
+            halved. The values are extrapolated from both and far better.
+    """
+
+    rho: Array
+    entropy: Array
+    cross_entropy: Array
+    mean: Array
+    variance: Array
+    weight: Array
+    divergence: Array
+    error: Array
+
+
+def guided_pair(
+    energy: float,
+    guidance: Guidance,
+    rho: Float[ArrayLike, " T"],
+    *,
+    variance: float = 1.0,
+    prior: float = 0.5,
+    sampler: Literal["sde", "flow"] = "sde",
+    refine: int = 1,
+) -> GuidedPair:
+    """The law of guided paths of the pair ±m, at any signal-to-noise ratios.
+
+    A schedule that tracks a likelihood ratio is given the exact one.
+
+    Args:
+        energy: ‖m‖², > 0.
+        guidance: schedule; autoguidance has no pair.
+        rho: (T,) ratios in any order, in (FIRST_RHO, energy/variance]; the last is that of clean data.
+        variance: within-class variance s² >= 0.
+        prior: π₊ of the target, in (0, 1).
+        sampler: "sde" or "flow" (probability flow).
+        refine: divides all steps.
+
+    Raises:
+        ValueError: when a value is outside its range, or the schedule needs a second network.
+    """
+    choose("sampler", sampler, SAMPLERS)
+    pair = _Pair(float(energy), float(variance), float(prior), guidance)
+    _check(pair)
+    rho = np.asarray(rho, np.float64)
+    last = energy / variance if variance > 0 else math.inf
+    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))  # noqa: E731
+    check_values("rho", rho, f"in ({FIRST_RHO:g}, energy/variance = {last:g}]", inside)
+    asked, back = np.unique(rho, return_inverse=True)
+    solve = _fokker_planck if sampler == "sde" else _quantiles
+    coarse, fine = (solve(pair, asked, refine * factor) for factor in (1, 2))
+    error = np.abs(fine - coarse)[:2].max(axis=0)
+    # Both schemes of the density are of second order.
+    best = (4 * fine - coarse) / 3 if sampler == "sde" else fine
+    return GuidedPair(rho, *best[:, back], error=error[back])  # type: ignore[call-arg]
+
+
+def guided_curve(
+    process: Process,
+    times: Float[ArrayLike, " T"],
+    energy: float,
+    guidance: Guidance,
+    *,
+    variance: float = 1.0,
+    prior: float = 0.5,
+    sampler: Literal["sde", "flow"] = "sde",
+) -> EntropyCurve:
+    """What `gmm.guided_entropy` samples, for the pair ±m: entropy and cross-entropy along guided paths.
+
+    The rate is the derivative of the entropy, by differences over 1% of ρ.
+
+    Args:
+        process: forward process.
+        times: (T,) times.
+        energy: ‖m‖²; other arguments and errors as in `guided_pair`.
+        guidance: schedule.
+        variance: within-class variance.
+        prior: of the target.
+        sampler: "sde" or "flow".
+
+    Returns:
+        A curve whose standard errors are zero; metadata has the error estimate.
+    """
+    grid = schedule(process, times)
+    rho = energy / (variance + np.exp(-grid.log_snr))
+    # dρ/dλ = ρ (1 - s² ρ/E); a centred difference in log ρ, within the range.
+    step, end = 0.01, energy / variance if variance > 0 else math.inf
+    high, low = np.minimum(rho * (1 + step), end), rho * (1 - step)
+    options: dict[str, Any] = {"variance": variance, "prior": prior, "sampler": sampler}
+    found = guided_pair(energy, guidance, np.concatenate([rho, high, low]), **options)
+    entropy, above, below = found.entropy.reshape(3, -1)
+    slope = (above - below) / (high - low) * rho * (1 - variance * rho / energy)
+    zeros = np.zeros_like(rho)
+    h = [prior, 1 - prior]
+    return EntropyCurve(
+        t=grid.t,
+        log_snr=grid.log_snr,
+        log_snr_slope=grid.log_snr_slope,
+        entropy=entropy,
+        entropy_stderr=zeros,
+        rate=slope * grid.log_snr_slope,
+        rate_stderr=zeros,
+        prior_entropy=float(-np.sum(h * np.log(h))),
+        cross_entropy=found.cross_entropy[: rho.size],
+        cross_entropy_stderr=zeros,
+        metadata={
+            "source": "Fokker-Planck" if sampler == "sde" else "probability flow of quantiles",
+            "process": process.describe(),
+            "guidance": guidance.to_dict(),
+            "energy": energy,
+            "variance": variance,
+            "prior": prior,
+            "error": float(found.error.max()),
+            **versions(),
+        },
+    )
+
+
+# ---------------------------------------------------------------------------------------------- inner parts
+
+
+class _Pair(NamedTuple):
+    energy: float
+    variance: float
+    prior: float
+    guidance: Guidance
+
+    def levels(self, rho: Any) -> Any:
+        """σ/α at ρ; zero at the clean end."""
+        return np.sqrt(np.maximum(self.energy / rho - self.variance, 0))
+
+    def logit(self, q: Array, rho: Any) -> Array:
+        """log(p₊/p₋)."""
+        return math.log(self.prior) - math.log1p(-self.prior) + 2 * rho + 2 * np.sqrt(rho) * q
+
+    def weight(self, q: Array, rho: Any) -> Array:
+        """w(q) at ρ."""
+        logit, level = self.logit(q, rho), self.levels(rho)
+        ratio = -np.logaddexp(0, -logit) - math.log(self.prior)
+        gap = 2 * expit(-logit) * rho * level / math.sqrt(self.energy)
+        with jax.enable_x64(True):
+            return np.asarray(_weight(self.guidance, level, ratio, gap))
+
+    def push(self, q: Array, rho: Any) -> Array:
+        """2 (w-1) √ρ p₋, what guidance adds to dq/dκ in the flow."""
+        return 2 * (self.weight(q, rho) - 1) * np.sqrt(rho) * expit(-self.logit(q, rho))
+
+    def averages(self, q: Array, mass: Array, rho: float) -> list[float]:
+        """Entropy, cross-entropy, mean, variance and weight under the weights `mass` of the points q."""
+        logit = self.logit(q, rho)
+        surprise, other = np.logaddexp(0, -logit), np.logaddexp(0, logit)
+        entropy = expit(logit) * surprise + expit(-logit) * other
+        mean = mass @ q
+        rest = (mass @ entropy, mass @ surprise, mean, mass @ (q - mean) ** 2, mass @ self.weight(q, rho))
+        return [float(value) for value in rest]
+
+
+@jax.jit
+def _weight(guidance: Guidance, level: Any, ratio: Any, gap: Any) -> Any:
+    return guidance.weight(level + 0 * ratio, guidance.of_exact(ratio, 0), gap)
+
+
+def _check(pair: _Pair) -> None:
+    check_values("energy", pair.energy, "finite and > 0", lambda a: np.isfinite(a) & (a > 0))
+    check_values("variance", pair.variance, "finite and >= 0", lambda a: np.isfinite(a) & (a >= 0))
+    check_values("prior", pair.prior, "in (0, 1)", lambda a: (a > 0) & (a < 1))
+    if pair.guidance.reference != "unconditional":
+        raise ValueError(
+            f"guidance must have the pair itself as its reference, got {pair.guidance.kind!r}; sample it"
+        )
+    if getattr(pair.guidance, "offset", 0):
+        raise ValueError(
+            "guidance must have no offset here: it belongs to a number of steps; sample it instead"
+        )
+
+
+def _nodes(pair: _Pair, asked: Array, refine: int) -> Array:
+    """log ρ of all steps: what is asked for and jumps of the weight are among them."""
+    jumps = np.array([level for level in pair.guidance.jumps if math.isfinite(level)])
+    corners = np.log(np.concatenate([[FIRST_RHO], asked, pair.energy / (pair.variance + jumps**2)]))
+    corners = np.unique(corners[(corners >= math.log(FIRST_RHO)) & (corners <= math.log(asked[-1]))])
+    parts = [
+        np.linspace(a, b, math.ceil((b - a) * refine / TIME_STEP), endpoint=False)
+        for a, b in itertools.pairwise(corners)
+    ]
+    return np.append(np.concatenate(parts), corners[-1])
+
+
+def _axis(pair: _Pair, last: float, refine: int) -> Array:
+    """Points q that hold the law up to ρ = last."""
+    rho = np.geomspace(FIRST_RHO, last, 100)[:, None]
+    probe = np.linspace(-DEVIATIONS, DEVIATIONS, 200)[None, :]
+    weights = np.concatenate([pair.weight(probe - shift * np.sqrt(rho), rho) for shift in (0, 1, 2)])
+    # Towards the target guidance reaches as far as it beats the pull back; away from it, to the other class.
+    reach = np.linspace(0, 100, 1001)[None, :]
+    strength = 4 * max(weights.max() - 1, 0) * np.sqrt(rho) * expit(-pair.logit(reach, rho))
+    high = DEVIATIONS + float(np.max(np.where(strength >= reach, reach, 0)))
+    away = max(1 - float(weights.min()), 0)
+    low = -DEVIATIONS - 2 * (max(away, 1) if away > 0 else 0) * math.sqrt(last)
+    return np.linspace(low, high, math.ceil((high - low) * refine / SPACE_STEP) + 1)
+
+
+def _fokker_planck(pair: _Pair, asked: Array, refine: int) -> Array:
+    """Rows of averages at `asked` (rising), with the divergence last."""
+    q = _axis(pair, asked[-1], refine)
+    step, faces = q[1] - q[0], 0.5 * (q[1:] + q[:-1])
+    density = np.exp(-0.5 * q**2)
+    mass = density / density.sum()
+    nodes = _nodes(pair, asked, refine)
+    rows = []
+    for start, end in itertools.pairwise(nodes):
+        rho = math.exp(0.5 * (start + end))
+        mass = _crank_nicolson(mass, 2 * pair.push(faces, rho) - faces, step, 0.5 * (end - start))
+        if np.isin(end, np.log(asked)):
+            rows.append([*pair.averages(q, mass, math.exp(end)), _divergence(q, mass, step)])
+    return np.array(rows).T
+
+
+def _crank_nicolson(mass: Array, drift: Array, step: float, time: float) -> Array:
+    """dp/dκ = -∂(drift p) + ∂²p over a step; the flux of Scharfetter and Gummel keeps equilibria exact."""
+    z = drift * step
+    right, left = _bernoulli(-z) / step**2, _bernoulli(z) / step**2
+    out = np.append(right, 0) + np.append(0, left)
+    flux = right * mass[:-1] - left * mass[1:]
+    change = np.append(0, flux) - np.append(flux, 0)
+    half = 0.5 * time
+    bands = np.stack([np.append(0, -half * left), 1 + half * out, np.append(-half * right, 0)])
+    return solve_banded((1, 1), bands, mass + half * change)
+
+
+def _bernoulli(z: Array) -> Array:
+    safe = np.where(np.abs(z) > 1e-8, z, 1)
+    return np.where(np.abs(z) > 1e-8, safe / np.expm1(safe), 1 - 0.5 * z)
+
+
+def _divergence(q: Array, mass: Array, step: float) -> float:
+    """KL(law ‖ N(0, 1))."""
+    seen = mass > 0
+    log_ratio = np.log(mass[seen] / step) + 0.5 * q[seen] ** 2 + 0.5 * math.log(2 * math.pi)
+    return float(mass[seen] @ log_ratio)
+
+
+def _quantiles(pair: _Pair, asked: Array, refine: int) -> Array:
+    """Rows as of `_fokker_planck` for the flow: Runge-Kutta steps of quantiles of N(0, 1)."""
+    start = np.linspace(-DEVIATIONS, DEVIATIONS, math.ceil(2 * DEVIATIONS * 2 * refine / SPACE_STEP) + 1)
+    mass = np.exp(-0.5 * start**2)
+    mass /= mass.sum()
+    # Before the first node q has moved by ∫ push dκ, push ~ √ρ.
+    nodes, q, rows = _nodes(pair, asked, refine), start + pair.push(start, FIRST_RHO), []
+    for a, b in itertools.pairwise(nodes):
+        q = _runge_kutta(pair, q, a, b)
+        if np.isin(b, np.log(asked)):
+            rows.append([*pair.averages(q, mass, math.exp(b)), math.nan])
+    return np.array(rows).T
+
+
+def _runge_kutta(pair: _Pair, q: Array, a: float, b: float) -> Array:
+    h = b - a
+    first, middle, last = (math.exp(a + share * h) for share in (ASIDE, 0.5, 1 - ASIDE))
+    slope = lambda q, rho: 0.5 * pair.push(q, rho)  # noqa: E731
+    k1 = slope(q, first)
+    k2 = slope(q + 0.5 * h * k1, middle)
+    k3 = slope(q + 0.5 * h * k2, middle)
+    k4 = slope(q + h * k3, last)
+    return q + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
