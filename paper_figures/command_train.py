@@ -122,9 +122,9 @@ def train(
     every noise level stands beside the optimum. The run is kept twice a minute in state.safetensors: the same
     command goes on where it was stopped, with the same numbers.
 
-    Examples:
-      speciation train --family tree --branching 2x2x2 --energies 36,6,1 --separation 2 --out tree
-      speciation train --data digits --patch 2 --steps 3000 --batch 64 --out digits
+    Example: speciation train --family tree --branching 2x2x2 --energies 36,6,1 --separation 2 --out tree
+
+    Example: speciation train --data digits --patch 2 --steps 3000 --batch 64 --out digits
     """
     from paper_figures.training_run import Request, carry_out, print_cost
 

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullFormatter
 
 from gmm.curve import EntropyCurve
 from gmm.landmarks import LANDMARKS
@@ -15,6 +16,7 @@ from paper_figures.settings import Settings
 from paper_figures.style import (
     BAND_STDERRS,
     View,
+    band,
     draw_entropy,
     draw_rate,
     entropy_label,
@@ -31,8 +33,8 @@ A network trained on samples of eight Gaussian classes in a binary tree of three
 posterior along its stochastic trajectories, with bars of two standard errors. (b) Their rates. (c) Where each level
 decides: bars are the exact windows that hold the central 80% of the information, markers the ends and the median as
 the network has them, by the online posterior (circles) and by the denoiser gap on samples (crosses). (d) The network's
-entropy minus the exact one. Exact curves are computed; those of the network are shipped results of
-`python -m paper_figures.measured tree`.
+entropy minus the exact one, with bands of two standard errors. Exact curves are computed; those of the network are
+shipped results of `python -m paper_figures.measured tree`.
 """
 
 LEVELS = ("coarse", "middle", "fine")
@@ -87,10 +89,10 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         here = dataset.here.sel(level=level).values
         for curve_, style in ((online, "-"), (gap, "--")):
             label = f"{name}, {'online' if style == '-' else 'gap'}"
-            axes[1, 1].plot(
-                curve_.axis(axis), view.information(curve_.entropy - here), color=line["color"], linestyle=style,
-                label=label,
-            )  # fmt: skip
+            off, stderr = view.information(curve_.entropy - here), view.information(curve_.entropy_stderr)
+            band(
+                axes[1, 1], curve_.axis(axis), off, stderr, color=line["color"], linestyle=style, label=label
+            )
     _draw_windows(axes[1, 0], dataset, exact, lines, axis)
     axes[0, 0].set_ylabel(entropy_label(view))
     axes[0, 1].set_ylabel(rate_label(view, axis))
@@ -102,6 +104,10 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
         noise_axis(ax, axis)
         title(ax, letter, text)
+    if axis == "sigma":  # less than two decades: the usual labels would run into each other
+        axes[1, 0].xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50]))
+        axes[1, 0].xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes[1, 0].xaxis.set_minor_formatter(NullFormatter())
     return figure
 
 

@@ -20,7 +20,7 @@ from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.files import write_aside
 from gmm.landmarks import half_entropy, landmarks
-from gmm.pooling import Reading, pool, read_off
+from gmm.pooling import pool, read_off
 from neural.estimators import gap_entropy, online_entropy
 from neural.families import FamilySpec
 from neural.models import Model, load_model
@@ -31,7 +31,8 @@ from theory import speciation_time, tree_curves
 FOLDER = Path(__file__).with_name("shipped")
 FORMAT = "speciation-measured/1"
 RUNS = 4
-LANDMARKS = 5
+# Of a run on the tree. The gap's sampling error is the larger one: it adds up along a path.
+ONLINE_PATHS, GAP_PATHS = 384, 1536
 EXACT, SURROGATE = "exact (data points)", "Gaussian surrogate"
 ONLINE, GAP = "trained, online posterior", "trained, denoiser gap"
 ESTIMATORS = (ONLINE, GAP)
@@ -83,33 +84,25 @@ def measure_tree(seed: int, _folder: Path, say: Callable[[str], None]) -> xr.Dat
     spec = family_of(model)
     times = np.geomspace(model.grid.sigma_max, 0.1, 96)
     partitions = list(model.levels.values())
-    runs = [
-        online_entropy(
-            model.denoiser, model.conditions, partition=partitions, key=part, samples=384, times=times
-        )
-        for part in jax.random.split(key, RUNS)
-    ]
-    say("online posterior measured")
-    x0, labels = (np.asarray(a) for a in gmm.sample(spec.mixture(), jax.random.fold_in(key, 1), RUNS * 384))
-    gaps = gap_entropy(
-        model.denoiser, model.conditions, data=(x0, labels), partition=partitions, key=key, times=times
-    )
-    exact = exact_tree(spec, times)
+    runs, gaps = [], []
+    for part in jax.random.split(key, RUNS):
+        ask = {"partition": partitions, "key": part, "times": times}
+        runs.append(online_entropy(model.denoiser, model.conditions, samples=ONLINE_PATHS, **ask))
+        x0, labels = gmm.sample(spec.mixture(), jax.random.fold_in(part, 1), GAP_PATHS)
+        data = np.asarray(x0), np.asarray(labels)
+        gaps.append(gap_entropy(model.denoiser, model.conditions, data=data, **ask))
+        say(f"{len(runs)} of {RUNS} runs measured")
     parts = []
     for level, name in enumerate(model.levels):
-        own = [run[level] for run in runs]
-        reading, gap = read_off(own, landmarks), landmarks(gaps[level])
-        part = stack([pool(own), gaps[level]], "estimator", ESTIMATORS)
-        parts.append(_with_landmarks(part, reading, gap, landmarks(exact[level])).assign_coords(level=name))
+        own = [[run[level] for run in each] for each in (runs, gaps)]
+        readings = [read_off(each, landmarks) for each in own]
+        part = stack([pool(each) for each in own], "estimator", ESTIMATORS).assign(
+            landmark=(("estimator", "place"), np.stack([r.value for r in readings])),
+            landmark_stderr=(("estimator", "place"), np.stack([r.stderr for r in readings])),
+            exact_landmark=("place", landmarks(exact_tree(spec, times)[level])),
+        )
+        parts.append(part.assign_coords(level=name))
     return xr.concat(parts, "level")
-
-
-def _with_landmarks(part: xr.Dataset, online: Reading, gap: np.ndarray, exact: np.ndarray) -> xr.Dataset:
-    return part.assign(
-        landmark=(("estimator", "place"), np.stack([online.value, gap])),
-        landmark_stderr=(("estimator", "place"), np.stack([online.stderr, np.full_like(gap, np.nan)])),
-        exact_landmark=("place", exact),
-    )
 
 
 def family_of(model: Model) -> FamilySpec:

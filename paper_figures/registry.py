@@ -135,17 +135,5 @@ FIGURES = {
             "a trained network against quadrature at every level of a tree of classes",
             seed=12, version="1", seconds=6, fast_seconds=4,
         ),
-        Figure(
-            "trained-images",
-            "fig13_trained_images",
-            "digits and Fashion-MNIST: data points, Gaussian surrogate and trained networks",
-            seed=13, version="1", seconds=4, fast_seconds=3,
-        ),
-        Figure(
-            "law-on-networks",
-            "fig14_law_on_networks",
-            "the logarithmic-time law on networks trained in 16 to 1024 dimensions",
-            seed=14, version="1", seconds=4, fast_seconds=3,
-        ),
     )
 }  # fmt: skip

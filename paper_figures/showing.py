@@ -10,7 +10,7 @@ from rich.table import Table
 
 from gmm.curve import FORMAT as CURVE_FORMAT
 from gmm.curve import EntropyCurve, load_dataset
-from paper_figures import sweep_cell, sweep_plot
+from paper_figures import sweep_cell, sweep_plot, training_plot
 from paper_figures.curves import WINDOW_SHARE
 from paper_figures.numbers import Number, numbers_of
 from paper_figures.registry import FIGURES, Figure
@@ -39,7 +39,7 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     """Print the facts of a result and draw it.
 
     Args:
-        path: NetCDF file of a curve, a figure or a sweep.
+        path: NetCDF file of a curve, a figure, a sweep or a training.
         view: axis and units.
         out: where to draw; None means beside `path`, with the chosen axis and units in the name.
         quiet: whether to draw only.
@@ -185,6 +185,10 @@ def _describe_sweep(dataset: xr.Dataset, _: View) -> None:
     _print([*facts, *map(_row, sweep_plot.laws(dataset)), ("settings", dataset.attrs["settings"])], "sweep")
 
 
+def _describe_training(dataset: xr.Dataset, _: View) -> None:
+    _print(training_plot.facts(dataset), "training")
+
+
 def _row(n: Number) -> tuple[str, str]:
     return n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else "")
 
@@ -194,4 +198,5 @@ _SHOWN = {
     CURVE_FORMAT: (_describe_curve, _draw_saved_curve),
     FIGURE_FORMAT: (_describe_figure, _draw_figure),
     SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw),
+    training_plot.FORMAT: (_describe_training, lambda dataset, _: training_plot.draw_training(dataset)),
 }

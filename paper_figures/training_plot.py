@@ -108,3 +108,33 @@ def _draw_vectors(plan: "Plan", sheet: "Sheet") -> Figure:
     ax.set_aspect("equal", adjustable="datalim")
     ax.legend(ncols=2, fontsize=6)
     return figure
+
+
+def agreement(dataset: xr.Dataset) -> tuple[float, float]:
+    """Share of samples judged to be of their class, and its standard error."""
+    hits = (dataset.sample_class == dataset.sample_judged).values
+    return float(hits.mean()), float(np.sqrt(hits.mean() * (1 - hits.mean()) / len(hits)))
+
+
+def worst_gap(dataset: xr.Dataset) -> xr.DataArray:
+    """Largest excess over the optimum by prediction; NaN where the optimum is not known."""
+    held_out = dataset.sel(points="held out")
+    return (held_out.excess / held_out.optimum).max("sigma", skipna=False)
+
+
+def facts(dataset: xr.Dataset) -> list[tuple[str, str]]:
+    """What a training says in words, for `speciation show`."""
+    share, stderr = agreement(dataset)
+    rows = [
+        ("command", dataset.attrs["command"]),
+        ("network", f"{dataset.attrs['network']}, {dataset.attrs['parameters']:,} parameters"),
+        ("samples of their class", f"{share:.1%} ± {stderr:.1%} of {dataset.sizes['sample']}"),
+        ("held-out points of their class, same judge", f"{dataset.attrs['judge_accuracy']:.1%}"),
+    ]
+    gap = worst_gap(dataset)
+    if np.isfinite(gap).all():
+        rows += [
+            (f"largest loss above the optimum, {label}", f"{float(gap.sel(prediction=name)):.2%}")
+            for name, label in _NAMES.items()
+        ]
+    return [*rows, ("versions", dataset.attrs["versions"])]

@@ -24,7 +24,6 @@ from neural.families import FamilySpec
 from neural.models.trained import find_data
 from neural.samplers import edm_times, heun
 from neural.training import (
-    Losses,
     Plan,
     Progress,
     Recipe,
@@ -39,7 +38,7 @@ from neural.training import (
 from neural.training.evaluation import PREDICTIONS
 from paper_figures.store import ensure_writable, save_picture
 from paper_figures.style import lay_out, paper_style
-from paper_figures.training_plot import FORMAT, draw_samples, draw_training
+from paper_figures.training_plot import FORMAT, agreement, draw_samples, draw_training, worst_gap
 
 HELD_OUT_SHARE = 1 / 6
 EVALUATED = 2048  # points that losses are taken on
@@ -180,7 +179,7 @@ def carry_out(request: Request, folder: Path) -> None:
     )
     denoiser = plan.denoiser(_stored(state, request.store))
     typer.echo("evaluating")
-    sheet = sampled(plan, denoiser, jax.random.key(request.seed))
+    sheet = sampled(plan, denoiser, jax.random.fold_in(jax.random.key(request.seed), 1))
     dataset = results(plan, request, denoiser, losses, sheet)
     with write_aside(folder / RESULT) as aside:
         dataset.to_netcdf(aside, engine="h5netcdf")
@@ -239,11 +238,12 @@ class Sheet(NamedTuple):
 def sampled(plan: Plan, denoiser: Any, key: jax.Array) -> Sheet:
     """Samples of every class by Heun's sampler, and what the judge makes of them."""
     labels = np.repeat(np.arange(len(denoiser.conditions)), JUDGED)
-    noise = jax.random.normal(key, (len(labels), *denoiser.state_shape))
+    drawing, points = jax.random.split(key)
+    noise = jax.random.normal(drawing, (len(labels), *denoiser.state_shape))
     low, high = _range(plan)
     times = edm_times(denoiser.process, SAMPLER_STEPS, sigma_min=low, sigma_max=min(high, 80.0))
     states = np.asarray(heun(denoiser, noise, jnp.asarray(labels), times=times))
-    x0, truth = _held_out(plan, jax.random.fold_in(key, 1))
+    x0, truth = _held_out(plan, points)
     judge = lambda x: _judged(plan, x.reshape(len(x), -1))  # noqa: E731
     return Sheet(states, labels, judge(states), float(np.mean(judge(x0[:500]) == truth[:500])))
 
@@ -278,14 +278,14 @@ def _range(plan: Plan) -> tuple[float, float]:
 
 def results(plan: Plan, request: Request, denoiser: Any, losses: np.ndarray, sheet: Sheet) -> xr.Dataset:
     """Loss by step, losses by noise level, and how many samples are of their class."""
-    key = jax.random.fold_in(jax.random.key(request.seed), 2)
+    points, noise, other = jax.random.split(jax.random.key(request.seed), 3)
     sigmas = np.geomspace(*_range(plan), LEVELS)
     optimum = None
     if plan.family is not None:
         optimum = mixture_optimum(plan.task.mixture)  # type: ignore[union-attr]
-    found = {"held out": level_losses(denoiser, *_held_out(plan, key), sigmas, key=key, optimum=optimum)}
+    found = {"held out": level_losses(denoiser, *_held_out(plan, points), sigmas, key=noise, optimum=optimum)}
     if plan.data is not None:
-        found["training"] = level_losses(denoiser, *_states(plan, plan.data), sigmas, key=key)
+        found["training"] = level_losses(denoiser, *_states(plan, plan.data), sigmas, key=other)
     rates = np.asarray(jax.vmap(plan.recipe.schedule())(jnp.arange(1, len(losses) + 1)))
     data: dict[str, Any] = {
         "step_loss": ("step", losses),
@@ -315,18 +315,6 @@ def _draw(dataset: xr.Dataset, folder: Path, plan: Plan, sheet: Sheet) -> None:
         for name, picture in pictures.items():
             lay_out(picture)
             save_picture(picture, folder / name)
-
-
-def agreement(dataset: xr.Dataset) -> tuple[float, float]:
-    """Share of samples judged to be of their class, and its standard error."""
-    hits = (dataset.sample_class == dataset.sample_judged).values
-    return float(hits.mean()), float(np.sqrt(hits.mean() * (1 - hits.mean()) / len(hits)))
-
-
-def worst_gap(dataset: xr.Dataset) -> xr.DataArray:
-    """Largest excess over the optimum by prediction; NaN where the optimum is not known."""
-    held_out = dataset.sel(points="held out")
-    return (held_out.excess / held_out.optimum).max("sigma", skipna=False)
 
 
 def _verdict(dataset: xr.Dataset) -> str:
@@ -404,6 +392,3 @@ def _matrix_rate(size: int = 512, turns: int = 8) -> float:
     for _ in range(turns):
         product(a).block_until_ready()
     return 2 * size**3 * turns / (time.perf_counter() - begun)
-
-
-__all__ = ["Losses", "Request", "Sheet", "agreement", "card", "carry_out", "print_cost", "worst_gap"]

@@ -92,14 +92,12 @@ def learned(
     state, losses = train(todo.task, todo.recipe, kept=kept, describe=todo.facts)
     network, times = todo.denoiser(state.ema), grid(dim, half_rho)
     key = jax.random.key(seed)
+    paths = [jax.random.fold_in(key, 10 + run) for run in range(RUNS)]
     x0, labels = gmm.sample(todo.task.mixture, jax.random.fold_in(key, 1), 1024)  # type: ignore[union-attr]
     optimum = mixture_optimum(todo.task.mixture)  # type: ignore[union-attr]
     gap = level_losses(network, x0, labels, times[:: LEVELS // 6], key=key, optimum=optimum).gap
     runs = [
-        online_entropy(
-            network, range(classes), key=jax.random.fold_in(key, 10 + run), samples=PATHS, times=times
-        )
-        for run in range(RUNS)
+        online_entropy(network, network.conditions, key=path, samples=PATHS, times=times) for path in paths
     ]
     say(f"d = {dim}, K = {classes}: loss {losses[-100:].mean():.4f}, {gap[0].max():.2%} above the optimum")
     return Learned(dim, classes, times, runs, float(gap[0].max()))

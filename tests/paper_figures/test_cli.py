@@ -18,6 +18,7 @@ HELP_FILES = {
     "figures": ["figures"],
     "sweep": ["sweep"],
     "show": ["show"],
+    "train": ["train"],
     "weights": ["weights"],
     "weights-list": ["weights", "list"],
     "weights-fetch": ["weights", "fetch"],
