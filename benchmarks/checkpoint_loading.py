@@ -44,17 +44,17 @@ idle = peak_memory()
 start = time.perf_counter()
 checkpoints.read(path)
 read = time.perf_counter() - start
-start = time.perf_counter()
+start, busy = time.perf_counter(), time.process_time()
 model = load_edm2(path, unconditional=None)
 jax.block_until_ready(model.weights)
-load = time.perf_counter() - start
+load, busy = time.perf_counter() - start, time.process_time() - busy
 peak = peak_memory() - idle
 values = sum(weight.size for weight in model.weights.values())
 start = time.perf_counter()
 for tensor in checkpoints.read(path).tensors.values():
     tensor.astype(np.float32)
 convert = time.perf_counter() - start
-print(json.dumps({"read": read, "load": load, "convert": convert,
+print(json.dumps({"read": read, "load": load, "busy": busy, "convert": convert,
                   "share": peak / (4 * values + path.stat().st_size), "peak": peak}))
 """
 
@@ -147,12 +147,13 @@ def measure(path: Path) -> tuple[str, ...]:
             [sys.executable, "-c", LOAD, str(path)], capture_output=True, text=True, check=True
         )
         runs.append(json.loads(done.stdout))
-    read, load, convert, share, peak = (
-        float(np.median([run[key] for run in runs])) for key in ("read", "load", "convert", "share", "peak")
+    read, load, busy, convert, share, peak = (
+        float(np.median([run[key] for run in runs]))
+        for key in ("read", "load", "busy", "convert", "share", "peak")
     )
     return (
-        path.suffix, f"{path.stat().st_size / 1e6:.0f}", f"{read:.3f}", f"{load:.2f}", f"{load / convert:.1f}",
-        f"{peak / 1e6:.0f}", f"{share:.2f}",
+        path.suffix, f"{path.stat().st_size / 1e6:.0f}", f"{read:.3f}", f"{load:.2f}", f"{busy:.2f}",
+        f"{load / convert:.1f}", f"{peak / 1e6:.0f}", f"{share:.2f}",
     )  # fmt: skip
 
 
@@ -171,6 +172,7 @@ def run() -> None:
                 "file MB",
                 "read s",
                 "load s",
+                "of processor",
                 "load / float16 to float32",
                 "peak MB",
                 "peak / (weights + file)",

@@ -111,7 +111,7 @@ def heun(
             (`gmm.cfg` and its like). Schedules that track a likelihood ratio need the stochastic chain of
             `ancestral`.
         churn: noise to add before each step.
-        key: for churn only.
+        key: for churn only; one, or one for each sample, whose noise then does not depend on the others.
         watch: told after every evaluation how many are done; the steps then run one by one.
 
     Returns:
@@ -159,7 +159,7 @@ def ancestral(
         denoiser: any denoiser that JAX can trace.
         noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
         condition: handed to the denoiser.
-        key: for the noise of the steps.
+        key: for the noise of the steps; one or n, as in `heun`.
         times: (steps,) falling times of the denoiser's process; default `edm_times(process)`. The first may
             have α = 0.
         guide: as in `heun`.
@@ -204,7 +204,7 @@ def ddim(
         end: time that the last step ends at; None for zero noise, where it is a plain denoising.
         eta: standard deviation of the steps' noise in units of the exact reverse chain's: 0 is deterministic, 1
             is `ancestral`.
-        key: for noise only.
+        key: for noise only; one or n, as in `heun`.
         guide: as in `heun`.
         guidance_scale: as in `heun`; schedules that track a likelihood ratio need `ancestral`.
         watch: as in `heun`.
@@ -496,6 +496,8 @@ def _cast(table: T, like: State) -> T:
 
 
 def _normal(key: PRNGKeyArray, index: Array, like: Array) -> Array:
+    if key.ndim:
+        return jax.vmap(lambda one, row: _normal(one, index, row))(key, like)
     return jax.random.normal(jax.random.fold_in(key, index), like.shape, like.dtype)
 
 

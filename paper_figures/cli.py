@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from paper_figures.command_figures import figures
+from paper_figures.command_sample import sample
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
 from paper_figures.command_train import train
@@ -49,6 +50,7 @@ def build() -> typer.Typer:
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
+    app.command(cls=ListCommand)(sample)
     app.command(cls=ListCommand)(show)
     app.command(cls=ListCommand)(train)
     app.add_typer(weights, name="weights")

@@ -145,9 +145,9 @@ def read_legacy(cursor: Cursor, names: Globals, budget: Budget, unknown: Unknown
     storages: dict[str, Storage] = {}
 
     def answer(identity: object) -> object:
-        # The source text of a pickled module's class comes along; the class itself is what is wanted.
+        # The file and text of a pickled module's class come along, or None; the class itself is what is wanted.
         if unknown is not None and type(identity) is tuple and _is_text(identity[:1], "module"):
-            _, cls, _, _ = fields("a module", identity, str, Opaque, str, str)
+            _, cls, _, _ = fields("a module", identity, str, Opaque, None, None)
             return cls
         return _known(storages, identity)[0]
 

@@ -7,7 +7,9 @@ from neural.checkpoints.presets import PRESETS, published
 from neural.models.grids import Grid
 from neural.models.model import Model
 from neural.models.registry import Candidate, Kind
+from neural.pictures import from_rgb
 
+RGB = 3
 # The official generator's default: 32 Heun steps from 80 to 0.002.
 GRID = Grid("edm", steps=32, sigma_min=0.002, sigma_max=80.0)
 
@@ -31,6 +33,8 @@ def load(source: str, dtype: str) -> Model:
         **_named(classes),
         grid=GRID,
         unconditional=network.unconditional,
+        # Latents need the autoencoder, which is another file: `neural.pictures.decoded`.
+        pictures=from_rgb if network.config.img_channels == RGB else None,
         facts={"files": [str(path) for path in checkpoints.locate(source)], "network": repr(network)},
     )
 

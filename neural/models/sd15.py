@@ -5,6 +5,7 @@ from neural.checkpoints.presets import PRESETS
 from neural.models.grids import Grid
 from neural.models.model import Model
 from neural.models.registry import Candidate, Kind
+from neural.pictures import from_unit
 
 NAME = "sd15"
 # Equal steps of the process's own index, as it is sampled by everybody; 50 is diffusers' default.
@@ -29,6 +30,7 @@ def load(source: str, dtype: str) -> Model:
         names=(),
         grid=GRID,
         unconditional=network.unconditional,
+        pictures=lambda x: from_unit(network.pictures(x)),
         facts=facts,
     )
 

@@ -5,6 +5,7 @@ white space to one blank, lower case), split into words, digits and runs of othe
 bytes; start and end go around it and it is filled up with ends (Radford et al. 2021, section 2.4).
 """
 
+import hashlib
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,9 @@ class Tokenizer:
         self.length = length
         self.start, self.end = vocabulary[START_WORD], vocabulary[END_WORD]
         self.largest = max(vocabulary.values())
+        # Programs are compiled once for equal tokenizers, not once for each object.
+        facts = json.dumps([sorted(vocabulary.items()), list(merges), length])
+        self._digest = hashlib.sha256(facts.encode()).hexdigest()
         try:
             model = library.models.BPE(
                 vocab=dict(vocabulary), merges=list(merges), continuing_subword_prefix="",
@@ -63,6 +67,12 @@ class Tokenizer:
         )
         found.add_special_tokens([START_WORD, END_WORD])
         self._tokenizer = found
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and other._digest == self._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
 
     def __call__(self, texts: str | Sequence[str]) -> Int[np.ndarray, "n tokens"]:
         """The tokens of some texts.

@@ -17,6 +17,7 @@ HELP_FILES = {
     "speciation": [],
     "figures": ["figures"],
     "sweep": ["sweep"],
+    "sample": ["sample"],
     "show": ["show"],
     "train": ["train"],
     "weights": ["weights"],

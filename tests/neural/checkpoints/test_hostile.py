@@ -624,6 +624,10 @@ def test_pickled_modules_of_the_legacy_format_are_inert():
         "model": New(module, state={}),
     }
     assert read_torch_bytes(memoryview(forge.legacy(found, {"0": VALUES}))).ignored == ("a.Net",)
+    nameless = New(forge.Persistent(("module", Name("a", "Net"), None, None)), state={})
+    assert read_torch_bytes(memoryview(forge.legacy(found | {"model": nameless}, {"0": VALUES}))).ignored == (
+        "a.Net",
+    )
     for wrong in (("module",), ("module", Name("torch", "HalfStorage"), "", ""), ("module", "a.Net", "", "")):
         with pytest.raises(
             CheckpointError, match=r"a module (must have 4 to 4 parts|has .* where Opaque belongs)"
@@ -746,6 +750,28 @@ def test_mutations_are_read_or_refused(name):
             for tensor in found.tensors.values():
                 tensor.tobytes()  # every value can be reached
     # Some only change values; most are noticed.
+    assert outcomes[False] > outcomes[True] > 0
+
+
+def test_mutations_inside_a_trainers_archive(data):
+    # The archive's checksums would notice a changed pickle before it is run, so it is put together anew.
+    with zipfile.ZipFile(data.parent / "trainer" / "trainer.ckpt") as opened:
+        entries = {name: opened.read(name) for name in opened.namelist()}
+    program = next(name for name in entries if name.endswith("/data.pkl"))
+    rng = np.random.default_rng(3)
+    outcomes = {True: 0, False: 0}
+    for _ in range(600):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as opened:
+            for name, contents in entries.items():
+                opened.writestr(name, _mutated(contents, rng) if name == program else contents)
+        try:
+            found = read_torch_bytes(memoryview(file.getvalue()))
+        except CheckpointError:
+            outcomes[False] += 1
+        else:
+            outcomes[True] += 1
+            assert sum(tensor.nbytes for tensor in found.tensors.values()) <= 4 * len(file.getvalue())
     assert outcomes[False] > outcomes[True] > 0
 
 

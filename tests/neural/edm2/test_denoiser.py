@@ -103,6 +103,7 @@ def test_describes_itself(model, network):
     assert repr(model) == "EDM2(16x16x4, classes=10, channels=(32, 64), float64)"
     assert model.process.describe() == "edm()"
     assert model.conditions == tuple(range(10))
+    assert model.state_shape == (16, 16, 4)
     assert network("tiny-uncond").conditions == ()
 
 

@@ -56,6 +56,12 @@ def test_one_json_file_serves_too(tokenizer, folder, tmp_path):
         np.testing.assert_array_equal(read_tokenizer(tmp_path)("a cat"), tokenizer("a cat"))
 
 
+def test_equal_vocabularies_are_equal_tokenizers(tokenizer, folder, tmp_path):
+    assert read_tokenizer(folder / "tokenizer") == tokenizer
+    assert hash(read_tokenizer(folder / "tokenizer")) == hash(tokenizer)
+    assert read_tokenizer(folders.write_tokenizer(tmp_path / "other", tiny.MERGES[:-1])) != tokenizer
+
+
 def test_what_is_no_text_is_refused(tokenizer):
     with pytest.raises(ValueError, match="texts must be strings, got int"):
         tokenizer([3])
