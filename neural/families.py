@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 import gmm
 from gmm.checks import choose
@@ -69,7 +70,7 @@ class FamilySpec:
         Raises:
             ValueError: as the family's own function.
         """
-        scale = {"separation": self.separation, "variance": self.variance}
+        scale: dict[str, Any] = {"separation": self.separation, "variance": self.variance}
         if self.family == "tree":
             return gmm.families.tree(self.branching, self.dim, energies=self.energies or None, **scale)
         if self.family == "pair":
@@ -82,4 +83,4 @@ class FamilySpec:
         """The decision of each level of a tree, coarsest first; of other families the classes themselves."""
         if self.family == "tree":
             return gmm.families.tree_partitions(self.branching)
-        return (gmm.Partition(range(self.classes)),)
+        return (gmm.Partition(np.arange(self.classes)),)

@@ -87,10 +87,10 @@ def measure_tree(seed: int, _folder: Path, say: Callable[[str], None]) -> xr.Dat
     runs, gaps = [], []
     for part in jax.random.split(key, RUNS):
         ask = {"partition": partitions, "key": part, "times": times}
-        runs.append(online_entropy(model.denoiser, model.conditions, samples=ONLINE_PATHS, **ask))
+        runs.append(online_entropy(model.denoiser, model.denoiser.conditions, samples=ONLINE_PATHS, **ask))
         x0, labels = gmm.sample(spec.mixture(), jax.random.fold_in(part, 1), GAP_PATHS)
         data = np.asarray(x0), np.asarray(labels)
-        gaps.append(gap_entropy(model.denoiser, model.conditions, data=data, **ask))
+        gaps.append(gap_entropy(model.denoiser, model.denoiser.conditions, data=data, **ask))
         say(f"{len(runs)} of {RUNS} runs measured")
     parts = []
     for level, name in enumerate(model.levels):
@@ -102,7 +102,7 @@ def measure_tree(seed: int, _folder: Path, say: Callable[[str], None]) -> xr.Dat
             exact_landmark=("place", landmarks(exact_tree(spec, times)[level])),
         )
         parts.append(part.assign_coords(level=name))
-    return xr.concat(parts, "level")
+    return xr.concat(parts, "level")  # type: ignore[return-value]
 
 
 def family_of(model: Model) -> FamilySpec:
@@ -133,9 +133,11 @@ def measure_images(name: str, paths: int, levels: int, points: int) -> Callable[
         times = np.geomspace(40.0, 0.1, 48)
         sampling = {"key": key, "samples": paths, "times": times}
         states = data.x.reshape(-1, *model.shape)
-        curves[ONLINE] = online_entropy(model.denoiser, model.conditions, **sampling)
+        curves[ONLINE] = online_entropy(model.denoiser, model.denoiser.conditions, **sampling)
         say("online posterior measured")
-        curves[GAP] = gap_entropy(model.denoiser, model.conditions, data=(states, data.y), **sampling)
+        curves[GAP] = gap_entropy(
+            model.denoiser, model.denoiser.conditions, data=(states, data.y), **sampling
+        )
         return xr.merge(
             [stack([c], f"curve{i}", [n], prefix=f"c{i}_") for i, (n, c) in enumerate(curves.items())]
         ).assign_attrs(curves=json.dumps(list(curves)), points=len(data.x))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 import gmm
 from neural.denoiser import Denoiser, as_pytree, from_pytree
@@ -44,8 +44,8 @@ class Losses(NamedTuple):
 
 def level_losses(
     denoiser: Denoiser,
-    x0: Float[Array, "n ..."],
-    labels: Int[Array, " n"],
+    x0: Float[ArrayLike, "n ..."],
+    labels: Int[ArrayLike, " n"],
     sigmas: Sequence[float] | Float[np.ndarray, " L"],
     *,
     key: PRNGKeyArray,

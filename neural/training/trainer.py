@@ -77,7 +77,7 @@ class Recipe:
     def ema_exponent(self) -> float:
         """γ of the average with weights ∝ t^γ whose standard deviation is `ema_std` of the time passed."""
         width = lambda g: (g + 1) ** 0.5 / ((g + 2) * (g + 3) ** 0.5) - self.ema_std  # noqa: E731
-        return scipy.optimize.brentq(width, 0.0, 1e6)
+        return float(scipy.optimize.brentq(width, 0.0, 1e6))  # type: ignore[arg-type]
 
 
 @functools.partial(
@@ -113,7 +113,7 @@ def one_step(task: Task, state: TrainingState, *, recipe: Recipe) -> tuple[Train
     key = jax.random.fold_in(jax.random.key(recipe.seed), number)
     loss, gradient = jax.value_and_grad(task.loss)(state.params, key, recipe.batch)
     updates, moments = recipe.optimiser().update(gradient, state.moments, state.params)
-    params = task.project(optax.apply_updates(state.params, updates))
+    params = task.project(optax.apply_updates(state.params, updates))  # type: ignore[arg-type]
     kept = (1 - 1 / number) ** (recipe.ema_exponent() + 1)
     ema = jax.tree.map(lambda a, b: a * kept + b * (1 - kept), state.ema, params)
     return TrainingState(number, params, ema, moments), loss
