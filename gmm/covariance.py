@@ -410,12 +410,11 @@ class Full(_Spectral):
             slack = 1e-6 if values.dtype == jnp.float32 else 1e-12
             skew = np.abs(np.asarray(cov - jnp.swapaxes(cov, -1, -2))).max((-1, -2)) / scale
             check_values("asymmetry of cov", skew, f"below {slack:g} of its norm", lambda a: a <= slack)
-            lowest = np.asarray(values).min(-1) / scale
             check_values(
                 "smallest eigenvalue of cov",
-                lowest,
+                np.asarray(values).min(-1),
                 "non-negative (cov must be positive semi-definite)",
-                lambda a: a >= -slack,
+                lambda a: a >= -slack * scale,
             )
         rest = jnp.zeros(cov.shape[:-2], values.dtype)
         set_fields(self, basis=basis, values=jnp.maximum(values, 0), rest=rest)

@@ -85,7 +85,10 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     offset = np.arange(counts.max())[None, :]
     place = (np.cumsum(counts) - counts)[:, None] + np.minimum(offset, counts[:, None] - 1)
     present = (offset < counts[:, None]).reshape(-1)
-    return Decision(_taken(mixture, order[place.reshape(-1)], present), len(counts))
+    index = order[place.reshape(-1)]
+    if present.all() and np.array_equal(index, np.arange(mixture.components)):
+        return Decision(mixture, len(counts))  # already so: neither a program to compile nor a copy
+    return Decision(_taken(mixture, index, present), len(counts))
 
 
 @jax.jit

@@ -14,7 +14,9 @@ from neural.estimators import (
     online_entropy,
     posterior_paths,
 )
+from neural.models import Model, load_model
 from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
+from neural.uturn import u_turn
 
 __all__ = [
     "EDM2",
@@ -26,6 +28,7 @@ __all__ = [
     "CheckpointError",
     "Denoiser",
     "MixtureDenoiser",
+    "Model",
     "PosteriorPaths",
     "Preset",
     "calibration",
@@ -33,10 +36,12 @@ __all__ = [
     "from_function",
     "gap_entropy",
     "load_edm2",
+    "load_model",
     "load_sd15",
     "load_vae",
     "mixture_denoiser",
     "online_entropy",
     "posterior_paths",
     "read_torch_pickle",
+    "u_turn",
 ]

@@ -12,12 +12,16 @@ from typing import Annotated
 
 import typer
 
+from paper_figures.command_compare import compare
 from paper_figures.command_figures import figures
+from paper_figures.command_guidance import guidance
+from paper_figures.command_models import models
 from paper_figures.command_sample import sample
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
 from paper_figures.command_train import train
 from paper_figures.command_weights import weights
+from paper_figures.command_window import window
 from paper_figures.lists import ListCommand
 
 BAD_INPUT = 2
@@ -40,7 +44,9 @@ def _speciation(
     """When, along the noise axis, does a diffusion model decide which class it is generating?
 
     Start with `speciation figures`: it makes every picture of the theory, with the data it was drawn from
-    and a page that shows them. `speciation sweep` varies dimension, class count and more.
+    and a page that shows them. `speciation sweep` varies dimension, class count and more. `speciation compare`
+    lays a trained model over the exact curves of its data, `speciation window` says between which noise levels
+    it decides.
     """
 
 
@@ -50,9 +56,13 @@ def build() -> typer.Typer:
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
+    app.command(cls=ListCommand)(guidance)
+    app.command(cls=ListCommand)(compare)
+    app.command(cls=ListCommand)(window)
     app.command(cls=ListCommand)(sample)
     app.command(cls=ListCommand)(show)
     app.command(cls=ListCommand)(train)
+    app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")
     return app
 

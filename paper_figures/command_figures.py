@@ -1,5 +1,7 @@
 """``speciation figures``: every picture, its data and the page that shows them."""
 
+import importlib.metadata
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,7 +59,7 @@ def figures(
         return
     from paper_figures.making import make_all
     from paper_figures.store import ensure_writable
-    from paper_figures.style import View
+    from paper_figures.view import View
 
     ensure_writable(folder)
     try:
@@ -70,9 +72,17 @@ def figures(
 
 def _workers() -> int:
     """Two processes on a CPU of two cores or more; one where they would have to share an accelerator."""
+    return 1 if _accelerated() else min(MOST_JOBS, os.cpu_count() or 1)
+
+
+def _accelerated() -> bool:
+    """Whether jax computes on something other than the CPU; jax is asked only if it could."""
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    if not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu"))):
+        return False
     import jax
 
-    return 1 if jax.default_backend() != "cpu" else min(MOST_JOBS, os.cpu_count() or 1)
+    return jax.default_backend() != "cpu"
 
 
 def _chosen(only: list[str] | None) -> list[Figure]:

@@ -23,6 +23,6 @@ def show(file: File, out: PictureFile = None, axis: Axis = None, units: Units = 
     data of a figure are drawn again; nothing is computed.
     """
     from paper_figures.showing import show_file
-    from paper_figures.style import View
+    from paper_figures.view import View
 
     typer.echo(f"drawn: {show_file(file, View(axis, units), out)}")

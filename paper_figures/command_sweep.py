@@ -120,7 +120,7 @@ def sweep(
     typer.echo(f"sweep: {out}")
     if plot:
         from paper_figures.showing import show_file
-        from paper_figures.style import View
+        from paper_figures.view import View
 
         for suffix in (".pdf", ".png"):
             drawn = show_file(out, View(axis, units), out.with_suffix(suffix), quiet=suffix == ".pdf")

@@ -210,6 +210,8 @@ def _draw_surrogates(
 def _draw_times(
     ax: Axes, dataset: xr.Dataset, curves: dict[str, EntropyCurve], lines: dict[str, dict], axis: str
 ) -> None:
+    # Bars start at an edge that would otherwise be the panel's, once the limits are first asked for.
+    ax.use_sticky_edges = False
     for row, (name, curve) in enumerate(curves.items()):
         noise, log_noise = curve.axis(axis), np.log(curve.sigma)
         low, high = np.interp(dataset.window.sel(model=name).values, log_noise, noise)
@@ -222,6 +224,4 @@ def _draw_times(
     ax.axvline(np.interp(top, reference.t, reference.axis(axis)), color="0.4", linewidth=0.9, linestyle="--")
     ax.set_yticks(range(len(curves)), list(curves))
     ax.invert_yaxis()
-    # Bars start at an edge that would otherwise be the panel's.
-    ax.use_sticky_edges = False
     noise_axis(ax, axis)

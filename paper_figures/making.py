@@ -1,46 +1,77 @@
-"""Making figures, a process each, so that whatever stops the work loses nothing that is finished."""
+"""Making figures, a process each, so that whatever stops the work loses nothing that is finished.
+
+The process that only waits for others imports neither jax nor matplotlib: that would take as long as a figure.
+"""
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from paper_figures import report
 from paper_figures.store import PICTURES, Job, save_picture
-from paper_figures.style import View, lay_out, paper_style
+from paper_figures.view import View
 
 Say = Callable[[str], None]
 
+# Held while index.html is written, which tells of all figures of a folder: two writers would leave one out.
+_page: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+
 
 def make(job: Job, view: View) -> bool:
-    """Make one figure: its data unless they are on disk, then its pictures.
+    """Make one figure: its data unless they are on disk, then its pictures, and the page that shows it.
 
     Returns:
         Whether the data on disk were reused.
     """
+    from paper_figures import report
+    from paper_figures.style import lay_out, paper_style
+
     dataset = job.stored()
     reused = dataset is not None
     if dataset is None:
-        # A ValueError from here is a bug of ours, not bad input: it keeps its traceback.
-        try:
-            with jax.enable_x64(job.settings.dtype == "float64"):
-                dataset = job.save(job.figure.compute(job.settings))
-        except ValueError as error:
-            raise RuntimeError(f"figure {job.figure.name} could not be made: {error}") from error
+        dataset = job.save(_computed(job))
     with paper_style(draft=job.settings.fast):
         picture = job.figure.draw(dataset, view)
         lay_out(picture)
         for suffix in PICTURES:
             save_picture(picture, job.path(suffix))
+    with _page:
+        report.write(job.folder)
     return reused
+
+
+def _computed(job: Job) -> Any:
+    """The figure's data. A ValueError from here is a bug of ours, not bad input: it keeps its traceback."""
+    import jax
+
+    hasty = job.settings.fast and not job.figure.times_itself
+    try:
+        with jax.enable_x64(job.settings.dtype == "float64"), _compiled_in_haste(hasty):
+            return job.figure.compute(job.settings)
+    except ValueError as error:
+        raise RuntimeError(f"figure {job.figure.name} could not be made: {error}") from error
+
+
+@contextlib.contextmanager
+def _compiled_in_haste(hasty: bool) -> Iterator[None]:
+    """Leave programs unoptimised: three times as fast to compile, as slow to run; the same numbers."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", hasty or before)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 def make_all(jobs: Sequence[Job], view: View, say: Say, workers: int = 1) -> None:
@@ -57,7 +88,6 @@ def make_all(jobs: Sequence[Job], view: View, say: Say, workers: int = 1) -> Non
         left = sum(_seconds(job) for job in jobs) / max(workers, 1)
         task = progress.add_task("making figures", total=left, started=time.monotonic(), left=left)
         for job, reused, seconds in _made(jobs, view, workers):
-            report.write(job.folder)
             how = "data reused from" if reused else f"computed in {seconds:.1f} s,"
             say(f"{job.figure.name}: {how} {job.path('.nc')}")
             left -= _seconds(job) / workers
@@ -80,10 +110,10 @@ def _made(jobs: Sequence[Job], view: View, workers: int) -> Iterator[Made]:
         yield from (_timed(job, view) for job in jobs)
         return
     start = multiprocessing.get_context("spawn")  # JAX has threads, which a fork does not survive
-    with concurrent.futures.ProcessPoolExecutor(workers, start, _obey) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, start, _obey, (start.Lock(),)) as pool:
         try:
             dearest_first = sorted(jobs, key=_seconds, reverse=True)
-            futures = [pool.submit(_timed, job, view) for job in dearest_first]
+            futures = [pool.submit(_timed_by_worker, job, view) for job in dearest_first]
             yield from (future.result() for future in concurrent.futures.as_completed(futures))
         except BaseException:
             for worker in multiprocessing.active_children():
@@ -91,13 +121,27 @@ def _made(jobs: Sequence[Job], view: View, workers: int) -> Iterator[Made]:
             raise
 
 
-def _obey() -> None:
+def _obey(page: contextlib.AbstractContextManager[Any]) -> None:
     """Make a worker end when, and only when, the process that started it says so or is gone."""
+    global _page
+    _page = page
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))
+    signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+
+
+def _leave(*_: object) -> None:
+    """Unwind, so that a file that is being written aside goes."""
+    raise SystemExit
+
+
+def _timed_by_worker(job: Job, view: View) -> Made:
+    try:
+        return _timed(job, view)
+    except SystemExit:  # a pool would take it for the figure's own end, and go on with the next
+        os._exit(1)
 
 
 def _seconds(job: Job) -> float:

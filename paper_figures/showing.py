@@ -10,7 +10,8 @@ from rich.table import Table
 
 from gmm.curve import FORMAT as CURVE_FORMAT
 from gmm.curve import EntropyCurve, load_dataset
-from paper_figures import sweep_cell, sweep_plot, training_plot
+from paper_figures import compare_plot, sweep_cell, sweep_plot, training_plot
+from paper_figures.comparing import FORMAT as COMPARISON_FORMAT
 from paper_figures.curves import WINDOW_SHARE
 from paper_figures.numbers import Number, numbers_of
 from paper_figures.registry import FIGURES, Figure
@@ -39,7 +40,7 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     """Print the facts of a result and draw it.
 
     Args:
-        path: NetCDF file of a curve, a figure, a sweep or a training.
+        path: NetCDF file of a curve, a figure, a sweep, a comparison or a training.
         view: axis and units.
         out: where to draw; None means beside `path`, with the chosen axis and units in the name.
         quiet: whether to draw only.
@@ -199,4 +200,5 @@ _SHOWN = {
     FIGURE_FORMAT: (_describe_figure, _draw_figure),
     SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw),
     training_plot.FORMAT: (_describe_training, lambda dataset, _: training_plot.draw_training(dataset)),
+    COMPARISON_FORMAT: (compare_plot.print_table, compare_plot.draw),
 }

@@ -8,14 +8,15 @@ import dataclasses
 import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import xarray as xr
-from matplotlib.figure import Figure as Picture
-
-from gmm.curve import load_dataset, versions
-from gmm.files import write_aside
 from paper_figures.registry import Figure
 from paper_figures.settings import Settings, fingerprint
+
+# Heavy packages are imported where they are used: who only says what is to be made does without.
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure as Picture
 
 FORMAT = "speciation-figure/1"
 PICTURES = (".png", ".pdf")
@@ -38,22 +39,27 @@ class Job:
         """Where its file of that suffix lies."""
         return self.folder / f"{self.figure.name}{'-fast' if self.settings.fast else ''}{suffix}"
 
-    def stored(self) -> xr.Dataset | None:
+    def stored(self) -> "xr.Dataset | None":
         """Its data, if the folder holds them and they were computed from the same."""
         if not self.path(".nc").exists():
             return None
+        from gmm.curve import load_dataset
+
         try:
             dataset = load_dataset(self.path(".nc"))
         except ValueError:  # damaged: compute it again
             return None
         return dataset if dataset.attrs.get("fingerprint") == self.fingerprint else None
 
-    def save(self, dataset: xr.Dataset) -> xr.Dataset:
+    def save(self, dataset: "xr.Dataset") -> "xr.Dataset":
         """Write its data with all that is needed to compute them again.
 
         Returns:
             What a later run will read, so that the first picture is drawn from nothing else.
         """
+        from gmm.curve import load_dataset, versions
+        from gmm.files import write_aside
+
         complete = dataset.assign_attrs(
             format=FORMAT,
             figure=self.figure.name,
@@ -67,8 +73,10 @@ class Job:
         return load_dataset(self.path(".nc"))
 
 
-def save_picture(picture: Picture, path: Path) -> None:
+def save_picture(picture: "Picture", path: Path) -> None:
     """Write a picture in the format of its suffix, without dates: equal data give equal files."""
+    from gmm.files import write_aside
+
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
     with write_aside(path) as aside:
         picture.savefig(aside, metadata=metadata)

@@ -1,7 +1,6 @@
 """How pictures look, and how a curve is drawn on a chosen axis in chosen units."""
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm.curve import EntropyCurve
+from paper_figures.view import View
 
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
 # Inches: the text width of a usual page.
@@ -30,32 +30,6 @@ _AXIS_LABELS = {
     "sigma": r"noise-to-signal ratio $\sigma/\alpha$",
     "timestep": "timestep of Stable Diffusion 1.5",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class View:
-    """How to look at data: what may be chosen when a picture is drawn, and changes no number.
-
-    Attributes:
-        axis: "t", "log-snr", "sigma" or "timestep"; None leaves each panel its natural one.
-        units: "nats" or "bits".
-    """
-
-    axis: str | None = None
-    units: str = "nats"
-
-    def on(self, natural: str) -> str:
-        """The chosen axis, or the panel's natural one."""
-        return self.axis or natural
-
-    def information(self, nats: Any) -> Any:
-        """An amount of information in the chosen units."""
-        return np.asarray(nats) / (math.log(2) if self.units == "bits" else 1.0)
-
-    @property
-    def unit(self) -> str:
-        """One unit, for labels."""
-        return "bit" if self.units == "bits" else "nat"
 
 
 @contextlib.contextmanager
@@ -97,6 +71,22 @@ def lay_out(picture: Figure) -> None:
     if engine is not None:
         engine.execute(picture)
     picture.set_layout_engine("none")
+    _keep_titles(picture)
+
+
+def _keep_titles(picture: Figure) -> None:
+    """Pin titles that nothing can be in the way of: every drawing would measure all tick labels to place them."""
+    crowded = {ax.get_position().bounds for ax in picture.axes if _reaches_above(ax)}
+    for ax in picture.axes:
+        text = ax.get_title("left")
+        if text and ax.get_position().bounds not in crowded:
+            ax.set_title(text, loc="left", y=1.0)
+
+
+def _reaches_above(ax: Axes) -> bool:
+    """Whether an axis has something to say above the panel."""
+    on_top = ax.xaxis.get_ticks_position() in ("top", "unknown") or ax.xaxis.get_label_position() == "top"
+    return on_top or bool(ax.child_axes) or bool(ax.yaxis.get_offset_text().get_text())
 
 
 def title(ax: Axes, letter: str, text: str) -> None:
@@ -108,6 +98,12 @@ def sequence(count: int) -> list[dict[str, Any]]:
     """Line styles for an ordered family: dark to light, with dashes that repeat every four."""
     shades = mpl.colormaps["viridis"](np.linspace(0, _LIGHTEST, max(count, 1)))
     return [{"color": shades[i], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
+
+
+def kinds(count: int) -> list[dict[str, Any]]:
+    """Line styles for things that have no order: ten colours, the first black, with dashes that repeat every four."""
+    colors = ["black", *(mpl.colormaps["tab10"](i) for i in (0, 3, 2, 1, 4, 5, 9, 6, 8))]
+    return [{"color": colors[i % len(colors)], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
 
 
 def shared_legend(figure: Figure, ax: Axes, heading: str) -> None:

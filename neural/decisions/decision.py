@@ -1,7 +1,7 @@
 """A decision among conditions of a model: cells at one or several levels over one list of conditions.
 
-Levels share the conditions, so that one set of trajectories serves them all. A level may leave conditions
-outside; its decision is then conditioned on the rest, see `gmm.Partition`.
+Every level places every condition, so that one set of trajectories answers them all. Conditions of the model
+that are not named are outside: the decision is conditioned on those that are.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmm.checks import choose
-from gmm.partition import OUTSIDE, Partition
+from gmm.partition import Partition
 
 PRIORS = ("classes", "cells")
 Cells = Mapping[str, Sequence[Any]]
@@ -25,7 +25,7 @@ class Level:
     Attributes:
         name: what it asks about.
         cells: (C,) names of the answers.
-        partition: cell of each of the decision's conditions, -1 for those outside.
+        partition: cell of each of the decision's conditions.
     """
 
     name: str
@@ -58,19 +58,11 @@ class Decision:
         Args:
             how: "classes", every condition alike; or "cells", every cell of the first level alike, and within
                 it every condition: one half each for a contrast of two, as in the paper's appendix B.
-
-        Raises:
-            ValueError: for "cells" when the first level leaves conditions outside.
         """
         choose("prior", how, PRIORS)
         if how == "classes":
             return np.full(len(self.conditions), 1 / len(self.conditions))
         labels = self.levels[0].partition.labels
-        if (labels == OUTSIDE).any():
-            raise ValueError(
-                f"prior 'cells' needs a first level with every condition in a cell; {self.levels[0].name!r} "
-                "leaves some outside"
-            )
         return 1 / (np.bincount(labels)[labels] * self.levels[0].partition.cells)
 
     def thinned(self, most: int, seed: int) -> "Decision":
@@ -126,18 +118,22 @@ def decision(
 
     Raises:
         ValueError: when a level has fewer than two cells, a cell is empty or names a condition twice, or two
-            cells of a level overlap.
+            cells of a level overlap, or a level leaves out a condition that another names.
     """
     if not levels:
         raise ValueError(f"{name} must have at least one level")
     for level, cells in levels:
         _check(level, cells, names or {})
     conditions = tuple(dict.fromkeys(m for _, cells in levels for members in cells.values() for m in members))
+    called = {condition: str((names or {}).get(condition, condition)) for condition in conditions}
+    for level, cells in levels:
+        held = {member for members in cells.values() for member in members}
+        if left := [called[condition] for condition in conditions if condition not in held]:
+            raise ValueError(f"levels must place the same conditions; {level} leaves out {left[0]!r}")
     built = tuple(
         Level(level, tuple(cells), Partition(_labels(conditions, cells))) for level, cells in levels
     )
-    called = tuple(str((names or {}).get(condition, condition)) for condition in conditions)
-    return Decision(name, conditions, called, built, **more)
+    return Decision(name, conditions, tuple(called.values()), built, **more)
 
 
 def _check(level: str, cells: Cells, names: Mapping[Any, str]) -> None:
@@ -161,12 +157,10 @@ def _check(level: str, cells: Cells, names: Mapping[Any, str]) -> None:
 
 def _labels(conditions: Sequence[Any], cells: Cells) -> np.ndarray:
     cell_of = {member: c for c, members in enumerate(cells.values()) for member in members}
-    return np.array([cell_of.get(condition, OUTSIDE) for condition in conditions])
+    return np.array([cell_of[condition] for condition in conditions])
 
 
 def _on(level: Level, kept: Sequence[int]) -> Level:
     labels = level.partition.labels[np.asarray(kept)]
-    left = [c for c in range(len(level.cells)) if c in labels]
-    number = np.full(len(level.cells) + 1, OUTSIDE)
-    number[left] = np.arange(len(left))
-    return Level(level.name, tuple(level.cells[c] for c in left), Partition(number[labels]))
+    left, renumbered = np.unique(labels, return_inverse=True)
+    return Level(level.name, tuple(level.cells[c] for c in left), Partition(renumbered))

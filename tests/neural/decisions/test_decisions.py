@@ -1,5 +1,6 @@
 """Decisions from words and files, those that ship included."""
 
+import itertools
 import json
 
 import numpy as np
@@ -34,13 +35,11 @@ def test_partitions_that_ship(name):
     assert found.source
     assert len(set(found.conditions)) == len(found.conditions)
     for level in found.levels:
-        counts = np.bincount(level.partition.labels[level.partition.inside], minlength=len(level.cells))
+        counts = np.bincount(level.partition.labels, minlength=len(level.cells))
         assert (counts > 0).all()
-        assert counts.sum() == len(level.partition.inside)
-    for coarse, fine in zip(found.levels, found.levels[1:], strict=False):
-        both = (coarse.partition.labels >= 0) & (fine.partition.labels >= 0)
-        pairs = np.unique(np.stack([fine.partition.labels[both], coarse.partition.labels[both]]), axis=1)
-        assert len(np.unique(pairs[0])) == pairs.shape[1]
+        assert counts.sum() == len(found.conditions)
+    for coarse, fine in itertools.pairwise(found.levels):
+        assert fine.partition.refines(coarse.partition)
 
 
 @pytest.mark.parametrize(
@@ -140,9 +139,9 @@ def test_thinning_asks_the_same_question_of_fewer():
         whole.thinned(0, 0)
 
 
-def test_the_prior_by_cells_needs_them_to_hold_everything():
-    with pytest.raises(ValueError, match="leaves some outside"):
-        decision("d", [("some", {"a": [0], "b": [1]}), ("all", {"a": [0, 1], "c": [2]})]).prior("cells")
+def test_levels_place_the_same_conditions():
+    with pytest.raises(ValueError, match="levels must place the same conditions; some leaves out '2'"):
+        decision("d", [("some", {"a": [0], "b": [1]}), ("all", {"a": [0, 1], "c": [2]})])
 
 
 # ------------------------------------------------------------------------------------------------------- files

@@ -20,14 +20,13 @@ Only η = 1 will do: with reverse noise λg the increments are those of a proces
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from gmm.dynamics import reverse_kernel
 from gmm.entropy import schedule
@@ -35,12 +34,12 @@ from gmm.guidance import gap_of, steer
 from gmm.mixture import log_normalise
 from gmm.process import Process
 from neural.denoiser import Conditions, denoise_each, from_pytree
-from neural.trackers import Decision, columns
+from neural.estimators.trackers import Decision, columns
 
 DRIVES = ("class", "mixture", "unconditional")
 STARTS = ("state", "prior")
 # Numbers of a trajectory's random draws that are not those of a step.
-_FIRST, _CLASS = 2**30, 2**30 + 1
+_CLASS, _FIRST = 2**30, 2**30 + 1
 
 
 class Rows(NamedTuple):
@@ -110,8 +109,7 @@ def make_rows(
 def _setup(rows: Rows, spread: float) -> Rows:
     """The row that moves the first state to its class: x ← x + α D_z(x), of x = σ ε.
 
-    At high noise D_z is the mean of class z up to γs² (theory: Tweedie), and with `spread` = γs² known the
-    result has the exact law.
+    At high noise D_z is the mean of class z up to γs²; with `spread` = γs² known the result has the exact law.
     """
     first = jax.tree.map(lambda column: column[0] * 0.0, rows)
     move = {"state": np.sqrt(1 + spread) - spread, "clean": rows.alpha[0] * (1 + spread)}
@@ -127,16 +125,16 @@ class Paths(NamedTuple):
         index: (n,) number of each trajectory.
         real: (n,) whether it counts, or only fills up the chunk.
         z: (n,) class of each, an index into the conditions.
+        first: (n, d) states to start from, or the standard normal noise that they are made of.
         x0: (n, d) data that drive, or None.
-        first: (n, d) states to start from, or None.
     """
 
     key: PRNGKeyArray
     index: Any
     real: Any
     z: Any
-    x0: Float[Array, "n d"] | None
-    first: Float[Array, "n d"] | None
+    first: Any
+    x0: Any
 
 
 @functools.partial(
@@ -151,7 +149,7 @@ class Paths(NamedTuple):
         "guidance",
         "shares",
     ],
-    meta_fields=["drive", "tracker", "shape", "dtype", "at_once", "exhaustive", "same_condition"],
+    meta_fields=["drive", "tracker", "shape", "dtype", "at_once", "exhaustive", "same_condition", "given"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Chain:
@@ -166,12 +164,13 @@ class Chain:
         decisions: one for each partition asked about.
         guidance: schedule of the guided chain, or None.
         shares: (K,) share of each class among the unconditional network's labels.
-        drive, tracker: see the module and `neural.trackers`.
+        drive, tracker: see the module and `neural.estimators.trackers`.
         shape: of one state; the chain works on (n, d).
         dtype: of states and log-weights.
         at_once: conditions in one call of the network.
         exhaustive: whether the conditions are all that the unconditional law is made of.
         same_condition: whether the reference is asked with the trajectory's own condition.
+        given: whether first states are handed in.
     """
 
     denoiser: Any
@@ -189,6 +188,7 @@ class Chain:
     at_once: int
     exhaustive: bool
     same_condition: bool
+    given: bool
 
     @property
     def classes(self) -> int:
@@ -219,7 +219,7 @@ class Record(NamedTuple):
     """What one row leaves behind.
 
     Attributes:
-        columns: for each decision the statistics of every trajectory (n, F), see `neural.trackers`.
+        columns: for each decision the statistics of every trajectory (n, F), see `neural.estimators.trackers`.
         finite: () whether every prediction was.
         kept: log-weights (n, J) and states (n, d), None where they are not kept.
     """
@@ -245,38 +245,33 @@ def draw_classes(
     return jax.vmap(lambda k: jax.random.categorical(k, log_prior))(keys)
 
 
+@functools.partial(jax.jit, static_argnames=("dim", "dtype"))
+def draw_noise(
+    key: PRNGKeyArray, index: Int[Array, " n"], number: ArrayLike = _FIRST, *, dim: int, dtype: Any
+) -> Float[Array, "n d"]:
+    """Standard normal noise of the trajectories `index`, the same whatever others are drawn with them."""
+
+    def one(i: Array) -> Array:
+        return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, i), number), (dim,), dtype)
+
+    return jax.vmap(one)(index)
+
+
 def trajectories(chain: Chain, paths: Paths, keep: Kept) -> tuple[Carry, Record]:
     """Run a chunk: the last states, and the records of all rows stacked; `keep` holds flags."""
-    draw = _noise(paths, chain)
     rows = jax.tree.map(lambda column: jnp.asarray(column, chain.dtype), chain.rows)
     # Times keep their own precision: networks choose theirs.
     rows = rows._replace(t=jnp.asarray(chain.rows.t), number=jnp.asarray(chain.rows.number, int))
-    first = draw(jnp.asarray(_FIRST)) * rows.sigma[0]
-    if paths.first is not None:
-        first = paths.first
-    elif paths.x0 is not None:
-        first = rows.alpha[0] * paths.x0 + first
-    n, reference = paths.z.shape[0], 0 if chain.reference is None else 1
-    prior = jnp.concatenate([chain.log_prior, jnp.zeros(reference, chain.dtype)])
-    start = Carry(first, jnp.broadcast_to(prior, (n, prior.size)), jnp.zeros(n, chain.dtype))
-    return lax.scan(functools.partial(_step, chain, paths, draw, keep), start, rows)
+    x = paths.first if chain.given else rows.sigma[0] * paths.first
+    if paths.x0 is not None:
+        x = rows.alpha[0] * paths.x0 + x
+    prior = jnp.concatenate([chain.log_prior, jnp.zeros(int(chain.reference is not None), chain.dtype)])
+    n = paths.z.shape[0]
+    start = Carry(x, jnp.broadcast_to(prior, (n, prior.size)), jnp.zeros(n, chain.dtype))
+    return lax.scan(functools.partial(_step, chain, paths, keep), start, rows)
 
 
-def _noise(paths: Paths, chain: Chain) -> Callable[[Array], Float[Array, "n d"]]:
-    """Standard normal noise of a step: the same whatever trajectories share a chunk."""
-    keys = jax.vmap(lambda i: jax.random.fold_in(paths.key, i))(paths.index)
-    dim = int(np.prod(chain.shape))
-
-    def draw(number: Array) -> Array:
-        one = lambda key: jax.random.normal(jax.random.fold_in(key, number), (dim,), chain.dtype)  # noqa: E731
-        return jax.vmap(one)(keys)
-
-    return draw
-
-
-def _step(
-    chain: Chain, paths: Paths, draw: Callable, keep: Kept, carry: Carry, row: Rows
-) -> tuple[Carry, Record]:
+def _step(chain: Chain, paths: Paths, keep: Kept, carry: Carry, row: Rows) -> tuple[Carry, Record]:
     predicted = chain.predict(carry.x, row.t, paths.z)
     log_w = lax.cond(
         row.start_square > 0, functools.partial(_from_state, chain, paths.z, row), lambda *args: args[-1],
@@ -288,10 +283,11 @@ def _step(
     )
     kept = Kept(log_w if keep.log_w else None, carry.x if keep.x else None)
     record = Record(judged, jnp.isfinite(predicted).all(), kept)
-    noise = draw(row.number)
+    noise = draw_noise(paths.key, paths.index, row.number, dim=carry.x.shape[1], dtype=chain.dtype)
     gain = _gain(predicted, drive, noise, row.along, row.square)
     x = row.state * carry.x + row.clean * drive + row.deviation * noise
-    return Carry(x, _normalised(chain, log_w + gain), _tracked(chain, paths.z, carry.ratio, gain)), record
+    ratio = jnp.where(row.setup > 0, carry.ratio, _tracked(chain, paths.z, carry.ratio, gain))
+    return Carry(x, _normalised(chain, log_w + gain), ratio), record
 
 
 def _gain(

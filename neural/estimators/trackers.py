@@ -33,7 +33,7 @@ from gmm.mixture import log_normalise
 from gmm.partition import Partition, cell_log_posterior
 
 if TYPE_CHECKING:
-    from neural.tracking import Chain, Paths
+    from neural.estimators.tracking import Chain, Paths
 
 TRACKERS = ("classes", "unconditional", "share")
 # Statistics of one trajectory at one time, side by side; after them one column a cell.

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from neural.denoiser import from_pytree
-from neural.runs import Source
+from neural.estimators.runs import Source
+from neural.estimators.tracking import Chain, draw_classes
 from neural.samplers import heun
-from neural.tracking import Chain, draw_classes
 
 _SHUFFLE, _SAMPLER = 2**31 - 1, 2**31 - 2  # numbers of no trajectory
 
@@ -56,9 +56,7 @@ def data_source(
     def source(index: np.ndarray, _z: np.ndarray) -> Float[np.ndarray, "n d"]:
         return x[chosen[np.minimum(index, wanted - 1)]]
 
-    digest = (
-        hashlib.sha256(np.ascontiguousarray(x)).hexdigest()[:16] + hashlib.sha256(labels).hexdigest()[:16]
-    )
+    digest = hashlib.sha256(x.tobytes() + labels.tobytes()).hexdigest()[:16]
     passes = int(np.max(rank[:wanted] // held[z[:wanted]])) + 1
     return source, wanted, {"data_points": int(held.sum()), "paths_a_point": passes, "hash": digest}
 

@@ -22,8 +22,8 @@ from scipy.interpolate import CubicSpline
 
 from gmm.files import write_aside
 from neural.denoiser import from_pytree
-from neural.trackers import COLUMNS, Decision, averaged
-from neural.tracking import Chain, Kept, Paths, draw_classes, trajectories
+from neural.estimators.trackers import COLUMNS, Decision, averaged
+from neural.estimators.tracking import Chain, Kept, Paths, draw_classes, draw_noise, trajectories
 
 Progress = Callable[[int, int], None]
 Source = Callable[
@@ -142,8 +142,11 @@ def _compute(
 ) -> Run:
     z = np.asarray(draw_classes(key, jnp.asarray(index), chain.log_prior))
     x0 = None if source is None else source(index, z)
-    first = None if first is None else jnp.asarray(first)[np.minimum(index, len(first) - 1)]
-    paths = _placed(Paths(key, index, np.arange(len(index)) < count, z, x0, first), chain)
+    if first is None:
+        start = draw_noise(key, jnp.asarray(index), dim=int(np.prod(chain.shape)), dtype=chain.dtype)
+    else:
+        start = jnp.asarray(first)[np.minimum(index, len(first) - 1)]
+    paths = _placed(Paths(key, index, np.arange(len(index)) < count, z, start, x0), chain)
     moments, finite, kept = _chunk(chain, paths, _antiderivative(chain), keep)
     _check_finite(chain, np.asarray(finite))
     host = tuple(Moments(count, *(np.asarray(part, np.float64) for part in pair)) for pair in moments)

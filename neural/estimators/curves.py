@@ -1,0 +1,166 @@
+"""From moments of trajectories to entropy curves."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PRNGKeyArray
+
+from gmm.curve import EntropyCurve, versions
+from gmm.entropy import schedule
+from gmm.estimate import Estimate
+from gmm.guidance import Guidance
+from neural.denoiser import state_dtype
+from neural.estimators.question import Question
+from neural.estimators.runs import Moments, Run, antiderivative
+from neural.estimators.trackers import COLUMNS, floor_of
+from neural.estimators.tracking import Chain
+
+
+def estimates_of(moments: Moments) -> dict[str, Estimate]:
+    """Each statistic over time, with its standard error."""
+    stderr = moments.stderr
+    names = (*COLUMNS, "integral")
+    return {name: Estimate(moments.mean[:, i], stderr[:, i]) for i, name in enumerate(names)}
+
+
+def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
+    """Of -log p(Z|X): from the posterior where it is that of Z, else from the surprises themselves."""
+    column = dict(zip(COLUMNS, moments.mean.T, strict=False))
+    if averaged_out:
+        return column["second_moment"] - column["entropy"] ** 2
+    return moments.squares[:, COLUMNS.index("surprise")] / (moments.count - 1)
+
+
+def _cells(
+    moments: Moments, cells: int, counts: np.ndarray | None, integrals: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """(T, C) surprise given each cell and its standard error; `counts` (C,) where the paths' own classes tell."""
+    begin = len(COLUMNS) + 1 + cells * integrals
+    part = slice(begin, begin + cells)
+    mean, stderr = moments.mean[:, part], moments.stderr[:, part]
+    if counts is None:
+        return mean, stderr
+    # Columns are zero for paths of other cells: back to sums over those of the cell.
+    many = np.where(counts > 1, counts, np.nan)[None, :]
+    total = moments.count * mean
+    squares = moments.squares[:, part] + moments.count * mean**2
+    variance = np.maximum(squares - total**2 / many, 0) / (many - 1)
+    return total / np.where(counts > 0, counts, np.nan)[None, :], np.sqrt(variance / many)
+
+
+def online_curve(
+    question: Question, chain: Chain, found: Run, number: int, facts: Mapping[str, Any], crossed: bool = False
+) -> EntropyCurve:
+    """The tracked posterior's entropy; `crossed` where the class is known otherwise than from the posterior."""
+    moments, partition = found.moments[number], question.partitions[number]
+    column = estimates_of(moments)
+    crossed = crossed or chain.guidance is not None
+    averaged_out = not crossed and chain.tracker == "classes" and chain.drive == "class"
+    counts = np.bincount(partition.labels[found.z], minlength=partition.cells)
+    per_cell, per_cell_stderr = _cells(moments, partition.cells, None if averaged_out else counts)
+    more: dict[str, Any] = {}
+    if crossed:
+        more = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
+    if chain.tracker == "unconditional":
+        share = np.bincount(partition.labels, np.asarray(chain.shares, np.float64))
+        facts = dict(facts) | {"floor": [floor_of(s) for s in share]}
+    return _curve(
+        question, chain, number, column["entropy"], column["rate"], facts,
+        per_cell=per_cell, per_cell_stderr=per_cell_stderr,
+        surprise_variance=_surprise_variance(moments, averaged_out),
+        clone_agreement=1 - column["disagreement"].value, clone_agreement_stderr=column["disagreement"].stderr, **more,
+    )  # fmt: skip
+
+
+def gap_curve(
+    question: Question, chain: Chain, found: Run, number: int, facts: Mapping[str, Any], crossed: bool
+) -> EntropyCurve:
+    """The integral of the gap; `crossed` where the tracker's cross-entropy on data goes along."""
+    moments, partition = found.moments[number], question.partitions[number]
+    column = estimates_of(moments)
+    counts = np.bincount(partition.labels[found.z], minlength=partition.cells)
+    per_cell, per_cell_stderr = _cells(moments, partition.cells, counts, integrals=True)
+    surprise = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
+    curve = _curve(
+        question, chain, number, column["integral"], column["own_rate"], facts,
+        per_cell=per_cell, per_cell_stderr=per_cell_stderr,
+        surprise_variance=_surprise_variance(moments, False),
+        clone_agreement=1 - column["disagreement"].value, clone_agreement_stderr=column["disagreement"].stderr,
+        **(surprise if crossed else {}),
+    )  # fmt: skip
+    head = curve.prior_entropy - column["entropy"].value[0]
+    return dataclasses.replace(
+        curve,
+        metadata=dict(curve.metadata)
+        | {
+            "head": float(head),
+            "integration_error": integration_error(curve.log_snr, column["own_rate"].value),
+        },
+    )
+
+
+def integration_error(log_snr: np.ndarray, rate: np.ndarray) -> float:
+    """How far the integral moves when every other time is left out: some 16 times the error of the whole grid."""
+    if len(rate) < 4:
+        return float("nan")
+    fine, coarse = antiderivative(log_snr) @ rate, antiderivative(log_snr[::2]) @ rate[::2]
+    return float(np.abs(fine[::2] - coarse).max())
+
+
+def _curve(
+    question: Question,
+    chain: Chain,
+    number: int,
+    entropy: Estimate,
+    rate: Estimate,
+    facts: Mapping[str, Any],
+    **more: Any,
+) -> EntropyCurve:
+    grid = schedule(question.denoiser.process, question.times)
+    prior = question.cell_prior(number)
+    if chain.tracker == "unconditional":
+        prior = np.array([0.5, 0.5])
+    elif chain.tracker == "share":
+        share = np.bincount(question.partitions[number].labels, np.asarray(chain.shares, np.float64)) @ prior
+        prior = np.array([share, 1 - share])
+    per_time = -grid.log_snr_slope  # rates come per unit of -log γ
+    return EntropyCurve(
+        t=grid.t,
+        log_snr=grid.log_snr,
+        log_snr_slope=grid.log_snr_slope,
+        entropy=entropy.value,
+        entropy_stderr=entropy.stderr,
+        rate=per_time * rate.value,
+        rate_stderr=per_time * rate.stderr,
+        prior_entropy=float(-np.sum(prior[prior > 0] * np.log(prior[prior > 0]))),
+        metadata={**facts, "cells": question.partitions[number].cells},
+        **more,
+    )
+
+
+def described(guidance: Guidance | None) -> Any:
+    """A schedule as metadata keep it."""
+    return None if guidance is None else guidance.to_dict()
+
+
+def facts_of(question: Question, key: PRNGKeyArray, samples: int) -> dict[str, Any]:
+    """What it takes to compute the curve again."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return {
+        "denoiser": type(question.denoiser).__name__,
+        "conditions": [int(c) if isinstance(c, int | np.integer) else str(c) for c in question.conditions],
+        "prior": np.exp(question.log_prior).tolist(),
+        "process": question.denoiser.process.describe(),
+        "samples": samples,
+        "steps": len(question.times),
+        "start": question.options.start,
+        "within_variance": float(question.options.within_variance),
+        "shape": list(question.shape),
+        "dtype": str(state_dtype(question.denoiser)),
+        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
+        **versions(),
+    }

@@ -1,0 +1,303 @@
+"""What is asked of a denoiser, checked once: conditions, partitions, prior, grid; and the chain that answers it."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Int
+
+from gmm.checks import check_finite, check_shape, check_values, choose
+from gmm.guidance import Guidance, cfg
+from gmm.mixture import WEIGHT_SUM_TOLERANCE
+from gmm.partition import Partition, trivial_partition
+from neural.denoiser import Denoiser, as_pytree, encode, state_dtype, state_shape
+from neural.estimators.runs import Progress
+from neural.estimators.trackers import TRACKERS, Decision
+from neural.estimators.tracking import DRIVES, STARTS, Chain, make_rows
+from neural.samplers import edm_times
+
+Partitions = Partition | Sequence[Partition] | None
+Data = tuple[Float[ArrayLike, "m ..."], Int[ArrayLike, " m"]]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Options:
+    """What every estimator takes beside its own arguments, as keywords.
+
+    Attributes:
+        times: (T,) falling times where log-SNR is finite, in place of the EDM grid of `steps` times (0.002..80).
+        start: what is known at the first time. "state": what the process has left of the class there; a chain's
+            first state is moved to its class, and log-weights start from -‖x_T - α D_c‖²/2σ². "prior": nothing;
+            all chains start at N(0, σ_T²), as samplers do, and the log-ratio at zero. Where σ_max is small
+            for the separation of the classes (Stable Diffusion's 14.6) the two differ.
+        within_variance: variance of every class, where it is known to be isotropic: trajectories and weights then
+            use the true variance of x_s given x_t, and no step is too long. Zero for networks.
+        shape: of one state, for denoisers that do not tell.
+        batch: states that the network sees at a time; by default as many as make 2^20 numbers.
+        folder: where finished chunks are kept and found again by the same call.
+        progress: called with (trajectories done, in all).
+    """
+
+    times: Float[ArrayLike, " T"] | None = None
+    start: str = "state"
+    within_variance: float = 0.0
+    shape: Sequence[int] | None = None
+    batch: int | None = None
+    folder: str | os.PathLike[str] | None = None
+    progress: Progress | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Question:
+    """A question that has been checked.
+
+    Attributes:
+        denoiser: as handed in.
+        conditions: the K inside the decision; inside: their places among all `total` that were handed in.
+        partitions: of those conditions, nobody outside; many: whether a list of curves is wanted.
+        log_prior: (K,).
+        times: (T,) the grid.
+        shape: of one state.
+        options: the rest.
+    """
+
+    denoiser: Denoiser
+    conditions: list[Any]
+    inside: np.ndarray
+    total: int
+    partitions: tuple[Partition, ...]
+    many: bool
+    log_prior: np.ndarray
+    times: np.ndarray
+    shape: tuple[int, ...]
+    options: Options
+
+    @property
+    def numbers(self) -> range:
+        """Of the partitions."""
+        return range(len(self.partitions))
+
+    @property
+    def labels(self) -> int:
+        """How many conditions the denoiser knows; 0 where that is not a list."""
+        return len(tuple(self.denoiser.conditions or ()))
+
+    def cell_prior(self, number: int) -> np.ndarray:
+        """(C,) prior of a partition's cells."""
+        return np.bincount(self.partitions[number].labels, np.exp(self.log_prior))
+
+
+def ask(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    partition: Partitions,
+    prior: Any,
+    steps: int,
+    options: Options,
+) -> Question:
+    """Check what a person asks.
+
+    Raises:
+        ValueError: naming the argument that does not fit.
+    """
+    choose("start", options.start, STARTS)
+    check_values(
+        "within_variance", options.within_variance, "finite and >= 0", lambda v: np.isfinite(v) & (v >= 0)
+    )
+    if options.batch is not None and options.batch < 1:
+        raise ValueError(f"batch must be >= 1, got {options.batch}")
+    conditions = list(conditions)
+    partitions = _partitions(len(conditions), partition)
+    inside = partitions[0].inside
+    return Question(
+        denoiser=denoiser,
+        conditions=[conditions[i] for i in inside],
+        inside=inside,
+        total=len(conditions),
+        partitions=tuple(Partition(p.labels[inside]) for p in partitions),
+        many=not (partition is None or isinstance(partition, Partition)),
+        log_prior=_log_prior(len(conditions), prior, inside),
+        times=_times(denoiser, steps, options),
+        shape=state_shape(denoiser, options.shape),
+        options=options,
+    )
+
+
+def _partitions(conditions: int, partition: Partitions) -> list[Partition]:
+    if conditions == 0:
+        raise ValueError("conditions must name at least one condition, got none")
+    found = [partition] if partition is None or isinstance(partition, Partition) else list(partition)
+    partitions = [trivial_partition(conditions) if p is None else p for p in found]
+    if not partitions:
+        raise ValueError("partition must be a Partition or a list of at least one, got an empty list")
+    for p in partitions:
+        check_shape("partition.labels", p.labels, f"({conditions},), one a condition", [(conditions,)])
+        if not np.array_equal(p.inside, partitions[0].inside):
+            raise ValueError(
+                "partitions asked about together must leave out the same conditions, since one set of trajectories "
+                "answers them all; ask about them one at a time"
+            )
+    return partitions
+
+
+def _log_prior(conditions: int, prior: Any, inside: np.ndarray) -> np.ndarray:
+    """(K,) log prior of the conditions inside, normalised."""
+    weights = np.full(conditions, 1 / conditions) if prior is None else np.asarray(prior, np.float64)
+    check_shape("prior", weights, f"({conditions},), one a condition", [(conditions,)])
+    check_values("prior", weights, "positive", lambda a: a > 0)
+    if abs(weights.sum() - 1) > WEIGHT_SUM_TOLERANCE:
+        raise ValueError(f"prior must sum to one, got {weights.sum():.9g}")
+    return np.log(weights[inside] / weights[inside].sum())
+
+
+def _times(denoiser: Denoiser, steps: int, options: Options) -> np.ndarray:
+    if options.times is None:
+        return edm_times(denoiser.process, steps)
+    times = np.asarray(options.times, np.float64)
+    if times.ndim != 1 or times.size == 0:
+        raise ValueError(f"times must have shape (T,) with T >= 1, got {times.shape}")
+    denoiser.process.check_times(times)
+    if (np.diff(times) >= 0).any():
+        raise ValueError("times must fall from noise to data; reverse them")
+    return times
+
+
+def check_stochastic(eta: float) -> None:
+    """Raise ValueError unless the sampler's noise is that of the reverse diffusion."""
+    if eta != 1:
+        raise ValueError(
+            f"eta must be 1 (the stochastic sampler), got {eta:g}: with less noise the increments along a path are not "
+            "those of the diffusion's likelihood ratio, and a deterministic path is certain of its class at once"
+        )
+
+
+def check_samples(samples: int) -> int:
+    """`samples`, if a standard error can be had of so many."""
+    if samples < 2:
+        raise ValueError(f"samples must be >= 2, got {samples}")
+    return samples
+
+
+def states_of(question: Question, name: str, x: Any, count: int | None = None) -> np.ndarray:
+    """States (n, ...) that a person handed in, flat (n, d)."""
+    x = np.asarray(x)
+    if x.shape[1:] != question.shape or (count is not None and len(x) != count):
+        n = "n" if count is None else count
+        raise ValueError(
+            f"{name} must have shape ({n}, {', '.join(map(str, question.shape))}), got {x.shape}"
+        )
+    check_finite(name, x)
+    return x.reshape(len(x), -1).astype(state_dtype(question.denoiser))
+
+
+def _guidance(guidance: Guidance | float | None) -> Guidance | None:
+    if guidance is None:
+        return None
+    found = guidance if isinstance(guidance, Guidance) else cfg(guidance)
+    return None if found.is_plain else found
+
+
+def tracking_chain(
+    question: Question,
+    tracker: str,
+    drive: str,
+    guidance: Guidance | float | None,
+    guide: Denoiser | None,
+    shares: Any,
+    given: bool,
+) -> Chain:
+    """The chain of `online_entropy`, from what a person handed in."""
+    choose("tracker", tracker, TRACKERS)
+    choose("drive", drive, DRIVES)
+    schedule = _guidance(guidance)
+    if drive != "class" and schedule is not None:
+        raise ValueError(f'guidance pulls towards a class: drive must be "class", got {drive!r}')
+    if given and drive == "class":
+        raise ValueError(
+            'initial states need drive="mixture" or "unconditional": a class has states of its own'
+        )
+    chain = plain_chain(question, drive=drive, tracker=tracker, guidance=schedule, given=given)
+    return with_reference(question, chain, guide, shares)
+
+
+def plain_chain(
+    question: Question,
+    *,
+    drive: str = "class",
+    tracker: str = "classes",
+    guidance: Guidance | None = None,
+    on_data: bool = False,
+    given: bool = False,
+) -> Chain:
+    """The chain, without a reference yet; `given` says whether first states are handed in."""
+    if tracker == "classes" and any(p.cells < 2 for p in question.partitions):
+        raise ValueError(
+            'a decision needs at least two cells, got one; tracker="unconditional" asks about one class'
+        )
+    options, dtype = question.options, state_dtype(question.denoiser)
+    rows = make_rows(
+        question.denoiser.process, question.times,
+        start=options.start, variance=options.within_variance, on_data=on_data, given=given,
+    )  # fmt: skip
+    return Chain(
+        denoiser=as_pytree(question.denoiser),
+        reference=None,
+        conditions=encode(question.denoiser, question.conditions),
+        log_prior=jnp.asarray(question.log_prior, dtype),
+        rows=rows,
+        decisions=tuple(Decision.of(partition) for partition in question.partitions),
+        guidance=guidance,
+        shares=jnp.zeros(len(question.conditions), dtype),
+        drive=drive,
+        tracker=tracker,
+        shape=question.shape,
+        dtype=dtype,
+        at_once=len(question.conditions),
+        exhaustive=len(set(map(str, question.conditions))) == question.labels,
+        same_condition=guidance is not None and guidance.reference == "guide",
+        given=given,
+    )
+
+
+def with_reference(question: Question, chain: Chain, guide: Denoiser | None, shares: Any) -> Chain:
+    """The chain with a denoiser of the unconditional law, where anything asks for one."""
+    if chain.tracker == "classes" and chain.drive != "unconditional" and chain.guidance is None:
+        return chain
+    if chain.same_condition and (guide is None or chain.tracker != "classes"):
+        raise ValueError("autoguidance needs the worse model, guide=..., and the tracker of classes")
+    reference = getattr(question.denoiser, "unconditional", None) if guide is None else guide
+    if reference is None:
+        raise ValueError(
+            f"tracker={chain.tracker!r}, drive={chain.drive!r} and guidance need a denoiser of the unconditional law, "
+            f"which {type(question.denoiser).__name__} does not bring; pass guide=..."
+        )
+    return dataclasses.replace(chain, reference=as_pytree(reference), shares=_shares(question, chain, shares))
+
+
+def _shares(question: Question, chain: Chain, shares: Any) -> Float[Array, " K"]:
+    """(K,) shares of the labels; equal ones of all that the denoiser knows where nothing is said."""
+    if shares is None and chain.tracker == "share" and not question.labels:
+        raise ValueError(
+            "shares must be given: the denoiser has no list of conditions to share the labels equally"
+        )
+    value = np.asarray(1 / max(question.labels, 1) if shares is None else shares, np.float64)
+    check_shape("shares", value, f"() or ({question.total},), one a condition", [(), (question.total,)])
+    check_values("shares", value, "in (0, 1]", lambda a: (a > 0) & (a <= 1))
+    return jnp.asarray(np.broadcast_to(value, (question.total,))[question.inside], chain.dtype)
+
+
+def labels_inside(question: Question, labels: np.ndarray, count: int) -> np.ndarray:
+    """Labels as numbers of the conditions inside the decision, -1 for the others."""
+    check_shape("data labels", labels, f"({count},), one a point", [(count,)])
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"data labels must be integers, numbers of conditions in their list, got {labels.dtype}"
+        )
+    allowed = f"-1..{question.total - 1}, numbers of conditions in their list"
+    check_values("data labels", labels, allowed, lambda a: (a >= -1) & (a < question.total))
+    places = np.full(question.total + 1, -1)  # the last entry serves label -1
+    places[question.inside] = np.arange(len(question.inside))
+    return places[labels]

@@ -1,0 +1,111 @@
+"""What ``speciation models`` prints."""
+
+from rich.console import Console
+from rich.table import Table
+
+from neural import imagenet
+from neural.decisions import read_partition, shipped
+from neural.decisions.files import parse
+from neural.models import Grid, Model, load_model, model_names
+
+IMAGENET = "imagenet"
+
+
+def show_models() -> None:
+    """Names and what they stand for."""
+    table = Table("model", "what")
+    for name, about in model_names().items():
+        table.add_row(name, about)
+    table.add_row(
+        "mixture:FAMILY:CLASSES:DIM",
+        "the exact denoiser of a Gaussian mixture: pair, simplex, orthogonal, tree",
+    )
+    _console().print(table)
+
+
+def show_classes(name: str, find: str = "") -> None:
+    """A line for each class: index, name, other spellings.
+
+    Raises:
+        ValueError: when the model cannot be loaded, takes prompts, or no class holds the text.
+    """
+    model = _with_classes(name)
+    shown = 0
+    for index, called in enumerate(model.names):
+        others = [spelling for spelling in model.aliases.get(called, ()) if spelling != called]
+        if find.casefold() in " ".join([called, *others]).casefold():
+            shown += 1
+            print(f"{index}\t{called}" + (f"\t({', '.join(others)})" if others else ""))
+    _check_found(shown, model, find)
+
+
+def show_groups(name: str, find: str = "") -> None:
+    """A line for each group: how many classes it holds, and its name.
+
+    Raises:
+        ValueError: as `show_classes`.
+    """
+    model = _with_classes(name)
+    found = {group: held for group, held in model.groups.items() if find.casefold() in group.casefold()}
+    for group, held in found.items():
+        print(f"{len(held)}\t{group}\t{imagenet.spans(held)}")
+    _check_found(len(found), model, find)
+
+
+def show_partitions() -> None:
+    """Those that ship."""
+    table = Table("partition", "of", "what")
+    for one in shipped().values():
+        table.add_row(one.name, one.classes_of or one.kind, one.about)
+    _console().print(table)
+
+
+def show_partition(name: str) -> None:
+    """The cells of a partition, level by level, and where they come from.
+
+    Raises:
+        ValueError: when there is none of that name, or it is no partition of classes known without a model.
+    """
+    known = shipped().get(name)
+    held = parse(known.path) if known else None
+    of = known.classes_of if known else IMAGENET
+    if held is not None and held.get("kind") == "prompts":
+        decision = read_partition(name, Model(name, "text", None, (), None, (), Grid()))
+    else:
+        decision = read_partition(name, _vocabulary(of))
+    if decision.about:
+        print(f"{decision.name}: {decision.about}")
+    if decision.source:
+        print(f"source: {decision.source}")
+    for level in decision.as_dict()["levels"]:
+        print(f"{level['name']}:")
+        for cell, members in level["cells"].items():
+            print(f"  {cell} ({len(members)}): {', '.join(members)}")
+
+
+def _vocabulary(of: str) -> Model:
+    """A model that knows names and nothing else."""
+    if of == IMAGENET:
+        fields = {"names": imagenet.names(), "aliases": imagenet.aliases(), "groups": imagenet.groups()}
+    else:
+        from gmm.datasets import FASHION_CLASSES
+
+        fields = {"names": FASHION_CLASSES if of == "fashion" else tuple("0123456789")}
+    count = len(fields["names"])
+    return Model(of, "names", None, (), tuple(range(count)), grid=Grid(), classes_of=of, **fields)  # type: ignore[arg-type]
+
+
+def _with_classes(name: str) -> Model:
+    model = _vocabulary(IMAGENET) if name == IMAGENET else load_model(name)
+    if model.free_text:
+        raise ValueError(f"{name} takes prompts and has no classes to list")
+    return model
+
+
+def _check_found(shown: int, model: Model, find: str) -> None:
+    if not shown and find:
+        raise ValueError(f"nothing in {model.name} holds {find!r}")
+
+
+def _console() -> Console:
+    return Console(highlight=False, markup=False, emoji=False)
