@@ -8,17 +8,22 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.style import PAGE_WIDTH, band, new_figure, sequence, title
+from paper_figures.style import PAGE_WIDTH, View, band, new_figure, sequence, title
 
 if TYPE_CHECKING:
     from neural.training import Plan
     from paper_figures.training_run import Sheet
 
 FORMAT = "speciation-training/1"
+# What a file must hold to be described and drawn.
+NAMES = (
+    "step_loss", "sigma", "loss", "stderr", "optimum", "excess", "excess_stderr", "points", "prediction",
+    "sample_class", "sample_judged", "command", "network", "parameters", "judge_accuracy", "versions",
+)  # fmt: skip
 _NAMES = {"class": "given the class", "null": "without the class"}
 
 
-def draw_training(dataset: xr.Dataset) -> Figure:
+def draw_training(dataset: xr.Dataset, _: View | None = None) -> Figure:
     """Loss by step; held-out loss by noise level; the gap to the optimum, or to the loss on training points."""
     figure, axes = new_figure(1, 3, height=2.5)
     _draw_steps(axes[0, 0], dataset)
