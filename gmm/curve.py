@@ -260,7 +260,8 @@ def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.
         limit: bytes that its variables may take: a small file can declare more than any machine has.
     """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
+        # Arrays of a foreign file may have nameless dimensions: named as they are met.
+        with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as dataset:
             if dataset.nbytes <= limit:
                 return dataset.load()
             wanted = dataset.nbytes / 2**30

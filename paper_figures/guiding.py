@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from gmm.curve import EntropyCurve
 from gmm.guidance import Guidance
 from gmm.guidance_specs import needs_curve, parse_guidance, save_guidance
-from neural.decisions import Decision
 from neural.estimators import online_entropy, posterior_paths
 from neural.models import Model
+from paper_figures import asking
+from paper_figures.measuring import Question
 from paper_figures.store import PICTURES, save_picture
 from paper_figures.style import (
     View,
@@ -41,32 +42,30 @@ WEIGHT_PATHS = 64
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Task:
-    """A model, a decision, and how it is sampled.
+    """A question to a model, and what autoguidance pulls away from.
 
     Attributes:
-        model: the model.
-        decision: among which of its conditions; its first level is what is asked.
+        question: model, decision, grid, seed; the first level is what is asked.
         guide: second model for autoguidance, or None.
-        samples: trajectories.
-        steps: noise levels.
-        seed: of every random number.
     """
 
-    model: Model
-    decision: Decision
-    guide: Model | None
-    samples: int
-    steps: int
-    seed: int
+    question: Question
+    guide: Model | None = None
+
+    @property
+    def model(self) -> Model:
+        """The model that is asked."""
+        return self.question.model
 
     def options(self, schedule: Guidance) -> dict[str, Any]:
         """What the estimators take."""
         guided = {"guidance": schedule, "guide": self.reference(schedule)} if not schedule.is_plain else {}
         return {
-            "prior": self.decision.prior(),
-            "times": self.model.grid.times(self.model.process, self.steps),
-            "key": jax.random.key(self.seed),  # the same noise for all schedules
+            "prior": self.question.prior,
+            "times": self.question.times,
+            "key": jax.random.key(self.question.seed),  # the same noise for all schedules
             "shape": self.model.shape,
+            "batch": self.question.batch,
             **guided,
         }
 
@@ -126,6 +125,20 @@ def check(task: Task, texts: Sequence[str]) -> None:
                 task.reference(schedule)
 
 
+def announcement(task: Task, texts: Sequence[str]) -> str:
+    """What is asked, and what it costs."""
+    question = task.question
+    count = 1 + sum(1 + text.count(",") if text.startswith("cfg:") else 1 for text in texts)
+    conditions = len(question.decision.conditions)
+    each = question.samples * question.steps * (conditions + 1)
+    cells = ", ".join(question.decision.levels[0].cells[:10])
+    return (
+        f"{task.model.name}: {conditions} conditions; {cells}\n"
+        f"{count} schedules, {question.samples} trajectories of {question.steps} steps each: {each * count:,} network "
+        "evaluations in all"
+    )
+
+
 def _entropy_form(text: str) -> None:
     """Raise ValueError unless an ``entropy:...`` form is well made, whatever curve it will be given."""
     log_snr = np.linspace(-12, 12, 200)
@@ -170,9 +183,9 @@ def _measured(
     options = task.options(schedule)
     curve = online_entropy(
         task.model.denoiser,
-        task.decision.conditions,
-        partition=task.decision.levels[0].partition,
-        samples=task.samples,
+        task.question.decision.conditions,
+        partition=task.question.decision.levels[0].partition,
+        samples=task.question.samples,
         folder=folder,
         progress=progress,
         **options,
@@ -181,8 +194,7 @@ def _measured(
         # Without guidance trajectories are the model's own, and the two agree for any model.
         more = {"cross_entropy": curve.entropy, "cross_entropy_stderr": curve.entropy_stderr}
         curve = dataclasses.replace(curve, **more)
-    facts = {"schedule": name, "guidance": schedule.to_dict(), "model": task.model.name}
-    facts |= {"decision": task.decision.as_dict(), "seed": task.seed}
+    facts = {"schedule": name, "guidance": schedule.to_dict(), **asking.facts(task.question)}
     curve = dataclasses.replace(curve, metadata={**curve.metadata, **facts})
     return Guided(name, schedule, curve, _weights(task, schedule, curve))
 
@@ -195,7 +207,10 @@ def _weights(task: Task, schedule: Guidance, curve: EntropyCurve) -> np.ndarray:
         return np.asarray(schedule.weight(curve.sigma), np.float64)
     options = task.options(schedule)
     paths = posterior_paths(
-        task.model.denoiser, task.decision.conditions, samples=min(WEIGHT_PATHS, task.samples), **options
+        task.model.denoiser,
+        task.question.decision.conditions,
+        samples=min(WEIGHT_PATHS, task.question.samples),
+        **options,
     )
     assert paths.log_ratio is not None
     tracked, weights = np.zeros(paths.log_ratio.shape[1]), []
