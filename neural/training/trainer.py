@@ -116,7 +116,7 @@ def one_step(task: Task, state: TrainingState, *, recipe: Recipe) -> tuple[Train
     params = task.project(optax.apply_updates(state.params, updates))  # type: ignore[arg-type]
     kept = (1 - 1 / number) ** (recipe.ema_exponent() + 1)
     ema = jax.tree.map(lambda a, b: a * kept + b * (1 - kept), state.ema, params)
-    return TrainingState(number, params, ema, moments), loss
+    return TrainingState(number, params, ema, moments), loss.astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnames=("recipe", "count"))
@@ -192,7 +192,7 @@ def train(
     try:
         while len(losses) < recipe.steps:
             state, found = advance(task, state, recipe, min(block, recipe.steps - len(losses)))
-            losses = np.append(losses, found.astype(np.float32))
+            losses = np.append(losses, found)
             if not np.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is not finite after {len(losses)} steps; lower the learning rate "

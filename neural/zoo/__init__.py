@@ -5,6 +5,7 @@ from pathlib import Path
 ZOO = {
     "tree": "MLP on a mixture of eight Gaussian classes in a binary tree, 64 dimensions",
     "digits": "EDM2 network on scikit-learn's digits, 8x8",
+    "fashion": "EDM2 network on Fashion-MNIST, 28x28",
 }
 
 

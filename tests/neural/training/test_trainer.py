@@ -24,7 +24,12 @@ def _run(path, **changed):
 
 
 def test_the_loss_falls(straight):
-    assert straight[1][-10:].mean() < straight[1][:10].mean()
+    """On the same large batch before and after: losses of steps differ more by their noise than by training."""
+    before, after = (
+        float(PLAN.task.loss(params, jax.random.key(9), 4096))
+        for params in (start(PLAN.task, PLAN.recipe).params, straight[0].ema)
+    )
+    assert after < before
 
 
 def test_an_interrupted_run_goes_on_with_the_same_numbers(straight, tmp_path):
@@ -86,7 +91,7 @@ def test_another_runs_state_is_refused_with_what_differs(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():
-    wild = dataclasses.replace(PLAN.recipe, learning_rate=1e300)
+    wild = dataclasses.replace(PLAN.recipe, learning_rate=1e30)
     with pytest.raises(ValueError, match=r"not finite after \d+ steps; lower the learning rate"):
         train(PLAN.task, wild, block=10)
 
