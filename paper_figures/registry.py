@@ -138,5 +138,11 @@ FIGURES = {
             "estimators for trained models, on exact denoisers: two levels of a tree, long steps, three maps",
             seed=11, version="1", seconds=20, fast_seconds=16,
         ),
+        Figure(
+            "guidance",
+            "fig15_guidance",
+            "guidance on exact classes: what it produces when, and where its distortion vanishes or stays",
+            seed=15, version="1", seconds=30, fast_seconds=8,
+        ),
     )
 }  # fmt: skip
