@@ -22,6 +22,7 @@ from gmm.files import write_aside
 from gmm.process import ddpm, scaled_linear_betas
 
 FORMAT = "speciation-entropy-curve/1"
+MEMORY_LIMIT = 8 * 2**30
 AXES = ("t", "log-snr", "sigma", "timestep")
 UNITS = ("nats", "bits")
 
@@ -251,12 +252,24 @@ class EntropyCurve:
         return cls.from_dataset(load_dataset(path))
 
 
-def load_dataset(path: str | os.PathLike[str]) -> xr.Dataset:
-    """Read a whole NetCDF file into memory, with one clear ValueError for whatever is wrong with it."""
+def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.Dataset:
+    """Read a whole NetCDF file into memory, with one clear ValueError for whatever is wrong with it.
+
+    Args:
+        path: the file.
+        limit: bytes that its variables may take: a small file can declare more than any machine has.
+    """
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
-            return dataset.load()
+        # Arrays of a foreign file may have nameless dimensions: named as they are met.
+        with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as dataset:
+            if dataset.nbytes <= limit:
+                return dataset.load()
+            wanted = dataset.nbytes / 2**30
     except FileNotFoundError as error:
         raise ValueError(f"no such file: {os.fspath(path)}") from error
     except Exception as error:  # h5py raises many kinds for a damaged file
         raise ValueError(f"cannot read {os.fspath(path)} as NetCDF: {error}") from error
+    raise ValueError(
+        f"{os.fspath(path)} would take {wanted:.3g} GiB, above the limit of {limit / 2**30:g} GiB; "
+        "gmm.curve.load_dataset takes a higher limit"
+    )

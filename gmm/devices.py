@@ -4,11 +4,12 @@
 devices of all hosts; nothing else changes. See docs/scaling.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Int
 
@@ -48,3 +49,29 @@ def rows_for(items: int, most: int) -> Int[Array, "b s"]:
     rows = -(-items // (most * count)) * count
     size = -(-items // rows)
     return jnp.arange(rows * size).reshape(rows, size)
+
+
+def agreed(flags: Callable[[], Sequence[bool]], count: int = 1) -> list[bool]:
+    """What the first process finds, on all of them: processes that decide apart would wait for each other.
+
+    Args:
+        flags: looks, for instance at files; called by the first process alone.
+        count: how many flags it returns.
+
+    Raises:
+        ValueError: on every process, when `flags` raises one on the first.
+    """
+    if jax.process_count() == 1:
+        return list(flags())
+    from jax.experimental import multihost_utils
+
+    found, trouble = [0] * count, ValueError("the first process refuses, and says why")
+    if jax.process_index() == 0:
+        try:
+            found = list(map(int, flags()))
+        except ValueError as error:
+            found, trouble = [-1] * count, error
+    found = np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(found, np.int32)))
+    if (found < 0).any():
+        raise trouble
+    return found.astype(bool).tolist()

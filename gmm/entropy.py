@@ -88,7 +88,7 @@ def class_entropy(
         ValueError: on fewer than two cells, a partition of another size, times outside the range or
             samples < 1.
     """
-    decision = decide(mixture, _partition_of(mixture, partition))
+    decision = decide(mixture, _partition_of(mixture, partition)).centred()
     check_key(key)
     if samples < 1:
         raise ValueError(f"samples must be >= 1, got {samples}")

@@ -356,7 +356,11 @@ def joint_log_prob(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n 
 
 
 def posterior_logits(
-    mixture: Mixture, x: Float[Array, "n d"], centre: Float[Array, " d"] | None = None
+    mixture: Mixture,
+    x: Float[Array, "n d"],
+    centre: Float[Array, " d"] | None = None,
+    *,
+    centred: bool = False,
 ) -> Float[Array, "n K"]:
     """log π_k + log N(x; μ_k, Σ_k) up to a term that all components share: all that a posterior needs.
 
@@ -367,11 +371,14 @@ def posterior_logits(
         mixture: the mixture.
         x: (n, d) points.
         centre: (d,) origin to measure from, the same for all blocks of one mixture; None for its mean.
+        centred: whether that is done already; it would copy the means.
     """
     if not mixture.covariance.shared or mixture.dim <= DIRECT_DIM:
         return joint_log_prob(mixture, x)
-    centre = (jnp.mean(mixture.means, axis=0) if centre is None else centre)[None, :]
     precision = mixture.covariance.map(jnp.reciprocal)
+    if centred:
+        return mixture.log_weights[None, :] + precision.alignment(x, mixture.means)
+    centre = (jnp.mean(mixture.means, axis=0) if centre is None else centre)[None, :]
     return mixture.log_weights[None, :] + precision.alignment(x - centre, mixture.means - centre)
 
 

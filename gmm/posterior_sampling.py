@@ -24,6 +24,7 @@ so no curve is ever differenced, and every sample informs every cell. What makes
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -32,10 +33,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from gmm.covariance import matmul
+from gmm.covariance import DIRECT_DIM, Covariance, Diagonal, Isotropic, matmul
 from gmm.devices import over_devices, rows_for
-from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, diffuse, log_normalise, posterior_logits
+from gmm.mixture import BLOCK_ELEMENTS, Mixture, component_at, log_normalise, posterior_logits
 from gmm.partition import Partition
+from gmm.pytree import build
 
 DRAWS = 2  # independent draws in a stratum: the least that has a variance
 SIGNS = 2  # the antithetic pair
@@ -72,6 +74,13 @@ class Decision:
         """(C,) prior probability of each cell."""
         return self.by_cell(self.mixture.weights).sum(axis=-1)
 
+    def centred(self) -> "Decision":
+        """With means measured from their mean: done once, no step after it copies them to do so.
+
+        A shift of all states changes no posterior.
+        """
+        return Decision(_centred(self.mixture), self.cells)
+
     def by_cell(self, values: Float[Array, "... K"]) -> Float[Array, "... C m"]:
         """Split the last axis into cells and their members."""
         return values.reshape(*values.shape[:-1], self.cells, -1)
@@ -96,6 +105,13 @@ def _taken(mixture: Mixture, index: Int[Array, " K"], present: Bool[Array, " K"]
     """The components `index`, absent ones at weight zero."""
     taken = mixture.take(index)
     return taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf))
+
+
+@jax.jit
+def _centred(mixture: Mixture) -> Mixture:
+    """The mixture with its means measured from their mean."""
+    means = mixture.means - jnp.mean(mixture.means, axis=0, keepdims=True)
+    return build(Mixture, log_weights=mixture.log_weights, means=means, covariance=mixture.covariance)
 
 
 class Statistics(NamedTuple):
@@ -148,7 +164,7 @@ def statistics(
     """Means of `Statistics` at one noise level, and their standard errors, in float64 on the host.
 
     Args:
-        decision: what is asked; see `decide`.
+        decision: what is asked, centred; see `decide`.
         alpha: () signal scale.
         sigma: () noise standard deviation.
         key: random key; stratum i uses fold_in(key, i), however strata are grouped.
@@ -170,11 +186,23 @@ def _statistics(
     samples: int,
     boundary: bool,
 ) -> "Sums":
-    noisy = diffuse(decision.mixture, alpha, sigma)
+    clean, dtype = decision.mixture, decision.mixture.dtype
+    # States divided by alpha: the means stay as they are, where α μ would be one more copy of them. Signal so
+    # faint that (σ/α)² would overflow says nothing.
+    alpha = jnp.maximum(jnp.asarray(alpha, dtype), sigma * float(jnp.finfo(dtype).tiny) ** 0.5)
+    noise = jnp.asarray(sigma / alpha, dtype)
+    noisy = build(
+        Mixture,
+        log_weights=clean.log_weights,
+        means=clean.means,
+        covariance=clean.covariance.diffused(jnp.ones((), dtype), noise),
+    )
+    unit = jnp.asarray(1 / alpha, dtype)
+    pull = noisy.covariance.map(lambda variance: unit / variance)
     drawn = branches(decision, boundary)
     strata = strata_of(samples, drawn).count
     boundaries = _boundaries(decision, noisy) if drawn > 1 else None
-    scheme = _Scheme(decision, noisy, boundaries, key)
+    scheme = _Scheme(decision, noisy, pull, boundaries, key)
     numbers = rows_for(strata, _strata_at_once(decision, drawn))
     work = functools.partial(_accumulate, strata=strata)
     total, error = over_devices(work, _merge, numbers, scheme)
@@ -202,13 +230,13 @@ def _accumulate(scheme: "_Scheme", numbers: Int[Array, "b s"], strata: int) -> S
 
 def _judge(scheme: "_Scheme", points: "_Points") -> Float[Array, "n F"]:
     """Per-point statistics, weighted and with the control variate taken out."""
-    decision, noisy, boundaries, _ = scheme
-    joint = posterior_logits(noisy, points.x)
+    decision, noisy, boundaries = scheme.decision, scheme.noisy, scheme.boundaries
+    joint = posterior_logits(noisy, points.x, centred=True)
     if boundaries is None:
-        return _columns(per_point(decision, noisy, points.x, joint))
+        return _columns(per_point(decision, noisy, points.x, joint, scheme.pull))
     # The prior goes along as a last row; a shared covariance makes the spread independent of x.
     rows = jnp.concatenate([joint, noisy.log_weights[None, :]])
-    found = _columns(per_point(decision, noisy, points.x, rows))
+    found = _columns(per_point(decision, noisy, points.x, rows, scheme.pull))
     centre = boundaries.openness * found[-1:]
     weight = _balance_weight(decision, boundaries, joint, points.component)[:, None]
     # In this order w = 1 leaves f exactly as it is.
@@ -253,13 +281,15 @@ class _Scheme(NamedTuple):
 
     Attributes:
         decision: what is asked.
-        noisy: the mixture at this noise level.
+        noisy: the law of x_t/alpha at this noise level.
+        pull: (alpha Σ)⁻¹, Σ its covariances: scores of x_t are this applied to differences.
         boundaries: proposal of midpoints, or None.
         key: random key.
     """
 
     decision: Decision
     noisy: Mixture
+    pull: Covariance
     boundaries: "_Boundaries | None"
     key: PRNGKeyArray
 
@@ -279,8 +309,7 @@ class _Boundaries(NamedTuple):
 
 
 def _boundaries(decision: Decision, noisy: Mixture) -> _Boundaries:
-    precision = noisy.covariance.map(jnp.reciprocal)
-    distance = precision.quadratic(noisy.means, noisy.means)
+    distance = _squared_distances(noisy)
     other = jnp.asarray(decision.labels[:, None] != decision.labels[None, :])
     flat = jnp.where(other, 0.5 * noisy.log_weights[None, :], -jnp.inf)
     logits = flat - distance / 8
@@ -289,6 +318,15 @@ def _boundaries(decision: Decision, noisy: Mixture) -> _Boundaries:
     open_now = jax.nn.logsumexp(noisy.log_weights + normaliser)
     open_at_first = jax.nn.logsumexp(noisy.log_weights + jax.nn.logsumexp(flat, axis=1))
     return _Boundaries(jnp.cumsum(probability, axis=1), normaliser, jnp.exp(open_now - open_at_first))
+
+
+def _squared_distances(noisy: Mixture) -> Float[Array, "K K"]:
+    """Between the means, in units of the noise; they are centred, so that no copies are needed."""
+    precision = noisy.covariance.map(jnp.reciprocal)
+    if noisy.dim <= DIRECT_DIM:
+        return precision.quadratic(noisy.means, noisy.means)
+    aligned = precision.alignment(noisy.means, noisy.means)
+    return jnp.maximum(2 * (jnp.diagonal(aligned)[:, None] - aligned), 0)
 
 
 class _Points(NamedTuple):
@@ -348,9 +386,25 @@ def _balance_weight(
 
 
 def per_point(
-    decision: Decision, noisy: Mixture, x: Float[Array, "n d"], joint: Float[Array, "n K"]
+    decision: Decision,
+    noisy: Mixture,
+    x: Float[Array, "n d"],
+    joint: Float[Array, "n K"],
+    pull: Covariance | None = None,
 ) -> Statistics:
-    """`Statistics` of each of n points, from `joint`, their log joint probabilities up to a common term."""
+    """`Statistics` of each of n points.
+
+    Args:
+        decision: what is asked.
+        noisy: the law of the points.
+        x: (n, d) points.
+        joint: (n, K) their log joint probabilities up to a common term.
+        pull: (α Σ)⁻¹ where points are states divided by α and means are centred; None for states themselves.
+    """
+    means = noisy.means
+    if pull is None:
+        means = means - jnp.mean(means, axis=0, keepdims=True)
+        pull = noisy.covariance.map(jnp.reciprocal)
     by_cell = decision.by_cell(joint)
     top = by_cell.max(axis=-1, keepdims=True)
     top = jnp.where(jnp.isfinite(top), top, 0)
@@ -363,11 +417,11 @@ def per_point(
     surprise = -p * log_p
     inside = inside / jnp.where(total > 0, total, 1)[..., None]
     if not noisy.covariance.shared:
-        spread = _spread_one_by_one(decision, noisy, x, inside, p)
+        spread = _spread_one_by_one(decision, noisy, pull, x, inside, p)
     elif decision.trivial:
-        spread = _component_spread(noisy, p)
+        spread = _component_spread(means, pull, p)
     else:
-        spread = _cell_spread(decision, noisy, inside, p)
+        spread = _cell_spread(decision, means, pull, inside, p)
     return Statistics(
         entropy=surprise.sum(axis=-1),
         disagreement=(-p * jnp.expm1(log_p)).sum(axis=-1),
@@ -377,10 +431,14 @@ def per_point(
     )
 
 
-def _pulls(noisy: Mixture) -> Float[Array, "K d"]:
-    """Σ_t⁻¹ μ_k: under a shared covariance s_k - s_j is the difference of two of these, whatever x is."""
-    centred = noisy.means - jnp.mean(noisy.means, axis=0, keepdims=True)
-    return noisy.covariance.map(jnp.reciprocal).apply(centred)
+def _before_and_after(means: Float[Array, "K d"], pull: Covariance) -> tuple[Array, Callable[[Array], Array]]:
+    """Under a shared covariance s_k - s_j = pull(μ_k - μ_j) whatever x is: what to average, and what to do then.
+
+    An elementwise operator waits for the averages, which are few; a matrix goes over the means, once.
+    """
+    if isinstance(pull, Isotropic | Diagonal):
+        return means, pull.apply
+    return pull.apply(means), lambda averages: averages
 
 
 def _without_top(p: Float[Array, "n C"]) -> tuple[Float[Array, "n C"], Int[Array, " n"]]:
@@ -392,28 +450,35 @@ def _without_top(p: Float[Array, "n C"]) -> tuple[Float[Array, "n C"], Int[Array
     return jnp.where(jnp.arange(p.shape[1])[None, :] == top[:, None], 0, p), top
 
 
-def _component_spread(noisy: Mixture, p: Float[Array, "n K"]) -> Float[Array, " n"]:
+def _component_spread(
+    means: Float[Array, "K d"], pull: Covariance, p: Float[Array, "n K"]
+) -> Float[Array, " n"]:
     """Σ_k p_k ‖s_k - s‖², every component a cell, shared covariance: one matrix product."""
-    pull = _pulls(noisy)
+    vectors, after = _before_and_after(means, pull)
     rest, top = _without_top(p)
     mass = rest.sum(axis=-1)
-    total, best = matmul(rest, pull), pull[top]
-    norms = jnp.sum(pull**2, axis=-1)
+    total, best = after(matmul(rest, vectors)), after(vectors[top])
+    norms = jnp.sum(after(vectors) ** 2, axis=-1)
     second = matmul(rest, norms) + mass * norms[top] - 2 * jnp.sum(total * best, axis=-1)
     shift = total - mass[:, None] * best
     return jnp.maximum(second - jnp.sum(shift**2, axis=-1), 0)
 
 
 def _cell_spread(
-    decision: Decision, noisy: Mixture, inside: Float[Array, "n C m"], p: Float[Array, "n C"]
+    decision: Decision,
+    means: Float[Array, "K d"],
+    pull: Covariance,
+    inside: Float[Array, "n C m"],
+    p: Float[Array, "n C"],
 ) -> Float[Array, " n"]:
     """Σ_c p_c ‖s_c - s‖² under a shared covariance: one matrix product, a cell at a time.
 
     The likeliest cell's own term follows from Σ_c p_c (s_c - s) = 0.
     """
-    pull = _pulls(noisy).reshape(decision.cells, -1, noisy.dim)
-    of_cell = matmul(inside.transpose(1, 0, 2), pull)
+    vectors, after = _before_and_after(means, pull)
+    of_cell = matmul(inside.transpose(1, 0, 2), vectors.reshape(decision.cells, -1, means.shape[1]))
     gap = of_cell - jnp.sum(p.T[:, :, None] * of_cell, axis=0, keepdims=True)
+    gap = after(gap.reshape(-1, means.shape[1])).reshape(gap.shape)
     weight = _without_top(p)[0].T
     remainder = jnp.sum(weight[:, :, None] * gap, axis=0)
     squares = jnp.sum(weight * jnp.sum(gap**2, axis=-1), axis=0)
@@ -423,14 +488,14 @@ def _cell_spread(
 def _spread_one_by_one(
     decision: Decision,
     noisy: Mixture,
+    pull: Covariance,
     x: Float[Array, "n d"],
     inside: Float[Array, "n C m"],
     p: Float[Array, "n C"],
 ) -> Float[Array, " n"]:
     """Σ_c p_c ‖s_c - s‖² under per-component covariances: two passes over the components."""
-    precision = noisy.covariance.map(jnp.reciprocal)
     everything = (inside * p[..., None]).reshape(len(x), -1)
-    score = precision.weighted_apply(everything, x, noisy.means)
+    score = pull.weighted_apply(everything, x, noisy.means)
 
     def add(carry: tuple[Array, Array], cell: tuple) -> tuple[tuple[Array, Array], None]:
         squares, remainder = carry
@@ -439,7 +504,7 @@ def _spread_one_by_one(
         return (squares + weight * jnp.sum(gap**2, axis=-1), remainder + weight[:, None] * gap), None
 
     split = lambda leaf: leaf.reshape(decision.cells, -1, *leaf.shape[1:])  # noqa: E731
-    parts = (*jax.tree.map(split, (precision, noisy.means)), inside.transpose(1, 0, 2), _without_top(p)[0].T)
+    parts = (*jax.tree.map(split, (pull, noisy.means)), inside.transpose(1, 0, 2), _without_top(p)[0].T)
     start = (jnp.zeros(len(x), x.dtype), jnp.zeros_like(score))
     squares, remainder = lax.scan(add, start, parts)[0]
     return squares + jnp.sum(remainder**2, axis=-1) / jnp.max(p, axis=-1)

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from paper_figures.command_compare import compare
+from paper_figures.command_data import data
 from paper_figures.command_figures import figures
 from paper_figures.command_guidance import guidance
 from paper_figures.command_models import models
@@ -55,6 +56,7 @@ def build() -> typer.Typer:
     app.callback()(_speciation)
     app.command(cls=ListCommand)(figures)
     app.command(cls=ListCommand)(sweep)
+    app.command(cls=ListCommand)(data)
     app.command(cls=ListCommand)(guidance)
     app.command(cls=ListCommand)(compare)
     app.command(cls=ListCommand)(window)

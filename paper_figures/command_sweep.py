@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from paper_figures.hosts import join
 from paper_figures.lists import integers, numbers, words
-from paper_figures.options import Axis, Dtype, Seed, Units
+from paper_figures.options import Axis, Distributed, Dtype, Seed, Units
 
 if TYPE_CHECKING:
     from paper_figures.sweeping import Watch
@@ -85,6 +86,7 @@ def sweep(
     plot: Plot = False,
     axis: Axis = None,
     units: Units = "nats",
+    distributed: Distributed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Vary dimension, class count and more: entropy curves and speciation times over a grid.
@@ -116,7 +118,10 @@ def sweep(
         return
     if out is None:
         raise ValueError("--out must name the NetCDF file to write, such as --out sweep.nc")
+    first = join(distributed)
     _run(out, asked)
+    if not first:
+        return
     typer.echo(f"sweep: {out}")
     if plot:
         from paper_figures.showing import show_file

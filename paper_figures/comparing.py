@@ -21,6 +21,8 @@ _FIELDS = (
     "clone_agreement_stderr", "cross_entropy", "cross_entropy_stderr",
 )  # fmt: skip
 PLACE_FIELDS = ("place", "place_stderr", "place_low", "place_high")
+# What a file must hold to be printed and drawn.
+NAMES = (*_FIELDS, *PLACE_FIELDS, "prior_entropy", "reference")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

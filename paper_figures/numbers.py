@@ -41,6 +41,13 @@ class Number:
         return f"{self.value:.{digits}f} ± {self.stderr:.{digits}f}"
 
     @property
+    def short(self) -> str:
+        """Value and error in one word, as 0.5002(3): the error in units of the last digit, no finer than 1e-4."""
+        stderr = self.stderr if self.stderr is not None and math.isfinite(self.stderr) else 0.0
+        digits = min(4, max(0, -math.floor(math.log10(stderr)))) if stderr > 0 else 4
+        return f"{self.value:.{digits}f}({math.ceil(stderr * 10**digits)})"
+
+    @property
     def shown_expected(self) -> str:
         """The expectation, or an empty string."""
         return "" if self.expected is None else f"{self.expected:.6g}"

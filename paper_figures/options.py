@@ -29,6 +29,14 @@ Units = Annotated[UnitsName, typer.Option(help="Unit of information.", metavar="
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what would be made and its cost; make nothing.")
 ]
+Distributed = Annotated[
+    str | None,
+    typer.Option(
+        help="This is one of several processes for one result: auto under SLURM, MPI and on TPU pods, else the "
+        "first one's address, how many there are, and which this is. DIR or FILE is then shared by all.",
+        metavar="auto|HOST:PORT,N,I",
+    ),
+]
 OutputFolder = Annotated[
     Path | None, typer.Option("--out", help="Folder for the results, created if missing.", metavar="DIR")
 ]

@@ -136,7 +136,7 @@ FIGURES = {
             "estimators",
             "fig11_estimators",
             "estimators for trained models, on exact denoisers: two levels of a tree, long steps, three maps",
-            seed=11, version="1", seconds=20, fast_seconds=16,
+            seed=11, version="2", seconds=20, fast_seconds=16,
         ),
         Figure(
             "guidance",

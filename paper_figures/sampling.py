@@ -263,13 +263,9 @@ def _write(path: Path, picture: np.ndarray, how: Recipe, one: Wanted) -> None:
     from matplotlib.image import imsave
 
     colour = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
+    texts: dict[str, Any] = {SETTINGS_KEY: _settings(how, one), "Software": None}
     with write_aside(path) as aside:
-        imsave(
-            aside,
-            np.ascontiguousarray(colour),
-            format="png",
-            metadata={SETTINGS_KEY: _settings(how, one), "Software": None},
-        )
+        imsave(aside, np.ascontiguousarray(colour), format="png", metadata=texts)
 
 
 def write_sheet(path: Path, pictures: Sequence[Wanted], folder: Path, title: str) -> None:

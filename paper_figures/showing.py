@@ -10,8 +10,9 @@ from rich.table import Table
 
 from gmm.curve import FORMAT as CURVE_FORMAT
 from gmm.curve import EntropyCurve, load_dataset
-from paper_figures import compare_plot, sweep_cell, sweep_plot
+from paper_figures import compare_plot, data_plot, data_study, sweep_cell, sweep_plot
 from paper_figures.comparing import FORMAT as COMPARISON_FORMAT
+from paper_figures.comparing import NAMES as COMPARISON_NAMES
 from paper_figures.curves import WINDOW_SHARE
 from paper_figures.numbers import Number, numbers_of
 from paper_figures.registry import FIGURES, Figure
@@ -31,6 +32,7 @@ from paper_figures.style import (
     title,
 )
 from paper_figures.sweeping import FORMAT as SWEEP_FORMAT
+from paper_figures.sweeping import NAMES as SWEEP_NAMES
 from theory import Window, window
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -40,7 +42,7 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     """Print the facts of a result and draw it.
 
     Args:
-        path: NetCDF file of a curve, a figure, a sweep or a comparison.
+        path: NetCDF file of a curve, a figure, a sweep, a data set or a comparison.
         view: axis and units.
         out: where to draw; None means beside `path`, with the chosen axis and units in the name.
         quiet: whether to draw only.
@@ -58,7 +60,10 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     kind = dataset.attrs.get("format")
     if kind not in _SHOWN:
         raise ValueError(f"FILE must hold one of {', '.join(_SHOWN)}; {path} has format {kind!r}")
-    describe, draw = _SHOWN[kind]
+    describe, draw, required = _SHOWN[kind]
+    missing = [name for name in required if name not in dataset.variables and name not in dataset.attrs]
+    if missing:
+        raise ValueError(f"{path} is marked {kind} but lacks {', '.join(missing)}")
     if not quiet:
         describe(dataset, view)
     with paper_style():
@@ -186,14 +191,20 @@ def _describe_sweep(dataset: xr.Dataset, _: View) -> None:
     _print([*facts, *map(_row, sweep_plot.laws(dataset)), ("settings", dataset.attrs["settings"])], "sweep")
 
 
+def _describe_data(dataset: xr.Dataset, _: View) -> None:
+    facts = [(name, dataset.attrs[name]) for name in ("data", "settings")]
+    _print([*map(_row, numbers_of(dataset)), *facts], "labelled data")
+
+
 def _row(n: Number) -> tuple[str, str]:
     return n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else "")
 
 
-# What each format prints, and how it is drawn.
+# What each format prints, how it is drawn, and what it must hold for that.
 _SHOWN = {
-    CURVE_FORMAT: (_describe_curve, _draw_saved_curve),
-    FIGURE_FORMAT: (_describe_figure, _draw_figure),
-    SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw),
-    COMPARISON_FORMAT: (compare_plot.print_table, compare_plot.draw),
+    CURVE_FORMAT: (_describe_curve, _draw_saved_curve, ()),  # `EntropyCurve` says what is missing
+    FIGURE_FORMAT: (_describe_figure, _draw_figure, ("figure", "settings", "figure_version", "fingerprint")),
+    SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw, SWEEP_NAMES),
+    data_study.FORMAT: (_describe_data, data_plot.draw, data_study.NAMES),
+    COMPARISON_FORMAT: (compare_plot.print_table, compare_plot.draw, COMPARISON_NAMES),
 }

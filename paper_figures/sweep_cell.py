@@ -5,19 +5,17 @@ import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from numpy.polynomial import Polynomial
 from numpy.polynomial.chebyshev import Chebyshev
-from scipy.interpolate import CubicHermiteSpline
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq
 
 from gmm import families
 from gmm.curve import EntropyCurve
 from gmm.entropy import class_entropy
 from gmm.mixture import Mixture
 from gmm.process import PROCESSES, Process
-from paper_figures.curves import WINDOW_SHARE
+from paper_figures.curves import WINDOW_SHARE, times_at
+from paper_figures.sampled_times import half_time, peak_time
 from paper_figures.sweep_grid import UNIFORM, Cell, SweepSettings
 from theory import Problem, entropy_curve, speciation_time, tree_curves, unequal_curve, window
 
@@ -29,12 +27,9 @@ FIRST_RHO = 1e-3
 LAST_RHO, LAST_RHO_PER_LOG_CLASS = 40.0, 8.0
 # Nodes of the interpolant between neighbouring points of an exact curve: exact to rounding.
 NODES = 24
-# A sampled maximum is that of a polynomial in log(σ/α) through the points whose rate is at least this share of
-# the largest.
-TOP_SHARE, TOP_DEGREE = 0.7, 5
-# Means as built, selected, diffused, centred and whitened, and what XLA copies of them: measured as the peak of a
-# process at d = 10^6, K = 100, float32, which was 3.4 GB, 0.5 of them for the program.
-COPIES_OF_MEANS = 7
+# Means as built and centred, each with the copy it is made from: measured as the peak of a process at d = 10^6,
+# K = 100, which docs/sweeps.md tells. K x K tables of distances between classes, where dimension has dropped out.
+COPIES_OF_MEANS, COPIES_OF_TABLES = 4, 7
 # Arrays of the size of a block of noisy points that live at once, and the points of the smallest block.
 COPIES_OF_POINTS, FEWEST_POINTS = 6, 8
 
@@ -90,7 +85,7 @@ def memory(cell: Cell, settings: SweepSettings) -> int:
     if method == "quadrature":
         return 8 * settings.points * (cell.classes if cell.prior != UNIFORM else 1)
     if method == "reduced":
-        return (8 * 3 + size * COPIES_OF_MEANS) * cell.classes**2
+        return (8 * 3 + size * COPIES_OF_TABLES) * cell.classes**2
     means = COPIES_OF_MEANS * cell.classes * cell.dim
     return size * (means + COPIES_OF_POINTS * FEWEST_POINTS * cell.dim) + 8 * 3 * cell.classes**2
 
@@ -124,12 +119,6 @@ def energy(cell: Cell, family: str) -> float:
     """Squared norm of one mean, as the family's builder scales it."""
     centred = cell.dim * cell.separation**2
     return centred * cell.classes / (cell.classes - 1) if family == "orthogonal" else centred
-
-
-def times_at(process: Process, noise: np.ndarray) -> np.ndarray:
-    """The process's times at log(σ/α)."""
-    with jax.enable_x64(True):
-        return np.asarray(process.time_at_log_snr(jnp.asarray(-2.0 * noise, float)), float)
 
 
 def noise_grid(cell: Cell, process: Process, settings: SweepSettings) -> np.ndarray:
@@ -253,61 +242,9 @@ def sampled_curve(
 
 def sampled_scalars(curve: EntropyCurve, process: Process) -> dict[str, float]:
     """Maximum of the rate and half of the entropy of a sampled curve, with standard errors."""
-    peak = _sampled_peak(curve, process)
-    half = _sampled_half(curve)
-    return {"t_peak": peak[0], "t_peak_stderr": peak[1], "t_half": half[0], "t_half_stderr": half[1]}
-
-
-def _sampled_peak(curve: EntropyCurve, process: Process) -> tuple[float, float]:
-    """Maximum of a weighted polynomial through the top of the rate, its error from those of the points.
-
-    The points share their random numbers: an error that they have in common moves no maximum, so that
-    treating their errors as independent does not understate its error.
-    """
-    best = int(np.argmax(curve.rate))
-    top = curve.rate >= TOP_SHARE * curve.rate[best]
-    left, right = _run(top, best)
-    while right - left < TOP_DEGREE + 3:  # coarse points: a wider top rather than none
-        left, right = left - 1, right + 1
-    if left <= 0 or right >= len(curve.t):
-        return math.nan, math.nan
-    noise, rate = np.log(curve.sigma[left:right]), curve.rate[left:right]
-    error = np.maximum(curve.rate_stderr[left:right], 1e-12 * rate.max())
-    centre, scale = noise.mean(), np.ptp(noise) / 2
-    u = (noise - centre) / scale
-    powers = np.vander(u, TOP_DEGREE + 1, increasing=True)
-    coefficients, *_ = np.linalg.lstsq(powers / error[:, None], rate / error, rcond=None)
-    covariance = np.linalg.inv((powers / error[:, None] ** 2).T @ powers)
-    line = Polynomial(coefficients)
-    found = minimize_scalar(lambda x: -line(x), bounds=(u[0], u[-1]), method="bounded")
-    at = float(found.x)  # type: ignore[attr-defined]
-    slope = np.array([k * at ** max(k - 1, 0) for k in range(TOP_DEGREE + 1)])
-    spread = math.sqrt(slope @ covariance @ slope) / abs(float(line.deriv(2)(at))) * scale
-    # One step to either side carries the error to the process's own clock.
-    low, peak, high = times_at(process, centre + scale * at + spread * np.array([-1, 0, 1]))
-    return float(peak), float(0.5 * (high - low))
-
-
-def _run(inside: np.ndarray, place: int) -> tuple[int, int]:
-    """The unbroken run of True around `place`, as a slice's ends."""
-    outside = np.flatnonzero(~inside)
-    left = outside[outside < place].max(initial=-1) + 1
-    right = outside[outside > place].min(initial=len(inside))
-    return int(left), int(right)
-
-
-def _sampled_half(curve: EntropyCurve) -> tuple[float, float]:
-    """Where the entropy is half the prior's, and the shift that the curve's own error there makes."""
-    order = np.argsort(curve.t)
-    t, entropy, rate = curve.t[order], curve.entropy[order], np.maximum(curve.rate[order], 0)
-    above = np.flatnonzero(entropy > 0.5 * curve.prior_entropy)
-    if not len(above) or above[0] == 0:
-        return math.nan, math.nan
-    spline = CubicHermiteSpline(t, entropy, rate)
-    low, high = float(t[above[0] - 1]), float(t[above[0]])
-    half = _root(lambda x: float(spline(x)) - 0.5 * curve.prior_entropy, low, high)
-    error = float(np.interp(half, t, curve.entropy_stderr[order]))
-    return half, error / max(float(np.interp(half, t, rate)), 1e-300)
+    peak, half = peak_time(curve, process), half_time(curve)
+    values = {"t_peak": peak.value, "t_peak_stderr": peak.stderr}
+    return values | {"t_half": half.value, "t_half_stderr": half.stderr}
 
 
 # ------------------------------------------------------------------------------------------ both

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,8 +114,8 @@ class Grid:
                 raise ValueError(f"{name} must list at least one value, got none")
         for process in self.process:
             choose("process", process, tuple(PROCESSES))
-        _check("classes", self.classes, lambda k: k >= 2, "whole numbers >= 2")
-        _check("dim", self.dim, lambda d: d >= 1, "whole numbers >= 1")
+        _check("classes", self.classes, lambda k: k >= 2 and k % 1 == 0, "whole numbers >= 2")
+        _check("dim", self.dim, lambda d: d >= 1 and d % 1 == 0, "whole numbers >= 1")
         _check("separation", self.separation, lambda s: s > 0, "positive numbers")
         _check("variance", self.variance, lambda s: s >= 0, "numbers >= 0")
         for prior in self.prior:
@@ -143,12 +143,12 @@ class Grid:
 
 def grid(
     family: str,
-    process: Sequence[str],
-    classes: Sequence[int] | None,
-    dims: Sequence[int],
-    separation: Sequence[float],
-    variance: Sequence[float],
-    prior: Sequence[str],
+    process: str | Sequence[str],
+    classes: int | Sequence[int] | None,
+    dims: int | Sequence[int],
+    separation: float | Sequence[float],
+    variance: float | Sequence[float],
+    prior: str | float | Sequence[str | float],
     branching: Sequence[str],
 ) -> Grid:
     """The grid that a person asked for.
@@ -161,11 +161,24 @@ def grid(
         raise ValueError(f"branching must be given for a tree and for nothing else, got family {family!r}")
     if shapes and classes is not None:
         raise ValueError("classes must be left out for a tree: its leaves are the classes")
-    if family == "pair" and tuple(classes or (2,)) != (2,):
+    classes = 2 if classes is None else classes
+    if family == "pair" and _whole(classes) != (2,):
         raise ValueError(f"classes must be 2 for a pair, got {classes}; a simplex has any number")
-    counts = tuple(map(math.prod, shapes)) if shapes else tuple(classes or (2,))
-    rest = (tuple(separation), tuple(variance), tuple(prior))
-    return Grid(tuple(process), counts, tuple(dims), *rest, branching=shapes)
+    counts = tuple(map(math.prod, shapes)) if shapes else _whole(classes)
+    rest = (_each(separation, float), _each(variance, float), _each(prior, str))
+    return Grid(_each(process, str), counts, _whole(dims), *rest, branching=shapes)
+
+
+def _each(values: Any, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """One value or several, NumPy's too, as Python's own: each once, in the order given."""
+    several = isinstance(values, Iterable) and not isinstance(values, str)
+    return tuple(dict.fromkeys(kind(value) for value in (values if several else (values,))))
+
+
+def _whole(values: Any) -> tuple[Any, ...]:
+    """The same for numbers that should be whole: 1e3 is one, 10.5 stays what it is, to be refused by name."""
+    several = values if isinstance(values, Iterable) else (values,)
+    return _each([int(v) if v == v // 1 else float(v) for v in several], lambda value: value)
 
 
 def _shape(text: str) -> tuple[int, ...]:

@@ -28,6 +28,7 @@ from theory import fit_slope
 BOOTSTRAPS, FEWEST = 2000, 4
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
+LEGEND_ROOM = 0.6  # share of a panel's height that is added for its legend
 
 
 def flat(dataset: xr.Dataset) -> xr.Dataset:
@@ -113,6 +114,9 @@ def _draw_process(row: np.ndarray, ours: xr.Dataset, view: View, process: str) -
             shifted = np.log(curve.sigma) - 0.5 * math.log(float(dim))
             row[2].plot(shifted, curve.in_units(view.units).entropy, **line)
         _draw_law(row[3], ours.isel(classes=k), k, f"$K$ = {classes}")
+    low, high = row[3].get_ylim()
+    row[3].set_ylim(low, high + LEGEND_ROOM * (high - low))
+    row[3].legend(title="slope in $\\log d$", fontsize="x-small", title_fontsize="x-small", loc="upper left")
     for ax, words in zip(row, ("entropy", "rate", "collapse", "decision"), strict=True):
         ax.set_title(f"{process}: {words}", loc="left")
     for ax in row[:2]:
@@ -123,8 +127,11 @@ def _draw_process(row: np.ndarray, ours: xr.Dataset, view: View, process: str) -
 
 
 def _draw_law(ax: Axes, ours: xr.Dataset, k: int, label: str) -> None:
-    """log(σ/α) at the fastest decision with its window: one law for every process."""
+    """log(σ/α) at the fastest decision with its window and its slope in log d: one law for every process."""
     noise = np.array([_noise_at(ours.isel(dim=i)) for i in range(len(ours.dim))])
+    fitted = number("slope", *slope(np.log(ours.dim.values.astype(float)), noise))
+    if math.isfinite(fitted.value):
+        label += f": {fitted.short}"
     style: dict[str, Any] = {
         "color": f"C{k}",
         "linestyle": DASHES[k % len(DASHES)],
@@ -133,7 +140,6 @@ def _draw_law(ax: Axes, ours: xr.Dataset, k: int, label: str) -> None:
     ax.plot(ours.dim, noise, label=label, **style)
     ax.fill_between(ours.dim, ours.window_lo, ours.window_hi, color=f"C{k}", alpha=0.12, linewidth=0)
     ax.set(xscale="log", xlabel="$d$", ylabel=r"$\log(\sigma/\alpha)$ of the maximum")
-    ax.legend()
 
 
 def _noise_at(cell: xr.Dataset) -> float:

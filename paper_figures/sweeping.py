@@ -19,10 +19,11 @@ import numpy as np
 import xarray as xr
 
 from gmm.curve import load_dataset, versions
+from gmm.devices import agreed
 from gmm.files import write_aside
 from paper_figures import sweep_cell
 from paper_figures.sweep_cell import POINT_FIELDS, SCALARS, Result
-from paper_figures.sweep_grid import UNIFORM, Cell, Grid, SweepSettings, grid
+from paper_figures.sweep_grid import ALWAYS, UNIFORM, Cell, Grid, SweepSettings, grid
 
 FORMAT = "speciation-sweep/1"
 MEMORY_LIMIT = 4.0
@@ -44,18 +45,21 @@ DESCRIBED = {
     "window_hi": ("log(sigma/alpha) by which nine tenths of the information are lost", "1"),
 }
 
+NAMES = (*DESCRIBED, "status", "method", *ALWAYS, "settings")
+"""What the file of a sweep holds, whatever it sweeps."""
+
 Watch = Callable[[Cell, int, int], None]
 """Called with the cell at work and how many of its noise levels are done, of how many."""
 
 
 def sweep(
     *,
-    process: Sequence[str] = ("vp",),
-    classes: Sequence[int] | None = None,
-    dims: Sequence[int],
-    separation: Sequence[float] = (1.0,),
-    variance: Sequence[float] = (1.0,),
-    prior: Sequence[str] = (UNIFORM,),
+    process: str | Sequence[str] = ("vp",),
+    classes: int | Sequence[int] | None = None,
+    dims: int | Sequence[int],
+    separation: float | Sequence[float] = (1.0,),
+    variance: float | Sequence[float] = (1.0,),
+    prior: str | float | Sequence[str | float] = (UNIFORM,),
     family: str = "simplex",
     branching: Sequence[str] = (),
     method: str = "auto",
@@ -67,7 +71,7 @@ def sweep(
     memory_limit: float = MEMORY_LIMIT,
     watch: Watch | None = None,
 ) -> xr.Dataset:
-    """Entropy curves and speciation times over a grid.
+    """Entropy curves and speciation times over a grid; an axis is one value or several.
 
     Args:
         process: names of forward processes.
@@ -99,7 +103,7 @@ def sweep(
     axes = grid(family, process, classes, dims, separation, variance, prior, branching)
     check_memory(axes, settings, memory_limit)
     store = None if out is None else Store(Path(out), axes, settings)
-    if store is not None and store.finished():
+    if store is not None and agreed(lambda: [store.finished()])[0]:
         return load_dataset(store.path)
     results = dict(_computed(axes, settings, store, watch))
     dataset = _gathered(axes, settings, results)
@@ -133,8 +137,13 @@ def _computed(
     axes: Grid, settings: SweepSettings, store: "Store | None", watch: Watch | None
 ) -> Iterator[tuple[tuple[int, ...], Result]]:
     """Results by place, from the store where it has them."""
-    for place, cell in axes.cells():
-        result = None if store is None else store.part(cell)
+    cells = list(axes.cells())
+    for (place, cell), kept in zip(cells, _kept(cells, store), strict=True):
+        result = store.part(cell) if store is not None and kept else None
+        if kept and result is None:
+            raise ValueError(
+                f"every process must see {store and store.parts}: name a file in a folder that they share"
+            )
         if result is None:
             progress = None if watch is None else lambda done, total, cell=cell: watch(cell, done, total)
             result = sweep_cell.compute(cell, settings, progress)
@@ -143,6 +152,13 @@ def _computed(
         if watch is not None:
             watch(cell, settings.points, settings.points)
         yield place, result
+
+
+def _kept(cells: "list[tuple[tuple[int, ...], Cell]]", store: "Store | None") -> list[bool]:
+    """Which cells the store has whole."""
+    if store is None:
+        return [False] * len(cells)
+    return agreed(lambda: [store.part(cell) is not None for _, cell in cells], len(cells))
 
 
 def _gathered(axes: Grid, settings: SweepSettings, results: dict[tuple[int, ...], Result]) -> xr.Dataset:
@@ -212,7 +228,7 @@ class Store:
                     f"cannot go on with {self.parts}: it is no folder of a sweep; remove it"
                 ) from None
             self._same(found, ("settings",))
-        elif jax.process_index() == 0:
+        else:
             with write_aside(label) as aside:
                 aside.write_text(json.dumps(_attributes(self.axes, self.settings)))
         return False

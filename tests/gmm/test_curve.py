@@ -3,12 +3,13 @@
 import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
 from gmm import EntropyCurve, ddpm, scaled_linear_betas, vp
-from gmm.curve import AXES, FORMAT, versions
+from gmm.curve import AXES, FORMAT, load_dataset, versions
 
 LOG2 = np.log(2)
 ROUNDING = 1e-14  # one multiplication and one division in float64
@@ -229,6 +230,15 @@ def test_bad_curves_are_refused_by_name(case, tmp_path):
     with pytest.raises(ValueError, match=message):
         call(tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_files_that_declare_more_than_memory_are_refused_unread(tmp_path):
+    with h5py.File(tmp_path / "a.nc", "w") as file:
+        # Eight exabytes that take no room in the file.
+        file.create_dataset("x", (2**30, 2**30), "f8", chunks=(2**10, 2**10))
+    assert (tmp_path / "a.nc").stat().st_size < 2**20
+    with pytest.raises(ValueError, match=r"a.nc would take 8.59e\+09 GiB, above the limit of 8 GiB"):
+        load_dataset(tmp_path / "a.nc")
 
 
 def test_damaged_files_are_refused_by_name(tmp_path):

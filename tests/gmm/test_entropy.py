@@ -262,8 +262,8 @@ def test_float32_holds_at_a_million_dimensions_and_at_both_ends():
     curve = class_entropy(mixture, vp(), half_log_d + offsets, key=jax.random.key(0), samples=64)
     exact = np.array([binary_by_quadrature(np.exp(-2 * u))[0] for u in offsets])
     assert np.abs(z_scores(curve.entropy, exact, curve.entropy_stderr)).max() < FIVE_SIGMA
-    ends = class_entropy(mixture, vp(), [1e-6, 40.0], key=jax.random.key(0), samples=8)
-    np.testing.assert_allclose(ends.entropy, [0, np.log(2)], atol=1e-6)
+    ends = class_entropy(mixture, vp(), [1e-6, 40.0, 200.0], key=jax.random.key(0), samples=8)
+    np.testing.assert_allclose(ends.entropy, [0, np.log(2), np.log(2)], atol=1e-6)
     for name in ("entropy", "entropy_stderr", "rate", "rate_stderr", "clone_agreement", "surprise_variance"):
         assert np.isfinite(getattr(ends, name)).all(), name
 

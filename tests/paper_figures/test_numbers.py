@@ -38,3 +38,11 @@ def test_shown_with_the_digits_it_carries(value, stderr, shown):
 def test_expected_is_shown_when_there_is_one():
     assert number("x", 1, expected=0.774).shown_expected == "0.774"
     assert number("x", 1).shown_expected == ""
+
+
+def test_short_form_holds_the_error_in_its_last_digit():
+    assert number("", 0.50034, 0.00019).short == "0.5003(2)"
+    assert number("", 1.234, 0.056).short == "1.23(6)"
+    assert number("", 0.5, 1e-12).short == "0.5000(1)"
+    assert number("", 0.5).short == "0.5000(0)"
+    assert number("", 120.0, 3.0).short == "120(3)"

@@ -81,6 +81,11 @@ def test_figure_data_are_drawn_again_without_computing(tmp_path, capsys, monkeyp
     assert (tmp_path / "log-time-vp-fast-sigma.png").exists()
 
 
+_FIGURE_OF_ANOTHER_VERSION = {
+    "format": "speciation-figure/1", "figure": "old", "settings": "{}", "figure_version": "1", "fingerprint": "0",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -93,6 +98,10 @@ def test_figure_data_are_drawn_again_without_computing(tmp_path, capsys, monkeyp
             lambda path: xr.Dataset(attrs={"format": "speciation-figure/1", "figure": "old"}).to_netcdf(
                 path, engine="h5netcdf"
             ),
+            "x.nc is marked speciation-figure/1 but lacks settings, figure_version, fingerprint",
+        ),
+        (
+            lambda path: xr.Dataset(attrs=_FIGURE_OF_ANOTHER_VERSION).to_netcdf(path, engine="h5netcdf"),
             "FILE must hold a figure that this version knows, got 'old': four-points",
         ),
     ],

@@ -138,6 +138,21 @@ def test_numbers_do_not_depend_on_the_grid_around_them():
     )
 
 
+def test_axes_are_one_value_or_several_of_any_kind():
+    one = paper_figures.sweep(process="vp", classes=np.int64(3), dims=1e3, prior=0.5, points=40)
+    same = paper_figures.sweep(process=["vp"], classes=[3, 3], dims=np.array([1000]), prior="0.5", points=40)
+    xr.testing.assert_identical(one, same)
+    assert one.dim.values.tolist() == [1000]
+    for axis, values, message in (
+        ("dims", 10.5, "dim must list whole numbers >= 1, got 10.5"),
+        ("dims", np.inf, "dim must list whole numbers >= 1, got inf"),
+        ("classes", 2.5, "classes must list whole numbers >= 2, got 2.5"),
+        ("dims", [], "dim must list at least one value"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            paper_figures.sweep(**({"dims": 10} | {axis: values}))
+
+
 def test_slope_of_the_law():
     found = paper_figures.sweep(process=["vp", "edm"], dims=[10**k for k in range(3, 9)], points=40)
     for law in sweep_plot.laws(found):
@@ -209,6 +224,22 @@ def test_other_settings_are_refused(tmp_path):
     (tmp_path / "c.nc").write_bytes(b"foreign")
     with pytest.raises(ValueError, match="cannot read"):
         paper_figures.sweep(dims=[100], points=40, out=tmp_path / "c.nc")
+
+
+def test_files_that_only_say_they_are_sweeps(tmp_path, capsys):
+    part = xr.Dataset({"t_peak": (("process",), [1.0])}, {"process": ["vp"]})
+    for kind in (
+        "speciation-sweep/1",
+        "speciation-data/1",
+        "speciation-figure/1",
+        "speciation-entropy-curve/1",
+    ):
+        part.assign_attrs(format=kind).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+        assert cli.run(["show", str(tmp_path / "a.nc")]) == 2
+        error = capsys.readouterr().err
+        assert "lacks" in error
+        assert error.count("\n") == 1
+    assert names(tmp_path) == ["a.nc"]
 
 
 @pytest.mark.slow
