@@ -150,5 +150,11 @@ FIGURES = {
             "the logarithmic-time law measured on networks of 16 to 1024 dimensions and 2 to 32 classes",
             seed=14, version="1", seconds=3, fast_seconds=3,
         ),
+        Figure(
+            "guidance",
+            "fig15_guidance",
+            "guidance on exact classes: what it produces when, and where its distortion vanishes or stays",
+            seed=15, version="1", seconds=30, fast_seconds=8,
+        ),
     )
 }  # fmt: skip

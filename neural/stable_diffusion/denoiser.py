@@ -21,7 +21,7 @@ from neural.stable_diffusion.architecture import TextConfig, UNetConfig
 from neural.stable_diffusion.autoencoder import VAE, check_images
 from neural.stable_diffusion.layers import Weights
 from neural.stable_diffusion.text_encoder import text_encoder
-from neural.stable_diffusion.tokenizer import Tokenizer
+from neural.stable_diffusion.tokenizer import WITHOUT_LIBRARY, Tokenizer, has_library
 from neural.stable_diffusion.unet import KeysValues, text_keys, unet
 
 Latents = Float[Array, "n height width channels"] | Float[np.ndarray, "n height width channels"]
@@ -195,9 +195,11 @@ class SD15(_Prompting):
         """The tokens of texts, (n, 77).
 
         Raises:
-            ValueError: when there is no vocabulary or something is no text.
+            ValueError: when there is no vocabulary, the package `tokenizers` is missing, or something is no text.
         """
         if self.tokenizer is None:
+            if not has_library():
+                raise ValueError(WITHOUT_LIBRARY)
             raise ValueError(
                 "prompts need the model's vocabulary, and none was found; pass load_sd15(..., tokenizer=FOLDER) "
                 "with its vocab.json and merges.txt, or pass encoded prompts"

@@ -18,7 +18,7 @@ from neural.stable_diffusion.denoiser import SD15, Config
 from neural.stable_diffusion.files import Files, read_files
 from neural.stable_diffusion.names import TEXT, UNET
 from neural.stable_diffusion.names import VAE as AUTOENCODER
-from neural.stable_diffusion.tokenizer import Tokenizer, has_tokenizer, read_tokenizer
+from neural.stable_diffusion.tokenizer import Tokenizer, has_library, has_tokenizer, read_tokenizer
 from neural.stable_diffusion.weights import check_dtype, convert
 
 Source = str | os.PathLike[str]
@@ -41,14 +41,14 @@ def load_sd15(
             in the cache (`speciation weights fetch sd15`).
         dtype: float32, bfloat16 or float16 to compute in. Times, norms and softmax stay in at least float32.
         tokenizer: folder with vocab.json and merges.txt. Default: the checkpoint's own, else the preset's where
-            that is in the cache. Without one only strings are refused.
+            that is in the cache. Without one, or without the package `tokenizers`, only strings are refused.
         ema: of a single file with both, take the U-Net averaged over training (``model_ema.``) in place of the
             one under ``model.diffusion_model.``.
 
     Raises:
         CheckpointError: (a ValueError) when a file is not there, cannot be read or trusted, is another model
             (named), or a tensor is missing, superfluous or of the wrong shape (named, with both shapes).
-        ValueError: on another dtype.
+        ValueError: on another dtype; when `tokenizer` is given and the package of that name is missing.
     """
     dtype = check_dtype(dtype)
     path = checkpoints.locate(source)[0]
@@ -109,7 +109,7 @@ def _tokenizer(files: Files, chosen: Source | None, config: TextConfig) -> Token
     if chosen is None and folder is None:
         preset = cache_folder() / PRESET / "tokenizer"
         folder = preset if has_tokenizer(preset) else None
-    if folder is None:
+    if folder is None or (chosen is None and not has_library()):
         return None
     found = read_tokenizer(folder, config.positions)
     if found.largest >= config.vocabulary:

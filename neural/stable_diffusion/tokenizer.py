@@ -102,14 +102,24 @@ def _cut(text: str, count: int, kept: int) -> str:
     return f"prompt {shown!r} has {count} tokens; CLIP reads the first {kept}, the rest is cut off"
 
 
+WITHOUT_LIBRARY = "prompts need the package tokenizers; run: pip install 'speciation[models]'"
+
+
 def _library() -> Any:
     try:
         import tokenizers
     except ImportError as error:
-        raise ValueError(
-            "prompts need the package tokenizers; run: pip install 'speciation[models]'"
-        ) from error
+        raise ValueError(WITHOUT_LIBRARY) from error
     return tokenizers
+
+
+def has_library() -> bool:
+    """Whether the package `tokenizers` is installed."""
+    try:
+        _library()
+    except ValueError:
+        return False
+    return True
 
 
 def read_tokenizer(folder: Path, length: int = TOKENS) -> Tokenizer:

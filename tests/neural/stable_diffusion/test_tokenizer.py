@@ -1,10 +1,12 @@
 """Tokens of a small vocabulary by hand; the published one is in the parity tests."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
 
+from neural import load_sd15
 from neural.checkpoints import CheckpointError
 from neural.stable_diffusion.tokenizer import has_tokenizer, read_tokenizer
 from tests.neural.stable_diffusion import folders, tiny
@@ -91,7 +93,15 @@ def test_broken_files_are_one_line(file, text, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_without_the_library_prompts_say_what_to_install(folder, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
-    with pytest.raises(ValueError, match=r"pip install 'speciation\[models\]'"):
-        read_tokenizer(folder / "tokenizer")
+def test_without_the_library_only_strings_are_refused(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    missing = r"prompts need the package tokenizers; run: pip install 'speciation\[models\]'"
+    mute = load_sd15(folder)
+    np.testing.assert_array_equal(mute.encode([None]).states, mute.encode([""]).states)
+    for ask in (
+        lambda: mute.encode(["cat"]),
+        lambda: read_tokenizer(folder / "tokenizer"),
+        lambda: load_sd15(folder, tokenizer=folder / "tokenizer"),
+    ):
+        with pytest.raises(ValueError, match=missing):
+            ask()
