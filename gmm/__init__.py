@@ -30,10 +30,11 @@ from gmm.guidance import (
     weight_profile,
 )
 from gmm.guidance_specs import load_guidance, parse_guidance, save_guidance
-from gmm.guided import guided_entropy, guided_paths
+from gmm.guided import guided_entropy, guided_paths, guided_samples
 from gmm.mixture import Mixture, denoise, diffuse, log_posterior, log_prob, sample, score
 from gmm.partition import Partition, restrict
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
+from gmm.quality import Quality, kernel_distance, quality, sliced_distance
 from gmm.reduction import Reduction, reduce
 from gmm.windows import Window, window
 
@@ -51,6 +52,7 @@ __all__ = [
     "Mixture",
     "Partition",
     "Process",
+    "Quality",
     "Reduction",
     "Window",
     "autoguidance",
@@ -70,6 +72,8 @@ __all__ = [
     "gap_of",
     "guided_entropy",
     "guided_paths",
+    "guided_samples",
+    "kernel_distance",
     "limited_interval",
     "load_guidance",
     "log_posterior",
@@ -78,6 +82,7 @@ __all__ = [
     "parse_guidance",
     "power_law",
     "probability_flow",
+    "quality",
     "reduce",
     "restrict",
     "reverse_kernel",
@@ -86,6 +91,7 @@ __all__ = [
     "save_guidance",
     "scaled_linear_betas",
     "score",
+    "sliced_distance",
     "steer",
     "time_grid",
     "u_turn",

@@ -10,6 +10,7 @@ ends, the first carried along by the conditional dynamics): of second order in t
 """
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
@@ -44,6 +45,10 @@ SAMPLERS = ("sde", "flow")
 # guidance would have done before then shifts a state by (w-1) √ρ of its spread; the flow keeps that shift, the SDE
 # has forgotten all but (w-1) ρ/√ρ' of it at ρ'.
 FIRST_RHO = {"sde": 1e-4, "flow": 1e-8}
+
+
+# From this many components on paths without guidance have a program of their own, which does not look at the others.
+PLAIN_PAYS = 256
 
 
 class Target(NamedTuple):
@@ -226,6 +231,72 @@ def guided_entropy(
     )
 
 
+def guided_samples(
+    mixture: Mixture,
+    process: Process,
+    guidance: Guidance,
+    *,
+    target: int,
+    key: PRNGKeyArray,
+    samples: int,
+    steps: int,
+    end: float | None = None,
+    sampler: Literal["sde", "flow"] = "sde",
+    partition: Partition | None = None,
+    guide: Mixture | None = None,
+) -> Float[Array, "n d"]:
+    """What guided sampling makes: states at `end` of paths that start where nothing is decided.
+
+    The same key gives the same noise under every schedule: schedules are compared path by path. Under w = 1 the law
+    of the reverse SDE's states is p_end(x|target) itself, at any number of steps.
+
+    Args:
+        mixture: law of x_0; `reduce` it first where its covariance is shared.
+        process: forward process.
+        guidance: schedule.
+        target: cell (component, without a partition) to guide towards.
+        key: JAX random key.
+        samples: paths, >= 1.
+        steps: steps from the start to `end`, equal in log-SNR; jumps of the schedule come on top.
+        end: time to stop at, where log-SNR is finite; None for `last_time`.
+        sampler: "sde" for the reverse SDE, "flow" for the probability flow.
+        partition: the cells; None makes every component a cell.
+        guide: reference mixture of autoguidance.
+
+    Returns:
+        (samples, d) states at `end`.
+
+    Raises:
+        ValueError: as `guided_entropy`.
+    """
+    choose("sampler", sampler, SAMPLERS)
+    if samples < 1 or steps < 1:
+        raise ValueError(f"samples and steps must be >= 1, got {samples} and {steps}")
+    task = _target(mixture, guidance, target, partition, guide)
+    end = last_time(mixture, process) if end is None else float(end)
+    process.check_times(end, "end")
+    path = _path_times(task, process, np.array([end]), guidance, steps, sampler)
+    table = in_float64(lambda process, t: _table(process, t, guidance), process, path)
+    blocks = -(-samples // rows_at_once(task.decision.mixture))
+    size = -(-samples // blocks)
+    keys = jax.random.split(check_key(key), blocks)
+    name = f"plain {sampler}" if guidance.is_plain and mixture.components >= PLAIN_PAYS else sampler
+    found = [_end_states(task, process, table, key, size=size, sampler=name) for key in keys]
+    return jnp.concatenate(found)[:samples]
+
+
+def last_time(mixture: Mixture, process: Process) -> float:
+    """Where σ/α is a hundredth of the smallest standard deviation of a component, or the clean end of the process.
+
+    What is left of the noise widens every component by 5e-5 of its width at most. Where a component has no width,
+    σ/α is a ten-thousandth of the length of the longest mean.
+    """
+    spread = math.sqrt(float(jnp.min(mixture.covariance.eigenvalues(mixture.dim))))
+    level = 0.01 * spread if spread > 0 else 1e-4 * float(jnp.linalg.norm(mixture.means, axis=1).max())
+    t = in_float64(lambda p, v: p.time_at_log_snr(v), process, np.array(-2 * np.log(level)))
+    return max(float(t), process.t_min)
+
+
 # ---------------------------------------------------------------------------------------------- inner parts
 
 
@@ -345,13 +416,19 @@ def _noisy(task: Target, process: Process, t: Array) -> Mixture:
     return diffuse(mixture, process.alpha(t).astype(mixture.dtype), process.sigma(t).astype(mixture.dtype))
 
 
+def _plain_sde_step(
+    task: Target, process: Process, key: PRNGKeyArray, x: Float[Array, "n d"], row: tuple[_Table, Array]
+) -> Float[Array, "n d"]:
+    component = jnp.zeros(len(x), int) if task.inside.components == 1 else None
+    return reverse_step(task.inside, process, key, component, "exact", x, (row[0].steps, row[1]))
+
+
 def _sde_step(
     task: Target, process: Process, key: PRNGKeyArray, x: Float[Array, "n d"], row: tuple[_Table, Array]
 ) -> Float[Array, "n d"]:
     table, number = row
     here = table.steps
-    component = jnp.zeros(len(x), int) if task.inside.components == 1 else None
-    plain = reverse_step(task.inside, process, key, component, "exact", x, (here, number))
+    plain = _plain_sde_step(task, process, key, x, row)
 
     def added(x: Array, t: Array, number: Array) -> Array:
         """(w-1) α (D_c - D_0): what guidance adds per unit of log γ."""
@@ -370,30 +447,61 @@ def _sde_step(
 def _flow_step(
     task: Target, process: Process, key: PRNGKeyArray, x: Float[Array, "n d"], row: tuple[_Table, Array]
 ) -> Float[Array, "n d"]:
-    """A classical Runge-Kutta step in z = x/√(α²+σ²), dz/du = (a+b)(D_w - a z), see `gmm.probability_flow`."""
     del key
-    table, number = row
+    table = row[0]
+
+    def guided(x: Array, t: Array, ahead: Array) -> Array:
+        return _pulls(task, process, x, t, table.level, table.weight, row[1] + ahead).guided
+
+    return _runge_kutta(process, table, x, guided)
+
+
+def _plain_flow_step(
+    task: Target, process: Process, key: PRNGKeyArray, x: Float[Array, "n d"], row: tuple[_Table, Array]
+) -> Float[Array, "n d"]:
+    del key
+    conditional = lambda x, t, _: denoise(task.inside, process, x, t, *_only(task, x))  # noqa: E731
+    return _runge_kutta(process, row[0], x, conditional)
+
+
+def _runge_kutta(
+    process: Process, table: _Table, x: Float[Array, "n d"], denoised: Callable[[Array, Array, Array], Array]
+) -> Float[Array, "n d"]:
+    """A classical step in z = x/√(α²+σ²), dz/du = (a+b)(D - a z), see `gmm.probability_flow`."""
 
     def at(t: Array) -> tuple[Array, Array, Array]:
         alpha, sigma = process.alpha(t).astype(x.dtype), process.sigma(t).astype(x.dtype)
         scale = jnp.hypot(alpha, sigma)
         return alpha / scale, sigma / scale, scale
 
-    def velocity(z: Array, t: Array, number: Array) -> Array:
+    def velocity(z: Array, t: Array, ahead: Array) -> Array:
         a, b, scale = at(t)
-        pulls = _pulls(task, process, scale * z, t, table.level, table.weight, number)
-        return (a + b) * (pulls.guided - a * z)
+        return (a + b) * (denoised(scale * z, t, ahead) - a * z)
 
-    h, (start, middle, end) = table.clock, (table.steps.t, table.middle, table.after)
+    h, start, middle, end = table.clock, table.steps.t, table.middle, table.after
     z = x / at(start)[2]
-    k1 = velocity(z, start, number)
-    k2 = velocity(z + 0.5 * h * k1, middle, number)
-    k3 = velocity(z + 0.5 * h * k2, middle, number)
-    k4 = velocity(z + h * k3, end, number + 1)
-    return at(end)[2] * (z + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4))
+
+    def stage(k: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        t, reach, ahead = row
+        k = velocity(z + reach * h * k, t, ahead)
+        return k, k
+
+    # As a scan the body, and with it the mixture's denoiser, is compiled once instead of four times.
+    rows = (
+        jnp.stack([start, middle, middle, end]),
+        jnp.array([0, 0.5, 0.5, 1], x.dtype),
+        jnp.array([0, 0, 0, 1]),
+    )
+    k = lax.scan(stage, jnp.zeros_like(z), rows)[1]
+    return at(end)[2] * (z + h / 6 * (k[0] + 2 * k[1] + 2 * k[2] + k[3]))
 
 
-_STEPS: Mapping[str, Callable[..., Array]] = {"sde": _sde_step, "flow": _flow_step}
+_STEPS: Mapping[str, Callable[..., Array]] = {
+    "sde": _sde_step,
+    "flow": _flow_step,
+    "plain sde": _plain_sde_step,
+    "plain flow": _plain_flow_step,
+}
 
 
 def _rows(table: _Table, dtype: jnp.dtype) -> tuple[_Table, Array]:
@@ -421,6 +529,18 @@ def _scan_paths(
 ) -> Float[Array, "steps n d"]:
     step = functools.partial(_STEPS[sampler], task, process, key)
     return lax.scan(lambda x, row: (y := step(x, row), y), x, _rows(table, x.dtype))[1]
+
+
+@functools.partial(jax.jit, static_argnames=("size", "sampler"))
+def _end_states(
+    task: Target, process: Process, table: _Table, key: PRNGKeyArray, *, size: int, sampler: str
+) -> Float[Array, "size d"]:
+    dtype = task.inside.dtype
+    key_start, key_path = jax.random.split(key)
+    rows = _rows(table, dtype)
+    start = diffuse(task.inside, rows[0].steps.alpha[0], rows[0].steps.sigma[0])
+    step = functools.partial(_STEPS[sampler], task, process, key_path)
+    return lax.scan(lambda x, row: (step(x, row), None), sample(start, key_start, size)[0], rows)[0]
 
 
 def _averages(

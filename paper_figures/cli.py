@@ -21,6 +21,7 @@ from paper_figures.command_models import models
 from paper_figures.command_sample import sample
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
+from paper_figures.command_train import train
 from paper_figures.command_weights import weights
 from paper_figures.command_window import window
 from paper_figures.lists import ListCommand
@@ -63,6 +64,7 @@ def build() -> typer.Typer:
     app.command(cls=ListCommand)(window)
     app.command(cls=ListCommand)(sample)
     app.command(cls=ListCommand)(show)
+    app.command(cls=ListCommand)(train)
     app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")
     return app

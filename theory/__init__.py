@@ -22,6 +22,7 @@ from theory.channel import (
     unequal_entropy_rate,
 )
 from theory.guidance import GuidedPair, guided_curve, guided_pair
+from theory.guided_classes import Distortion, guided_many_classes
 from theory.many_classes import collapse_time, condensation_time, entropy_density
 from theory.scaling import Peak, Slope, class_offset, collapse_coordinate, fit_slope, peak
 from theory.speciation import (
@@ -39,6 +40,7 @@ from theory.windows import window_of
 __all__ = [
     "CRITERIA",
     "Criterion",
+    "Distortion",
     "GuidedPair",
     "Peak",
     "Problem",
@@ -56,6 +58,7 @@ __all__ = [
     "entropy_density",
     "fit_slope",
     "guided_curve",
+    "guided_many_classes",
     "guided_pair",
     "orthogonal_clone_agreement",
     "orthogonal_entropy",

@@ -189,7 +189,15 @@ class _Pair(NamedTuple):
 
     def weight(self, q: Array, rho: Any) -> Array:
         """w(q) at ρ."""
-        logit, level = self.logit(q, rho), self.levels(rho)
+        level = self.levels(rho)
+        if (
+            not self.guidance.of_state
+        ):  # one number a level: a program for every grid of q would cost more than the rest
+            with jax.enable_x64(True):
+                return np.broadcast_to(
+                    np.asarray(_weight(self.guidance, level, 0.0, 0.0)), np.shape(q + 0 * level)
+                )
+        logit = self.logit(q, rho)
         ratio = -np.logaddexp(0, -logit) - math.log(self.prior)
         gap = 2 * expit(-logit) * rho * level / math.sqrt(self.energy)
         with jax.enable_x64(True):

@@ -23,7 +23,8 @@ from gmm.checks import check_values
 from gmm.process import Process
 
 
-def _check(kappa: ArrayLike, mean_variance: float, variance: float) -> None:
+def check_density(kappa: ArrayLike, mean_variance: float, variance: float) -> None:
+    """Raise ValueError unless κ and the variances are in range."""
     check_values("kappa", kappa, "positive", lambda a: (a > 0) & np.isfinite(a))
     check_values("mean_variance", mean_variance, "positive", lambda a: (a > 0) & np.isfinite(a))
     check_values("variance", variance, "finite and >= 0", lambda a: (a >= 0) & np.isfinite(a))
@@ -45,7 +46,7 @@ def entropy_density(
     Raises:
         ValueError: when kappa or mean_variance is not positive, or variance is negative.
     """
-    _check(kappa, mean_variance, variance)
+    check_density(kappa, mean_variance, variance)
     ratio = mean_variance / (np.exp(-np.asarray(log_snr, float)) + variance)
     return np.maximum(0.0, kappa - 0.5 * np.log1p(ratio))
 
@@ -62,7 +63,7 @@ def condensation_time(
     Raises:
         ValueError: as `entropy_density`.
     """
-    _check(kappa, mean_variance, variance)
+    check_density(kappa, mean_variance, variance)
     inverse_snr = mean_variance / np.expm1(2 * np.asarray(kappa, float)) - variance
     reachable = inverse_snr > 0
     level = -np.log(np.where(reachable, inverse_snr, 1.0))

@@ -18,7 +18,7 @@ from neural.checkpoints import Checkpoint, CheckpointError
 from neural.models.model import Model
 
 # Each has a value KIND. Those that recognise files by less come later.
-_MODULES = ("neural.models.mixtures", "neural.models.edm2", "neural.models.sd15")
+_MODULES = ("neural.models.mixtures", "neural.models.trained", "neural.models.edm2", "neural.models.sd15")
 
 
 @dataclasses.dataclass(frozen=True)

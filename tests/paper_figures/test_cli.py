@@ -26,6 +26,7 @@ HELP_FILES = {
     "models-partitions": ["models", "partitions"],
     "sample": ["sample"],
     "show": ["show"],
+    "train": ["train"],
     "weights": ["weights"],
     "weights-list": ["weights", "list"],
     "weights-fetch": ["weights", "fetch"],

@@ -311,6 +311,6 @@ def test_quick_figures_from_the_command_line(tmp_path, capsys):
 
 def test_module_names_match_the_order():
     numbers = [int(re.match(r"fig(\d+)_", figure.module)[1]) for figure in FIGURES.values()]
-    assert numbers == list(range(1, len(FIGURES) + 1))
+    assert numbers == sorted(set(numbers))
     for figure in FIGURES.values():
         importlib.import_module(f"paper_figures.{figure.module}")
