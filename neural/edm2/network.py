@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from neural import winograd
 from neural.arithmetic import precision, wide
-from neural.edm2 import winograd
 from neural.edm2.architecture import Block, Config
 from neural.edm2.weights import EPSILON
 

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from neural.arithmetic import precision, wide
+from neural import winograd
+from neural.arithmetic import largest_divisor, precision, wide
 
 Weights = Mapping[str, Array]
 Images = Float[Array, "n height width channels"]
@@ -22,6 +23,8 @@ Rows = Float[Array, "n tokens channels"]
 Padding = tuple[tuple[int, int], tuple[int, int]]
 Record = dict[str, Array] | None
 
+KERNELS = "OIHW"
+"""Layout of convolution kernels in a checkpoint."""
 SAME: Padding = ((1, 1), (1, 1))
 """Padding with which a 3x3 convolution keeps height and width."""
 SCORES_BYTES = 2**27
@@ -52,10 +55,16 @@ def linear(x: Float[Array, "... f"], weights: Weights, name: str) -> Float[Array
 def conv(x: Images, weights: Weights, name: str, stride: int = 1, padding: Padding = SAME) -> Images:
     """A 3x3 convolution with zero padding."""
     weight = weights[f"{name}.weight"].astype(x.dtype)
-    y = jax.lax.conv_general_dilated(
-        x, weight, (stride, stride), padding, dimension_numbers=("NHWC", "OIHW", "NHWC"),
-        precision=precision(x.dtype),
+    direct = functools.partial(
+        jax.lax.conv_general_dilated, window_strides=(stride, stride), padding=padding,
+        dimension_numbers=("NHWC", KERNELS, "NHWC"), precision=precision(x.dtype),
     )  # fmt: skip
+    keeps_size = stride == 1 and padding == SAME
+    if keeps_size and winograd.pays(x.shape, weight.shape, x.dtype, KERNELS):
+        fewer = functools.partial(winograd.convolve, layout=KERNELS)
+        y = jax.lax.platform_dependent(x, weight, cpu=fewer, default=direct)
+    else:
+        y = direct(x, weight)
     return y + _last(weights[f"{name}.bias"], y)
 
 
@@ -114,7 +123,7 @@ def attend(
     those of one image alone would be half a gigabyte.
     """
     n, queries, heads, width = q.shape
-    part = _divisor(queries, SCORES_BYTES // (n * heads * k.shape[1] * wide(q.dtype).itemsize))
+    part = largest_divisor(queries, SCORES_BYTES // (n * heads * k.shape[1] * wide(q.dtype).itemsize))
     if causal or part == queries:
         return _attend(q, k, v, causal).reshape(n, queries, heads * width)
     parts = q.reshape(n, queries // part, part, heads, width).swapaxes(0, 1)
@@ -132,11 +141,6 @@ def _attend(q: Array, k: Array, v: Array, causal: bool) -> Float[Array, "n queri
     # Divided after the product, whose result is smaller than the scores.
     total = weights.sum(-1).swapaxes(1, 2)[..., None]
     return (einsum("nhqk,nkhc->nqhc", weights.astype(v.dtype), v) / total).astype(v.dtype)
-
-
-def _divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` within `limit`; at least 1."""
-    return max(d for d in range(1, number + 1) if number % d == 0 and (d == 1 or d <= limit))
 
 
 def double(x: Images) -> Images:

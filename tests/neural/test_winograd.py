@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from neural.edm2 import network, winograd
+from neural import winograd
+from neural.edm2 import network
+from neural.stable_diffusion import layers
 
 # Rounding of the transforms over that of a direct sum, relative to the largest output; 2e-6 measured.
 FLOAT32 = 5e-6
@@ -30,9 +32,11 @@ def test_agrees_with_the_direct_convolution(shape, chunk, monkeypatch):
     for dtype, limit in ((jnp.float64, FLOAT64), (jnp.float32, FLOAT32)):
         x, weight = inputs(shape, dtype)
         expected = np.asarray(network.direct_conv(x, weight))
-        found = jax.jit(lambda x, weight: winograd.convolve(x, weight))(x, weight)
-        assert found.dtype == dtype
-        assert np.abs(found - expected).max() < limit * np.abs(expected).max()
+        given = {"HWIO": weight, "OIHW": weight.transpose(3, 2, 0, 1)}
+        for layout, kernel in given.items():
+            found = jax.jit(winograd.convolve, static_argnames="layout")(x, kernel, layout=layout)
+            assert found.dtype == dtype
+            assert np.abs(found - expected).max() < limit * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(
@@ -49,11 +53,22 @@ def test_agrees_with_the_direct_convolution(shape, chunk, monkeypatch):
 )
 def test_chosen_by_shape_and_type(images, weight, dtype, expected):
     assert winograd.pays(images, weight, jnp.dtype(dtype)) is expected
+    height, width, channels, out = weight
+    turned = (out, channels, height, width)
+    assert winograd.pays(images, turned, jnp.dtype(dtype), "OIHW") is expected
 
 
-def test_fewer_multiplications_on_a_cpu_alone():
+def stable_diffusion_conv(x, weight):
+    weights = {"c.weight": weight.transpose(3, 2, 0, 1), "c.bias": jnp.zeros(weight.shape[3])}
+    return layers.conv(x, weights, "c")
+
+
+@pytest.mark.parametrize("conv", [network.conv, stable_diffusion_conv])
+def test_fewer_multiplications_on_a_cpu_alone(conv):
     x, weight = inputs((1, 64, 64, 64, 64), jnp.float32)
-    exported = jax.export.export(jax.jit(network.conv), platforms=["cuda"])(x, weight)
+    exported = jax.export.export(jax.jit(conv), platforms=["cuda"])(x, weight)
     assert "stablehlo.convolution" in exported.mlir_module()
-    lowered = jax.jit(network.conv).lower(x, weight)
+    lowered = jax.jit(conv).lower(x, weight)
     assert "stablehlo.convolution" not in lowered.as_text()
+    expected = np.asarray(network.direct_conv(x, weight))
+    assert np.abs(np.asarray(jax.jit(conv)(x, weight)) - expected).max() < FLOAT32 * np.abs(expected).max()

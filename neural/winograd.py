@@ -6,12 +6,18 @@ positions as one batched matrix product over channels, transform back. The trans
 three terms of weight 1 or ½, so float32 loses 1e-6 against a direct sum, not the 1e-5 of larger tiles.
 """
 
+from typing import Literal
+
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from neural.arithmetic import largest_divisor
+
 Images = Float[Array, "n height width channels"]
+Layout = Literal["HWIO", "OIHW"]
+"""Order of a kernel's axes: height, width, channels in and out. None is ever transposed."""
 
 # Transformed inputs are four times their image. Some images, or strips of one, at a time keep them in a CPU's
 # cache: from 4 images of 64x64 pixels on, that decides between losing and winning.
@@ -23,42 +29,41 @@ LEAST_TILES = 64
 LEAST_CHANNELS = 64
 
 
-def pays(images: tuple[int, ...], weight: tuple[int, ...], dtype: jnp.dtype) -> bool:
+def pays(images: tuple[int, ...], weight: tuple[int, ...], dtype: jnp.dtype, layout: Layout = "HWIO") -> bool:
     """Whether `convolve` should beat a direct convolution of these shapes on a CPU."""
     n, height, width, channels = images
+    size, out = (weight[:2], weight[3]) if layout == "HWIO" else (weight[2:], weight[0])
     return (
-        weight[:2] == (3, 3)
+        size == (3, 3)
         and height % 2 == width % 2 == 0
         and n * height * width // 4 >= LEAST_TILES
-        and min(channels, weight[3]) >= LEAST_CHANNELS
+        and min(channels, out) >= LEAST_CHANNELS
         and dtype == jnp.float32
     )
 
 
-def convolve(x: Images, weight: Float[Array, "3 3 channels out"]) -> Images:
+def convolve(x: Images, weight: Float[Array, "_ _ _ _"], layout: Layout = "HWIO") -> Images:
     """The convolution of `x` with zero padding that keeps height and width, both even."""
     n, height, width, channels = x.shape
     row_bytes = 4 * width * channels * x.dtype.itemsize
-    images = _divisor(n, CHUNK_BYTES // (height * row_bytes))
-    rows = 2 * _divisor(height // 2, CHUNK_BYTES // (2 * row_bytes))
+    images = largest_divisor(n, CHUNK_BYTES // (height * row_bytes))
+    rows = 2 * largest_divisor(height // 2, CHUNK_BYTES // (2 * row_bytes))
     strips = height // rows
-    kernel = _transform_kernel(weight)
+    kernel = _transform_kernel(weight, layout)
+    contracted = 1 if layout == "HWIO" else 2
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
     def convolve_chunk(index: Array) -> Images:
         start = (index // strips * images, index % strips * rows, 0, 0)
         # Neighbouring strips share two rows.
-        return _convolve(lax.dynamic_slice(padded, start, (images, rows + 2, width + 2, channels)), kernel)
+        return _convolve(
+            lax.dynamic_slice(padded, start, (images, rows + 2, width + 2, channels)), kernel, contracted
+        )
 
     return lax.map(convolve_chunk, jnp.arange(n // images * strips)).reshape(n, height, width, -1)
 
 
-def _divisor(number: int, limit: int) -> int:
-    """The largest divisor of `number` within `limit`; at least 1."""
-    return max(d for d in range(1, number + 1) if number % d == 0 and (d == 1 or d <= limit))
-
-
-def _convolve(padded: Images, kernel: Float[Array, "16 channels out"]) -> Images:
+def _convolve(padded: Images, kernel: Float[Array, "16 _ _"], contracted: int) -> Images:
     n, height, width, channels = padded.shape
     # The barrier keeps XLA from fusing both passes into one, which takes six times as long to compile.
     columns = lax.optimization_barrier(_transform(padded, axis=2))
@@ -66,7 +71,7 @@ def _convolve(padded: Images, kernel: Float[Array, "16 channels out"]) -> Images
     products = lax.dot_general(
         tiles.reshape(16, -1, channels),
         kernel,
-        (((2,), (1,)), ((0,), (0,))),
+        (((2,), (contracted,)), ((0,), (0,))),
         precision=lax.Precision.HIGHEST,
     )
     products = products.reshape(4, 4, n, height // 2 - 1, width // 2 - 1, -1)
@@ -74,12 +79,17 @@ def _convolve(padded: Images, kernel: Float[Array, "16 channels out"]) -> Images
     return pixels.transpose(2, 3, 0, 4, 1, 5).reshape(n, height - 2, width - 2, -1)
 
 
-def _transform_kernel(weight: Float[Array, "3 3 channels out"]) -> Float[Array, "16 channels out"]:
+def _transform_kernel(weight: Float[Array, "_ _ _ _"], layout: Layout) -> Float[Array, "16 _ _"]:
+    """The 16 positions first, the channels in the layout's order."""
     spread = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
     # As a matrix product it runs on every core, which sums of slices do not.
     both = jnp.asarray(np.kron(spread, spread), weight.dtype)
-    product = jnp.matmul(both, weight.reshape(9, -1), precision=lax.Precision.HIGHEST)
-    return product.reshape(16, *weight.shape[2:])
+    if layout == "HWIO":
+        flat, axis, channels = weight.reshape(9, -1), 0, weight.shape[2:]
+    else:
+        flat, axis, channels = weight.reshape(-1, 9), 1, weight.shape[:2]
+    product = lax.dot_general(both, flat, (((1,), (axis,)), ((), ())), precision=lax.Precision.HIGHEST)
+    return product.reshape(16, *channels)
 
 
 def _transform(x: Array, axis: int) -> Array:

@@ -1,0 +1,265 @@
+"""How fast are the networks of Stable Diffusion 1.5, beside diffusers' and transformers' own under torch?
+
+    python -m benchmarks.sd15_forward [--parts unet decoder text load] [--batch 1] [--dtype float32] [--repeats 5] \
+        [--clock wall] [--brief]
+
+Weights are random and the same on both sides; they take 3.4 GB a side. Rivals run in turn within one process,
+ratios are within a turn. Torch computes on the CPU in float32, on a GPU in float16 under torch.compile. Where
+torch, diffusers and transformers are not installed, ours runs beside the machine's matrix product alone.
+
+- unet: 64x64 latents, one text: 339 G multiply-adds an image.
+- decoder: 32x32 latents to 256x256 pixels.
+- text: 77 tokens.
+- load: `load_sd15` of a float32 folder of 4.3 GB, warm; written to a temporary folder first.
+
+Peak memory is that of a process of its own for each side: weights, and one forward pass after compiling.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.harness import CLOCKS, in_turn, ratio, show
+from neural.checkpoints import write_safetensors
+from neural.stable_diffusion import architecture, text_encoder, unet, vae
+from neural.stable_diffusion.weights import convert
+
+Call = Callable[[], object]
+PARTS = ("unet", "decoder", "text")
+SHAPES = {
+    "unet": architecture.unet_shapes(architecture.UNetConfig()),
+    "decoder": architecture.vae_shapes(architecture.VAEConfig()),
+    "text": architecture.text_shapes(architecture.TextConfig()),
+}
+FOLDERS = {"unet": "unet", "decoder": "vae", "text": "text_encoder"}
+STEM = {"unet": "diffusion_pytorch_model", "decoder": "diffusion_pytorch_model", "text": "model"}
+LATENTS = {"unet": 64, "decoder": 32}
+TIME, TOKENS, CONTEXT = 500.0, 77, 768
+PRODUCT = 2048
+NO_RIVALS = "not installed"
+
+
+def random_tensors(part: str) -> dict[str, np.ndarray]:
+    """Weights that keep magnitudes."""
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.standard_normal(shape, np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
+        for name, shape in SHAPES[part].items()
+    }
+
+
+def inputs(part: str, batch: int) -> tuple[np.ndarray, ...]:
+    """What a network is given, NHWC."""
+    rng = np.random.default_rng(1)
+    if part == "text":
+        return (rng.integers(0, 49_000, (batch, TOKENS)),)
+    side = LATENTS[part]
+    latents = rng.standard_normal((batch, side, side, 4), np.float32)
+    return (
+        (latents, rng.standard_normal((batch, TOKENS, CONTEXT), np.float32)) if part == "unet" else (latents,)
+    )
+
+
+def ours(part: str, batch: int, dtype: str) -> Call:
+    """Our network as a call without arguments."""
+    kind = np.dtype(jnp.dtype(dtype))
+    weights = convert(random_tensors(part), kind)
+    given = tuple(jnp.asarray(x) for x in inputs(part, batch))
+    if part == "unet":
+        config = architecture.UNetConfig()
+        keys = jax.jit(lambda w, s: unet.text_keys(w, config, s.astype(kind)))(weights, given[1])
+        t = jnp.full(batch, TIME, jnp.float32)
+        run = jax.jit(lambda w, x, t, keys: unet.unet(w, config, x.astype(kind), t, keys))
+        return lambda: run(weights, given[0], t, keys)
+    if part == "decoder":
+        run = jax.jit(lambda w, x: vae.decode(w, architecture.VAEConfig(), x.astype(kind)))
+    else:
+        run = jax.jit(lambda w, x: text_encoder.text_encoder(w, architecture.TextConfig(), x, kind))
+    return lambda: run(weights, given[0])
+
+
+def theirs(part: str, batch: int) -> Call:
+    """The original network as a call without arguments."""
+    oracles: Any = importlib.import_module("tests.neural.stable_diffusion.oracles")
+    torch, golden = oracles.torch, importlib.import_module("tests.neural.stable_diffusion.make_golden")
+    tiny = importlib.import_module("tests.neural.stable_diffusion.tiny")
+    makers = {
+        "unet": lambda: oracles.diffusers.UNet2DConditionModel(
+            sample_size=64, cross_attention_dim=CONTEXT, attention_head_dim=8
+        ),
+        "decoder": lambda: oracles.diffusers.AutoencoderKL(**golden.FULL_VAE),
+        "text": lambda: oracles.transformers.CLIPTextModel(
+            oracles.transformers.CLIPTextConfig(**tiny.FULL_TEXT)
+        ),
+    }
+    with torch.device("meta"):
+        module = makers[part]()
+    state = {name: torch.from_numpy(value) for name, value in random_tensors(part).items()}
+    renamed = {name: state[golden.prefixed(name) if part == "text" else name] for name in module.state_dict()}
+    module.load_state_dict(renamed, assign=True)
+    return _torch_call(torch, part, module.eval(), inputs(part, batch))
+
+
+def _torch_call(torch: Any, part: str, module: Any, given: tuple[np.ndarray, ...]) -> Call:
+    gpu = torch.cuda.is_available()
+    if gpu:
+        module = module.half().to("cuda")
+    # No images: token numbers stay as they are.
+    arrays = [np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x for x in given]
+    tensors = [torch.from_numpy(x) for x in arrays]
+    if gpu:
+        tensors = [x.half().to("cuda") if x.is_floating_point() else x.to("cuda") for x in tensors]
+    forward = {
+        "unet": lambda: module(tensors[0], TIME, tensors[1]).sample,
+        "decoder": lambda: module.decode(tensors[0]).sample,
+        "text": lambda: module(tensors[0]).last_hidden_state,
+    }[part]
+    if gpu:
+        forward = torch.compile(forward)
+
+    def call() -> None:
+        with torch.inference_mode():
+            forward()
+        if gpu:
+            torch.cuda.synchronize()
+
+    return call
+
+
+def has_rivals() -> bool:
+    """Whether torch and its networks are installed."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "diffusers", "transformers"))
+
+
+def matrix_product(dtype: str) -> Call:
+    """A square product, the machine's own rate."""
+    a = jax.random.normal(jax.random.key(0), (PRODUCT, PRODUCT), jnp.float32).astype(dtype)
+    product = jax.jit(jnp.matmul)
+    return lambda: product(a, a)
+
+
+def run(
+    parts: Sequence[str] = (*PARTS, "load"),
+    batch: int = 1,
+    dtype: str = "float32",
+    repeats: int = 5,
+    clock: str = "wall",
+    brief: bool = False,
+) -> None:
+    """Print the tables."""
+    for part in PARTS:
+        if part not in parts:
+            continue
+        rows = [_row(part, batch, dtype, repeats, clock, brief)]
+        show(
+            f"Stable Diffusion 1.5, batch {batch}, {dtype}, {jax.default_backend()}, {clock} time; ratios in a turn, "
+            "median (quartiles)",
+            ("network", "seconds", "in products", "ours / torch", "peak GiB", "peak, ours / torch"),
+            rows,
+        )
+    if "load" in parts:
+        show("Loading", ("what", "seconds", "peak / weights"), [load(repeats)])
+
+
+def _row(part: str, batch: int, dtype: str, repeats: int, clock: str, brief: bool) -> tuple[str, ...]:
+    calls = {"product": matrix_product(dtype), "ours": ours(part, batch, dtype)}
+    if has_rivals():
+        calls["theirs"] = theirs(part, batch)
+    times = in_turn(calls, repeats, CLOCKS[clock])
+    calls.clear()  # the processes that follow need the memory
+    against = ratio(times["ours"], times["theirs"]) if has_rivals() else NO_RIVALS
+    found = (
+        part,
+        f"{np.median(times['ours']):.2f}",
+        f"{np.median(times['ours'] / times['product']):.1f}",
+        against,
+    )
+    if brief:
+        return (*found, "-", "-")
+    peak = peak_of("ours", part, batch, dtype)
+    theirs_ = f"{peak / peak_of('theirs', part, batch, dtype):.2f}" if has_rivals() else NO_RIVALS
+    return (*found, f"{peak / 2**30:.2f}", theirs_)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+import jax
+from benchmarks import sd15_forward
+from benchmarks.harness import peak_memory, seconds
+side, part, batch, dtype = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
+seconds(lambda: jax.numpy.ones(1))
+idle = peak_memory()
+call = sd15_forward.ours(part, batch, dtype) if side == "ours" else sd15_forward.theirs(part, batch)
+seconds(call)
+Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading and compiling
+seconds(call)
+print(peak_memory() - idle)
+"""
+
+
+def peak_of(side: str, part: str, batch: int, dtype: str) -> int:
+    """Peak resident memory of a forward pass with its weights, above an idle process with jax."""
+    command = [sys.executable, "-c", PEAK, side, part, str(batch), dtype]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+LOAD = """
+import sys, time
+import jax
+from benchmarks.harness import peak_memory
+from neural.stable_diffusion import load_sd15
+jax.block_until_ready(jax.numpy.ones(1))
+idle, start = peak_memory(), time.perf_counter()
+model = load_sd15(sys.argv[1])
+jax.block_until_ready(jax.tree.leaves(model))
+print(time.perf_counter() - start, (peak_memory() - idle) / sum(leaf.nbytes for leaf in jax.tree.leaves(model)))
+"""
+
+
+def load(repeats: int) -> tuple[str, ...]:
+    """Load a float32 folder in processes of their own, once before to warm the file."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in PARTS:
+            target = folder / FOLDERS[part]
+            target.mkdir()
+            write_safetensors(target / f"{STEM[part]}.safetensors", random_tensors(part), {})
+            (target / "config.json").write_text(json.dumps({}))
+        runs = []
+        for _ in range(repeats + 1):
+            command = [sys.executable, "-c", LOAD, name]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            runs.append([float(word) for word in done.stdout.split()])
+    times, peaks = np.array(runs[1:]).T
+    return "float32 folder, 4.3 GB, warm", f"{np.median(times):.2f}", f"{np.median(peaks):.2f}"
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", default=[*PARTS, "load"], choices=(*PARTS, "load"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--clock", default="wall", choices=tuple(CLOCKS), help="cpu: with taskset -c 0")
+    parser.add_argument("--brief", action="store_true", help="no peak memory")
+    chosen = parser.parse_args()
+    run(chosen.parts, chosen.batch, chosen.dtype, chosen.repeats, chosen.clock, chosen.brief)
+
+
+if __name__ == "__main__":
+    main()
