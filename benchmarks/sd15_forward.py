@@ -7,15 +7,16 @@ Weights are random and the same on both sides; they take 3.4 GB a side. Rivals r
 ratios are within a turn. Torch computes on the CPU in float32, on a GPU in float16 under torch.compile. Where
 torch, diffusers and transformers are not installed, ours runs beside the machine's matrix product alone.
 
-- unet: 64x64 latents, one text: 339 G multiply-adds an image.
-- decoder: 32x32 latents to 256x256 pixels.
-- text: 77 tokens.
+- unet: 64x64 latents, one text: 352 G multiply-adds an image.
+- decoder: 32x32 latents to 256x256 pixels: 308 G.
+- text: 77 tokens: 6.7 G.
 - load: `load_sd15` of a float32 folder of 4.3 GB, warm; written to a temporary folder first.
 
 Peak memory is that of a process of its own for each side: weights, and one forward pass after compiling.
 """
 
 import argparse
+import gc
 import importlib
 import importlib.util
 import json
@@ -177,7 +178,8 @@ def _row(part: str, batch: int, dtype: str, repeats: int, clock: str, brief: boo
     if has_rivals():
         calls["theirs"] = theirs(part, batch)
     times = in_turn(calls, repeats, CLOCKS[clock])
-    calls.clear()  # the processes that follow need the memory
+    calls.clear()
+    gc.collect()  # the processes that follow need the memory
     against = ratio(times["ours"], times["theirs"]) if has_rivals() else NO_RIVALS
     found = (
         part,

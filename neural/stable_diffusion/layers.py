@@ -28,7 +28,9 @@ KERNELS = "OIHW"
 SAME: Padding = ((1, 1), (1, 1))
 """Padding with which a 3x3 convolution keeps height and width."""
 SCORES_BYTES = 2**27
-"""Attention takes queries in parts whose scores over all keys fit this."""
+"""Attention takes heads and queries in parts whose scores over all keys fit this,"""
+CACHE_BYTES = 2**22
+"""and this on a CPU, where scores that leave the cache take most of the time."""
 
 
 def recorder(record: Record) -> Callable[[str, Array], Array]:
@@ -119,28 +121,49 @@ def attend(
 ) -> Rows:
     """Softmax attention, heads joined again in the result.
 
-    Queries are taken some at a time, so that the scores never take more than `SCORES_BYTES`: at 64x64 latents
-    those of one image alone would be half a gigabyte.
+    Some heads and queries are taken at a time, so that their scores over all keys stay within a CPU's cache, or
+    within `SCORES_BYTES` elsewhere: at 64x64 latents those of one image would be half a gigabyte.
     """
     n, queries, heads, width = q.shape
-    part = largest_divisor(queries, SCORES_BYTES // (n * heads * k.shape[1] * wide(q.dtype).itemsize))
-    if causal or part == queries:
-        return _attend(q, k, v, causal).reshape(n, queries, heads * width)
-    parts = q.reshape(n, queries // part, part, heads, width).swapaxes(0, 1)
-    found = jax.lax.map(lambda some: _attend(some, k, v, False), parts)
-    return found.swapaxes(0, 1).reshape(n, queries, heads * width)
+    apart = [x.swapaxes(1, 2).reshape(n * heads, -1, width) for x in (q * width**-0.5, k, v)]
+    found = jax.lax.platform_dependent(
+        *apart,
+        cpu=functools.partial(_attend_in_parts, causal=causal, limit=CACHE_BYTES),
+        default=functools.partial(_attend_in_parts, causal=causal, limit=SCORES_BYTES),
+    )
+    return found.reshape(n, heads, queries, width).swapaxes(1, 2).reshape(n, queries, heads * width)
 
 
-def _attend(q: Array, k: Array, v: Array, causal: bool) -> Float[Array, "n queries heads width"]:
+def _attend_in_parts(
+    q: Array, k: Array, v: Array, *, causal: bool, limit: int
+) -> Float[Array, "m queries w"]:
+    m, queries, width = q.shape
+    row = k.shape[1] * wide(q.dtype).itemsize
+    heads = largest_divisor(m, limit // (queries * row))
+    part = largest_divisor(queries, limit // (heads * row))
+    starts = jnp.arange(0, queries, part)
+
+    def some_heads(several: tuple[Array, Array, Array]) -> Array:
+        q, k, v = several
+        parts = q.reshape(heads, queries // part, part, width).swapaxes(0, 1)
+        found = jax.lax.map(lambda one: _attend(one[0], k, v, one[1] if causal else None), (parts, starts))
+        return found.swapaxes(0, 1).reshape(heads, queries, width)
+
+    grouped = tuple(x.reshape(m // heads, heads, *x.shape[1:]) for x in (q, k, v))
+    return jax.lax.map(some_heads, grouped).reshape(m, queries, width)
+
+
+def _attend(q: Array, k: Array, v: Array, start: Array | None) -> Float[Array, "heads queries w"]:
+    """Queries that begin at `start` see what comes no later; with None all see everything."""
     einsum = functools.partial(jnp.einsum, precision=precision(q.dtype), preferred_element_type=wide(q.dtype))
-    scores = einsum("nqhc,nkhc->nhqk", q * q.shape[-1] ** -0.5, k)
-    if causal:
-        seen = jnp.tril(jnp.ones(scores.shape[2:], bool))
-        scores = jnp.where(seen[None, None], scores, -jnp.inf)
+    scores = einsum("hqc,hkc->hqk", q, k)
+    if start is not None:
+        seen = start + jnp.arange(q.shape[1])[:, None] >= jnp.arange(k.shape[1])[None]
+        scores = jnp.where(seen[None], scores, -jnp.inf)
     weights = jnp.exp(scores - scores.max(-1, keepdims=True))
     # Divided after the product, whose result is smaller than the scores.
-    total = weights.sum(-1).swapaxes(1, 2)[..., None]
-    return (einsum("nhqk,nkhc->nqhc", weights.astype(v.dtype), v) / total).astype(v.dtype)
+    total = weights.sum(-1, keepdims=True)
+    return (einsum("hqk,hkc->hqc", weights.astype(v.dtype), v) / total).astype(v.dtype)
 
 
 def double(x: Images) -> Images:

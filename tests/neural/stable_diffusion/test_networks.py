@@ -57,17 +57,17 @@ def test_names_and_shapes_of_the_published_networks():
     assert sum(stage.attention is not None for stage in stages) == 16
 
 
-def test_attention_in_parts_is_attention(monkeypatch):
+# Room for the scores of all, of three heads, of one, of seven queries (six at a time, which divides 24), of none.
+@pytest.mark.parametrize("rows", [6 * 24, 3 * 24, 24, 7, 0])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_in_parts_is_attention(rows, causal, monkeypatch):
     q, k, v = (jnp.asarray(tiny.noise(name, (2, 24, 3, 8)), jnp.float64) for name in "qkv")
     scores = np.einsum("nqhc,nkhc->nhqk", q, k) / np.sqrt(8)
-    share = np.exp(scores - scores.max(-1, keepdims=True))
+    share = np.exp(scores - scores.max(-1, keepdims=True)) * (np.tri(24) if causal else 1)
     expected = np.einsum("nhqk,nkhc->nqhc", share / share.sum(-1, keepdims=True), v).reshape(2, 24, 24)
-    whole = layers.attend(q, k, v)
-    # Room for the scores of seven queries: six at a time, which divides 24.
-    monkeypatch.setattr(layers, "SCORES_BYTES", 7 * 2 * 3 * 24 * 8)
-    in_parts = layers.attend(q, k, v)
-    assert error(whole, expected) < ROUNDING
-    assert error(in_parts, expected) < ROUNDING
+    monkeypatch.setattr(layers, "CACHE_BYTES", rows * 24 * 8)
+    found = jax.jit(lambda q, k, v: layers.attend(q, k, v, causal=causal))(q, k, v)
+    assert error(found, expected) < ROUNDING
 
 
 def test_norm_survives_what_half_precision_does_not_hold():
