@@ -129,13 +129,21 @@ def _torch_call(torch: Any, part: str, module: Any, given: tuple[np.ndarray, ...
     if gpu:
         forward = torch.compile(forward)
 
-    def call() -> None:
+    def call() -> Any:
         with torch.inference_mode():
-            forward()
+            found = forward()
         if gpu:
             torch.cuda.synchronize()
+        return found
 
     return call
+
+
+def difference(ours: Any, theirs: Any) -> float:
+    """Largest, relative to the largest value: rivals that do not compute the same are none."""
+    expected = theirs.float().cpu().numpy()
+    expected = np.moveaxis(expected, 1, -1) if expected.ndim == 4 else expected
+    return float(np.abs(np.asarray(ours, np.float32) - expected).max() / np.abs(expected).max())
 
 
 def has_rivals() -> bool:
@@ -170,13 +178,14 @@ def run(
             rows,
         )
     if "load" in parts:
-        show("Loading", ("what", "seconds", "peak / weights"), [load(repeats)])
+        show("Loading", ("what", "seconds", "of the processor", "peak / weights"), [load(repeats)])
 
 
 def _row(part: str, batch: int, dtype: str, repeats: int, clock: str, brief: bool) -> tuple[str, ...]:
     calls = {"product": matrix_product(dtype), "ours": ours(part, batch, dtype)}
     if has_rivals():
         calls["theirs"] = theirs(part, batch)
+        print(f"{part}: largest difference {difference(calls['ours'](), calls['theirs']()):.1e}", flush=True)
     times = in_turn(calls, repeats, CLOCKS[clock])
     calls.clear()
     gc.collect()  # the processes that follow need the memory
@@ -195,7 +204,7 @@ def _row(part: str, batch: int, dtype: str, repeats: int, clock: str, brief: boo
 
 
 PEAK = """
-import sys
+import gc, sys
 from pathlib import Path
 import jax
 from benchmarks import sd15_forward
@@ -205,6 +214,7 @@ seconds(lambda: jax.numpy.ones(1))
 idle = peak_memory()
 call = sd15_forward.ours(part, batch, dtype) if side == "ours" else sd15_forward.theirs(part, batch)
 seconds(call)
+gc.collect()
 Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading and compiling
 seconds(call)
 print(peak_memory() - idle)
@@ -223,10 +233,11 @@ import jax
 from benchmarks.harness import peak_memory
 from neural.stable_diffusion import load_sd15
 jax.block_until_ready(jax.numpy.ones(1))
-idle, start = peak_memory(), time.perf_counter()
+idle, start, worked = peak_memory(), time.perf_counter(), time.process_time()
 model = load_sd15(sys.argv[1])
 jax.block_until_ready(jax.tree.leaves(model))
-print(time.perf_counter() - start, (peak_memory() - idle) / sum(leaf.nbytes for leaf in jax.tree.leaves(model)))
+weights = sum(leaf.nbytes for leaf in jax.tree.leaves(model))
+print(time.perf_counter() - start, time.process_time() - worked, (peak_memory() - idle) / weights)
 """
 
 
@@ -244,8 +255,7 @@ def load(repeats: int) -> tuple[str, ...]:
             command = [sys.executable, "-c", LOAD, name]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             runs.append([float(word) for word in done.stdout.split()])
-    times, peaks = np.array(runs[1:]).T
-    return "float32 folder, 4.3 GB, warm", f"{np.median(times):.2f}", f"{np.median(peaks):.2f}"
+    return "float32 folder, 4.3 GB, warm", *(f"{value:.2f}" for value in np.median(runs[1:], axis=0))
 
 
 def main() -> None:

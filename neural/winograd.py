@@ -24,8 +24,9 @@ Layout = Literal["HWIO", "OIHW"]
 CHUNK_BYTES = 2**23
 
 
-# Fewer tiles than this do not repay the transform of the kernel; narrower layers that of the image.
-LEAST_TILES = 64
+# Fewer tiles than this do not repay the transform of the kernel; a direct convolution has to turn kernels of the
+# second layout round, which costs as much. Narrower layers do not repay the transform of the image.
+LEAST_TILES: dict[Layout, int] = {"HWIO": 64, "OIHW": 16}
 LEAST_CHANNELS = 64
 
 
@@ -36,7 +37,7 @@ def pays(images: tuple[int, ...], weight: tuple[int, ...], dtype: jnp.dtype, lay
     return (
         size == (3, 3)
         and height % 2 == width % 2 == 0
-        and n * height * width // 4 >= LEAST_TILES
+        and n * height * width // 4 >= LEAST_TILES[layout]
         and min(channels, out) >= LEAST_CHANNELS
         and dtype == jnp.float32
     )
@@ -49,7 +50,7 @@ def convolve(x: Images, weight: Float[Array, "_ _ _ _"], layout: Layout = "HWIO"
     images = largest_divisor(n, CHUNK_BYTES // (height * row_bytes))
     rows = 2 * largest_divisor(height // 2, CHUNK_BYTES // (2 * row_bytes))
     strips = height // rows
-    kernel = _transform_kernel(weight, layout)
+    kernel = _transform_kernel(weight, layout, x)
     contracted = 1 if layout == "HWIO" else 2
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
@@ -79,17 +80,26 @@ def _convolve(padded: Images, kernel: Float[Array, "16 _ _"], contracted: int) -
     return pixels.transpose(2, 3, 0, 4, 1, 5).reshape(n, height - 2, width - 2, -1)
 
 
-def _transform_kernel(weight: Float[Array, "_ _ _ _"], layout: Layout) -> Float[Array, "16 _ _"]:
+def _transform_kernel(weight: Float[Array, "_ _ _ _"], layout: Layout, x: Images) -> Float[Array, "16 _ _"]:
     """The 16 positions first, the channels in the layout's order."""
     spread = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
     # As a matrix product it runs on every core, which sums of slices do not.
-    both = jnp.asarray(np.kron(spread, spread), weight.dtype)
+    both = jnp.asarray(np.kron(spread, spread), weight.dtype) + _zero_after(x)
     if layout == "HWIO":
         flat, axis, channels = weight.reshape(9, -1), 0, weight.shape[2:]
     else:
         flat, axis, channels = weight.reshape(-1, 9), 1, weight.shape[:2]
     product = lax.dot_general(both, flat, (((1,), (axis,)), ((), ())), precision=lax.Precision.HIGHEST)
     return product.reshape(16, *channels)
+
+
+def _zero_after(x: Array) -> Float[Array, ""]:
+    """A zero that is known only once `x` is.
+
+    Kernels could be transformed before anything else, and XLA would do so with those of all layers at once:
+    gigabytes.
+    """
+    return (jnp.signbit(x[0, 0, 0, 0]).astype(jnp.uint32) >> 1).astype(x.dtype)
 
 
 def _transform(x: Array, axis: int) -> Array:

@@ -42,20 +42,22 @@ def test_agrees_with_the_direct_convolution(shape, chunk, monkeypatch):
 @pytest.mark.parametrize(
     ("images", "weight", "dtype", "expected"),
     [
-        ((1, 64, 64, 128), (3, 3, 128, 128), "float32", True),
-        ((1, 8, 8, 512), (3, 3, 512, 512), "float32", False),
-        ((4, 8, 8, 512), (3, 3, 512, 512), "float32", True),
-        ((1, 64, 64, 5), (3, 3, 5, 128), "float32", False),
-        ((1, 64, 64, 128), (1, 1, 128, 128), "float32", False),
-        ((1, 65, 64, 128), (3, 3, 128, 128), "float32", False),
-        ((1, 64, 64, 128), (3, 3, 128, 128), "bfloat16", False),
+        ((1, 64, 64, 128), (3, 3, 128, 128), "float32", {"HWIO", "OIHW"}),
+        ((1, 8, 8, 512), (3, 3, 512, 512), "float32", {"OIHW"}),
+        ((1, 4, 4, 512), (3, 3, 512, 512), "float32", set()),
+        ((4, 8, 8, 512), (3, 3, 512, 512), "float32", {"HWIO", "OIHW"}),
+        ((1, 64, 64, 5), (3, 3, 5, 128), "float32", set()),
+        ((1, 64, 64, 128), (1, 1, 128, 128), "float32", set()),
+        ((1, 65, 64, 128), (3, 3, 128, 128), "float32", set()),
+        ((1, 64, 64, 128), (3, 3, 128, 128), "bfloat16", set()),
     ],
 )
 def test_chosen_by_shape_and_type(images, weight, dtype, expected):
-    assert winograd.pays(images, weight, jnp.dtype(dtype)) is expected
     height, width, channels, out = weight
-    turned = (out, channels, height, width)
-    assert winograd.pays(images, turned, jnp.dtype(dtype), "OIHW") is expected
+    kernels = {"HWIO": weight, "OIHW": (out, channels, height, width)}
+    assert {
+        layout for layout, one in kernels.items() if winograd.pays(images, one, jnp.dtype(dtype), layout)
+    } == expected
 
 
 def stable_diffusion_conv(x, weight):
@@ -72,3 +74,13 @@ def test_fewer_multiplications_on_a_cpu_alone(conv):
     assert "stablehlo.convolution" not in lowered.as_text()
     expected = np.asarray(network.direct_conv(x, weight))
     assert np.abs(np.asarray(jax.jit(conv)(x, weight)) - expected).max() < FLOAT32 * np.abs(expected).max()
+
+
+def test_what_is_not_finite_stays_in_its_image():
+    """The zero that orders the transform of the kernel after the image is zero whatever the image."""
+    x, weight = inputs((3, 4, 4, 2, 3), jnp.float32)
+    expected = np.asarray(network.direct_conv(x, weight))
+    for value in (np.nan, -np.inf, -1.0):
+        broken = x.at[0, 0, 0, 0].set(value)
+        found = np.asarray(jax.jit(winograd.convolve)(broken, weight))
+        assert np.abs(found[1:] - expected[1:]).max() < FLOAT32 * np.abs(expected).max()
