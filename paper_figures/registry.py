@@ -144,5 +144,11 @@ FIGURES = {
             "guidance on exact classes: what it produces when, and where its distortion vanishes or stays",
             seed=15, version="1", seconds=30, fast_seconds=8,
         ),
+        Figure(
+            "schedules",
+            "fig17_schedules",
+            "guidance schedules by what commitment costs, and sampler grids timed by class information",
+            seed=17, version="1", seconds=20, fast_seconds=8,
+        ),
     )
 }  # fmt: skip
