@@ -7,6 +7,7 @@ runs, so that help and errors come at once.
 import importlib.metadata
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from paper_figures.command_models import models
 from paper_figures.command_sample import sample
 from paper_figures.command_show import show
 from paper_figures.command_sweep import sweep
+from paper_figures.command_train import train
 from paper_figures.command_weights import weights
 from paper_figures.command_window import window
 from paper_figures.lists import ListCommand
@@ -62,6 +64,7 @@ def build() -> typer.Typer:
     app.command(cls=ListCommand)(window)
     app.command(cls=ListCommand)(sample)
     app.command(cls=ListCommand)(show)
+    app.command(cls=ListCommand)(train)
     app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")
     return app
@@ -93,9 +96,15 @@ def _refuse(message: str) -> int:
     return BAD_INPUT
 
 
+def _warn(message: Warning | str, *_: object) -> None:
+    """A warning as one line, without the place in the code that it comes from."""
+    print("speciation: warning:", " ".join(str(message).split()), file=sys.stderr)
+
+
 def main() -> None:
     """Entry point of the installed ``speciation`` command."""
     os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
+    warnings.showwarning = _warn
     sys.exit(run(sys.argv[1:]))
 
 

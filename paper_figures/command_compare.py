@@ -9,7 +9,7 @@ import typer
 from paper_figures import asking
 from paper_figures.asking import DEFAULT_MODEL, Asked
 from paper_figures.lists import words
-from paper_figures.options import Axis, DryRun, DtypeName, OutputFolder, Seed, Units
+from paper_figures.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,10 +35,6 @@ Against = Annotated[
 ]
 UTurn = Annotated[
     bool, typer.Option("--u-turn", help="Also noise samples and come back: how often does the class stay?")
-]
-ModelDtype = Annotated[
-    DtypeName,
-    typer.Option("--dtype", metavar="float32|float64", help="Precision that the model computes in."),
 ]
 
 

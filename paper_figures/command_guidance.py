@@ -9,7 +9,7 @@ import typer
 
 from paper_figures import asking
 from paper_figures.asking import DEFAULT_MODEL, Asked
-from paper_figures.options import Axis, DryRun, Dtype, OutputFolder, Seed, Units
+from paper_figures.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
 
 DEFAULT_SCHEDULES = ["cfg:2,4", "interval:4:0.3..3", "feedback", "entropy:4"]
 PARTS = "guidance.parts"
@@ -41,7 +41,7 @@ def guidance(
     steps: asking.Steps = None,
     batch: asking.Batch = None,
     seed: Seed = 0,
-    dtype: Dtype = "float32",
+    dtype: ModelDtype = "float32",
     axis: Axis = None,
     units: Units = "nats",
     out: OutputFolder = None,

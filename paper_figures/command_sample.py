@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.options import DryRun, OutputFolder
+from paper_figures.options import DryRun, ModelDtype, OutputFolder
 
 if TYPE_CHECKING:
     from paper_figures.sampling import Recipe, Wanted, Watch
 
-DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 SamplerName = Literal["heun", "ddim", "ancestral"]
 
 ModelName = Annotated[
@@ -50,10 +49,6 @@ Decoder = Annotated[
     str,
     typer.Option("--vae", metavar="NAME|PATH", help="Autoencoder that decodes EDM2's ImageNet-512 latents."),
 ]
-Dtype = Annotated[
-    DtypeName,
-    typer.Option(metavar="float32|bfloat16|float16", help="Precision that the network computes in."),
-]
 Seed = Annotated[
     int, typer.Option(metavar="N", help="Seed of the first picture; the next has the next number.")
 ]
@@ -70,7 +65,7 @@ def sample(
     batch: Batch = 4,
     vae: Decoder = "sd-vae-ft-mse",
     seed: Seed = 0,
-    dtype: Dtype = "float32",
+    dtype: ModelDtype = "float32",
     out: OutputFolder = None,
     dry_run: DryRun = False,
 ) -> None:

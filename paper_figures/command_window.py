@@ -6,8 +6,7 @@ import typer
 
 from paper_figures import asking
 from paper_figures.asking import DEFAULT_MODEL, Asked
-from paper_figures.command_compare import ModelDtype
-from paper_figures.options import Axis, DryRun, OutputFolder, Seed, Units
+from paper_figures.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
 
 PARTS = "window.parts"
 

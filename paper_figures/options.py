@@ -9,8 +9,17 @@ import typer
 AxisName = Literal["t", "log-snr", "sigma", "timestep"]
 UnitsName = Literal["nats", "bits"]
 DtypeName = Literal["float32", "float64"]
+ModelDtypeName = Literal["float32", "float64", "bfloat16", "float16"]
 
 Seed = Annotated[int, typer.Option(help="Seed of every random number.", metavar="N")]
+ModelDtype = Annotated[
+    ModelDtypeName,
+    typer.Option(
+        "--dtype",
+        metavar="float32|float64|bfloat16|float16",
+        help="Precision that the network computes in; states are float32 at least.",
+    ),
+]
 Dtype = Annotated[
     DtypeName,
     typer.Option(

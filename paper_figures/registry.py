@@ -139,6 +139,18 @@ FIGURES = {
             seed=11, version="2", seconds=20, fast_seconds=16,
         ),
         Figure(
+            "trained-tree",
+            "fig12_trained_tree",
+            "a trained network against quadrature at every level of a tree of classes",
+            seed=12, version="1", seconds=6, fast_seconds=4,
+        ),
+        Figure(
+            "law-on-networks",
+            "fig14_law_on_networks",
+            "the logarithmic-time law measured on networks of 16 to 1024 dimensions and 2 to 32 classes",
+            seed=14, version="1", seconds=3, fast_seconds=3,
+        ),
+        Figure(
             "guidance",
             "fig15_guidance",
             "guidance on exact classes: what it produces when, and where its distortion vanishes or stays",

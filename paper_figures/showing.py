@@ -10,7 +10,7 @@ from rich.table import Table
 
 from gmm.curve import FORMAT as CURVE_FORMAT
 from gmm.curve import EntropyCurve, load_dataset
-from paper_figures import compare_plot, data_plot, data_study, sweep_cell, sweep_plot
+from paper_figures import compare_plot, data_plot, data_study, sweep_cell, sweep_plot, training_plot
 from paper_figures.comparing import FORMAT as COMPARISON_FORMAT
 from paper_figures.comparing import NAMES as COMPARISON_NAMES
 from paper_figures.curves import WINDOW_SHARE
@@ -42,7 +42,7 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     """Print the facts of a result and draw it.
 
     Args:
-        path: NetCDF file of a curve, a figure, a sweep, a data set or a comparison.
+        path: NetCDF file of a curve, a figure, a sweep, a data set, a comparison or a training.
         view: axis and units.
         out: where to draw; None means beside `path`, with the chosen axis and units in the name.
         quiet: whether to draw only.
@@ -191,6 +191,10 @@ def _describe_sweep(dataset: xr.Dataset, _: View) -> None:
     _print([*facts, *map(_row, sweep_plot.laws(dataset)), ("settings", dataset.attrs["settings"])], "sweep")
 
 
+def _describe_training(dataset: xr.Dataset, _: View) -> None:
+    _print(training_plot.facts(dataset), "training")
+
+
 def _describe_data(dataset: xr.Dataset, _: View) -> None:
     facts = [(name, dataset.attrs[name]) for name in ("data", "settings")]
     _print([*map(_row, numbers_of(dataset)), *facts], "labelled data")
@@ -206,5 +210,6 @@ _SHOWN = {
     FIGURE_FORMAT: (_describe_figure, _draw_figure, ("figure", "settings", "figure_version", "fingerprint")),
     SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw, SWEEP_NAMES),
     data_study.FORMAT: (_describe_data, data_plot.draw, data_study.NAMES),
+    training_plot.FORMAT: (_describe_training, training_plot.draw_training, training_plot.NAMES),
     COMPARISON_FORMAT: (compare_plot.print_table, compare_plot.draw, COMPARISON_NAMES),
 }

@@ -134,10 +134,17 @@ def _places(question: Question, log_sigma: np.ndarray, reading: Reading, delta: 
             log_snr=float(-2 * log_sigma[i]),
             t=float(t[i]),
             stderr=float(stderr[i]),
-            interval=(float(np.exp(low[i])), float(np.exp(high[i]))),
+            interval=_interval(low[i], high[i]),
         )
         for i in range(3)
     ]
+
+
+def _interval(low: float, high: float) -> tuple[float, float] | None:
+    """Ends in σ/α; None where an error of so few samples is wider than numbers go: that is no interval."""
+    with np.errstate(over="ignore"):
+        ends = np.exp([low, high])
+    return (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else None
 
 
 def steps_of(process: Process, grid: Grid, low: float, median: float, high: float) -> SamplerSteps:

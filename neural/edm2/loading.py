@@ -1,5 +1,6 @@
 """Loading published networks: a file or a preset becomes a denoiser."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ from neural.edm2.architecture import Config, read_config
 from neural.edm2.denoiser import EDM2, from_tensors
 
 Source = str | os.PathLike[str]
+ZERO_LABEL = "zero_label_trained"
+"""Attribute of a checkpoint whose network has seen the zero label in training; no published one has."""
 
 
 def load_edm2(
@@ -34,7 +37,8 @@ def load_edm2(
             converts the gains to float32 first.
         unconditional: source of the network that guidance and gaps use in place of the untrained zero label.
             By default the preset's own, or the file beside `source` whose name differs by ``-uncond``, if
-            there is one; None for no such network.
+            there is one, or the network itself, if the file says that it was trained on the zero label too; None
+            for no such network.
 
     Returns:
         The denoiser; its weights are folded once, see `neural.edm2.weights`.
@@ -47,7 +51,9 @@ def load_edm2(
     """
     path, *others = checkpoints.locate(source)
     model = _load(path, dtype, as_published)
-    if not model.config.label_dim or unconditional is None:
+    if unconditional is None:
+        return dataclasses.replace(model, unconditional=None)
+    if not model.config.label_dim:
         return model
     if unconditional == "sibling":
         beside = others[0] if others else checkpoints.sibling(path)
@@ -64,7 +70,8 @@ def _load(path: Path, dtype: DTypeLike, as_published: bool) -> EDM2:
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
     options = checkpoint.attributes.get("init_kwargs")
-    return from_tensors(checkpoint.tensors, options, dtype=dtype, as_published=as_published)
+    model = from_tensors(checkpoint.tensors, options, dtype=dtype, as_published=as_published)
+    return model.with_unconditional(model) if checkpoint.attributes.get(ZERO_LABEL) is True else model
 
 
 def check_network(checkpoint: Checkpoint) -> Config:

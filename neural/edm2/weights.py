@@ -64,8 +64,7 @@ def _fold(
     order = np.arange(stored.shape[0])
     if name.endswith(".attn_qkv.weight"):
         order = _split_qkv(order, config.channels_per_head)
-    # The network is handed a class index where training multiplied a one-hot row by √label_dim.
-    scale = config.label_dim**0.5 if name == "unet.emb_label.weight" else 1.0
+    scale = _label_scale(name, config)
     kernel = stored.shape[2:]
     folded = np.empty((*kernel, stored.shape[1], stored.shape[0]), dtype if kernel else wide(dtype))
     # A few rows at a time: no temporary array of the tensor's size, and those there are stay in the cache.
@@ -81,6 +80,11 @@ def _gain_name(name: str) -> str | None:
     if name == "unet.out_conv.weight":
         return "unet.out_gain"
     return name.replace(".emb_linear.weight", ".emb_gain") if name.endswith(".emb_linear.weight") else None
+
+
+def _label_scale(name: str, config: Config) -> float:
+    # The network is handed a class index where training multiplied a one-hot row by √label_dim.
+    return config.label_dim**0.5 if name == "unet.emb_label.weight" else 1.0
 
 
 def normalised(weight: Any, gain: np.ndarray | None = None, *, rounded: bool = False) -> Any:
@@ -108,3 +112,33 @@ def _factor(gain: np.ndarray | None, fan_in: int, dtype: np.dtype, rounded: bool
 def _split_qkv(rows: np.ndarray, width: int) -> np.ndarray:
     """Order the output rows (n,) as (q | k | v, head, channel); stored are (head, channel, q | k | v)."""
     return rows.reshape(-1, width, 3).transpose(2, 0, 1).ravel()
+
+
+def fold_traced(tensors: Mapping[str, Array], config: Config) -> dict[str, Array]:
+    """`fold` as a function that JAX can trace and differentiate: what training computes with.
+
+    Args:
+        tensors: the checkpoint's, by `state_dict` name, in its layout.
+        config: its sizes.
+    """
+
+    def convert(name: str) -> Array:
+        stored = tensors[name]
+        if not name.endswith(".weight"):
+            return stored
+        weight = normalised(stored) * _label_scale(name, config)
+        if gain := _gain_name(name):
+            weight = weight * tensors[gain]
+        if name.endswith(".attn_qkv.weight"):
+            weight = weight[_split_qkv(np.arange(len(stored)), config.channels_per_head)]
+        return weight.transpose(*range(2, stored.ndim), 1, 0)
+
+    return {name: convert(name) for name in tensors if not name.endswith("_gain")}
+
+
+def forced(tensors: Mapping[str, Array]) -> dict[str, Array]:
+    """Every row of every weight at root mean square one, as training keeps them (eqs. 66 and 67)."""
+    return {
+        name: normalised(tensor) * (tensor[0].size ** 0.5) if name.endswith(".weight") else tensor
+        for name, tensor in tensors.items()
+    }

@@ -222,7 +222,7 @@ def _check_finite(chain: Chain, finite: np.ndarray) -> None:
     raise ValueError(
         f"the denoiser returned values that are not finite at step {max(bad - skipped, 0) + 1} of "
         f"{len(rows.t) - skipped} (t = {rows.t[bad]:.6g}, σ/α = {rows.level[bad]:.6g}); "
-        "a wider dtype or a smaller largest noise level is the usual way out"
+        "a dtype of wider range (bfloat16 for float16, float32) or a smaller largest noise level is the usual way out"
     )
 
 

@@ -64,4 +64,5 @@ KIND = Kind(
     load=load,
     recognises=_recognises,
     answers=lambda name: name.startswith("edm2-") and published(name) is not None,
+    half=True,
 )

@@ -12,12 +12,13 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from gmm.checks import choose
 from neural import checkpoints
 from neural.checkpoints import Checkpoint, CheckpointError
 from neural.models.model import Model
 
 # Each has a value KIND. Those that recognise files by less come later.
-_MODULES = ("neural.models.mixtures", "neural.models.edm2", "neural.models.sd15")
+_MODULES = ("neural.models.mixtures", "neural.models.trained", "neural.models.edm2", "neural.models.sd15")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Kind:
         names: names that are always known, with a line on each.
         answers: whether it takes a name that is none of those.
         recognises: whether a file or folder holds such a model.
+        half: whether it computes in bfloat16 and float16 too.
         load: (name or path, dtype) -> model; a ValueError says what to fetch, or which extra to install.
     """
 
@@ -54,6 +56,7 @@ class Kind:
     load: Callable[[str, str], Model]
     recognises: Callable[[Candidate], bool] = lambda _: False
     answers: Callable[[str], bool] = lambda _: False
+    half: bool = False
 
 
 KINDS: dict[str, Kind] = {}
@@ -75,16 +78,17 @@ def load_model(source: str | os.PathLike[str], *, dtype: str = "float32") -> Mod
     Args:
         source: a name (`model_names`), or a file or folder that holds a model: an EDM2 ``.pkl`` or
             ``.safetensors``.
-        dtype: precision that the model computes in: "float32", or "float64" where JAX is set to 64 bit.
+        dtype: precision that the model computes in: "float32", or "float64" where JAX is set to 64 bit; of
+            networks also "bfloat16" or "float16".
 
     Raises:
-        ValueError: for an unknown name, with the nearest known one; for a path that holds no known model; when
-            files are missing, with the way to get them.
+        ValueError: for an unknown name, with the nearest known one; for a path that holds no known model; for a
+            precision that the kind has not; when files are missing, with the way to get them.
     """
     name = os.fspath(source)
     for kind in _kinds():
         if name in kind.names or kind.answers(name):
-            return kind.load(name, dtype)
+            return _load(kind, name, dtype)
     path = Path(name).expanduser()
     if not path.exists():
         known = list(model_names())
@@ -97,10 +101,15 @@ def load_model(source: str | os.PathLike[str], *, dtype: str = "float32") -> Mod
     candidate = Candidate(path)
     for kind in _kinds():
         if kind.recognises(candidate):
-            return kind.load(str(path), dtype)
+            return _load(kind, str(path), dtype)
     if path.is_file():
         checkpoints.read(path)  # where it cannot be read, the reason is the better answer
     raise ValueError(f"{path} holds no model of a known kind ({', '.join(KINDS)})")
+
+
+def _load(kind: Kind, name: str, dtype: str) -> Model:
+    choose(f"dtype of {name}", dtype, ("float32", "float64", *(("bfloat16", "float16") if kind.half else ())))
+    return kind.load(name, dtype)
 
 
 def _kinds() -> list[Kind]:

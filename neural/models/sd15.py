@@ -44,4 +44,4 @@ def _recognises(candidate: Candidate) -> bool:
     return held is not None and any(name.startswith("model.diffusion_model.") for name in held.tensors)
 
 
-KIND = Kind(name=NAME, names={NAME: PRESETS[NAME].about}, load=load, recognises=_recognises)
+KIND = Kind(name=NAME, names={NAME: PRESETS[NAME].about}, load=load, recognises=_recognises, half=True)

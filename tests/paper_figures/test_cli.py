@@ -26,6 +26,7 @@ HELP_FILES = {
     "models-partitions": ["models", "partitions"],
     "sample": ["sample"],
     "show": ["show"],
+    "train": ["train"],
     "weights": ["weights"],
     "weights-list": ["weights", "list"],
     "weights-fetch": ["weights", "fetch"],
@@ -122,3 +123,8 @@ def test_installed_command_ends_with_its_exit_code():
     assert done.returncode == 2
     assert done.stderr.startswith("speciation: No such command 'nonsense'")
     assert "Traceback" not in done.stderr
+
+
+def test_a_warning_is_one_line(capsys):
+    cli._warn(UserWarning("a prompt\nis cut"), UserWarning, "file.py", 3)
+    assert capsys.readouterr().err == "speciation: warning: a prompt is cut\n"

@@ -1,0 +1,86 @@
+"""Mixture families as plain descriptions, so that a network can carry the law that it was trained on."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import gmm
+from gmm.checks import choose
+
+FAMILIES = ("pair", "simplex", "orthogonal", "random", "tree")
+
+
+@dataclasses.dataclass(frozen=True)
+class FamilySpec:
+    """A mixture of `gmm.families`, in words and numbers.
+
+    Attributes:
+        family: "pair", "simplex", "orthogonal", "random" or "tree".
+        dim: dimension d.
+        classes: number of classes; of a tree, its leaves.
+        branching, energies: of a tree, as in `gmm.families.tree`; energies may be empty for equal ones.
+        separation: root mean square of a coordinate of a class mean.
+        variance: within-class variance.
+        seed: of the directions of "random".
+
+    Raises:
+        ValueError: for an unknown family, or classes that contradict it.
+    """
+
+    family: str
+    dim: int
+    classes: int
+    branching: tuple[int, ...] = ()
+    energies: tuple[float, ...] = ()
+    separation: float = 1.0
+    variance: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        choose("family", self.family, FAMILIES)
+        if self.family == "pair" and self.classes != 2:
+            raise ValueError(f"classes must be 2 for a pair, got {self.classes}")
+        if (self.family == "tree") != bool(self.branching):
+            raise ValueError(f"branching belongs to a tree and a tree to branching, got {self.family}")
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "FamilySpec":
+        """From the plain form.
+
+        Raises:
+            ValueError: when it is not of that form.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        lists = {key: tuple(fields[key]) for key in ("branching", "energies") if key in fields}
+        try:
+            return cls(**{key: value for key, value in {**fields, **lists}.items() if key in known})
+        except TypeError as error:
+            raise ValueError(f"a mixture must be described by {', '.join(sorted(known))}") from error
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain form."""
+        return dataclasses.asdict(self) | {"branching": list(self.branching), "energies": list(self.energies)}
+
+    def mixture(self) -> gmm.Mixture:
+        """The mixture itself.
+
+        Raises:
+            ValueError: as the family's own function.
+        """
+        scale: dict[str, Any] = {"separation": self.separation, "variance": self.variance}
+        if self.family == "tree":
+            return gmm.families.tree(self.branching, self.dim, energies=self.energies or None, **scale)
+        if self.family == "pair":
+            return gmm.families.pair(self.dim, **scale)
+        if self.family == "random":
+            return gmm.families.random(jax.random.key(self.seed), self.classes, self.dim, **scale)
+        return getattr(gmm.families, self.family)(self.classes, self.dim, **scale)
+
+    def levels(self) -> Sequence[gmm.Partition]:
+        """The decision of each level of a tree, coarsest first; of other families the classes themselves."""
+        if self.family == "tree":
+            return gmm.families.tree_partitions(self.branching)
+        return (gmm.Partition(np.arange(self.classes)),)

@@ -1,0 +1,137 @@
+"""Networks that `speciation train` made, the shipped ones among them, as models."""
+
+import functools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gmm.datasets import LabelledData, load_data
+from neural import checkpoints, mlp, zoo
+from neural.checkpoints import Checkpoint, CheckpointError, cache_folder
+from neural.edm2.loading import load_edm2
+from neural.families import FamilySpec
+from neural.models.grids import Grid
+from neural.models.model import Model
+from neural.models.registry import Candidate, Kind
+from neural.states import StateMap
+
+PREFIX = "zoo:"
+TRAINED = "trained"
+STEPS = 64
+# Where a folder of that name is looked for when a network was trained on it.
+DATA_FOLDERS = ("SPECIATION_DATA",)
+SYSTEM_FOLDER = Path("/usr/share/datasets")
+
+
+def load(source: str, dtype: str) -> Model:
+    """A shipped network by its name, or one from a file.
+
+    Raises:
+        CheckpointError: (a ValueError) when the file cannot be read or contradicts itself.
+    """
+    path = zoo.path(source.removeprefix(PREFIX)) if source.startswith(PREFIX) else Path(source)
+    checkpoint = checkpoints.read(path)
+    try:
+        return _model(source, path, checkpoint, dtype)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _model(source: str, path: Path, checkpoint: Checkpoint, dtype: str) -> Model:
+    trained = checkpoint.attributes[TRAINED]
+    network = _network(path, checkpoint, dtype)
+    law = trained.get("family")
+    about = _of_family(FamilySpec.from_dict(law), dtype) if law else _of_data(trained["data"], network)
+    config = network.config
+    low, high = (config.sigma_min, config.sigma_max) if law else (0.005, 80.0)
+    return Model(
+        name=source,
+        kind="trained",
+        denoiser=network,
+        shape=network.state_shape,
+        conditions=network.conditions,
+        grid=Grid("edm", steps=STEPS, sigma_min=low, sigma_max=high),
+        unconditional=network.unconditional,
+        facts={
+            "files": [str(path)],
+            "network": repr(network),
+            **{k: trained[k] for k in ("family", "recipe") if k in trained},
+        },
+        **about,
+    )
+
+
+def _network(path: Path, checkpoint: Checkpoint, dtype: str) -> Any:
+    if checkpoint.attributes.get("architecture") != mlp.KIND:
+        return load_edm2(path, dtype=dtype)
+    network = mlp.from_checkpoint(checkpoint)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), network)
+
+
+def _of_family(family: FamilySpec, dtype: str) -> dict[str, Any]:
+    mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), family.mixture())
+    partitions = family.levels() if family.family == "tree" else ()
+    return {
+        "names": tuple(map(str, range(family.classes))),
+        "mixture": mixture,
+        "levels": {f"level {i + 1}": partition for i, partition in enumerate(partitions)},
+    }
+
+
+def _of_data(about: Mapping[str, Any], network: Any) -> dict[str, Any]:
+    state_map = StateMap.from_dict(about["states"])
+    if state_map.state_shape != network.state_shape:
+        raise ValueError(
+            f"its data give states of shape {state_map.state_shape}, its network takes {network.state_shape}"
+        )
+    names = tuple(map(str, about["classes"]))
+    if len(names) != len(network.conditions):
+        raise ValueError(f"it names {len(names)} classes, its network has {len(network.conditions)}")
+    return {"names": names, "data": functools.partial(_data, about["source"], state_map, names)}
+
+
+def _data(source: str, state_map: StateMap, names: tuple[str, ...]) -> LabelledData:
+    """The data that a network was trained on, read again, in the coordinates of its states."""
+    data = state_map.in_states(load_data(find_data(source)))
+    if set(data.classes) - set(names):
+        raise ValueError(f"{source} must hold the classes {', '.join(names)}; got {', '.join(data.classes)}")
+    order = np.array([names.index(name) for name in data.classes], np.int32)
+    return LabelledData(data.name, data.x, order[data.y], names, data.shape)
+
+
+def find_data(source: str) -> str:
+    """Where data of that name are: itself, or a folder of that name in $SPECIATION_DATA, the cache, or the system's.
+
+    Raises:
+        ValueError: when it is nowhere, with what to get.
+    """
+    if source == "digits" or Path(source).exists():
+        return source
+    own = [Path(os.environ[name]) for name in DATA_FOLDERS if name in os.environ]
+    places = [folder / source for folder in (*own, cache_folder(), SYSTEM_FOLDER)]
+    for place in places:
+        if place.exists():
+            return str(place)
+    raise ValueError(
+        f"the data {source!r} that the network was trained on are not on this machine; put the folder at {places[0]}"
+        ", or set SPECIATION_DATA to the folder that holds it"
+    )
+
+
+def _recognises(candidate: Candidate) -> bool:
+    held = candidate.checkpoint
+    return held is not None and isinstance(held.attributes.get(TRAINED), dict)
+
+
+KIND = Kind(
+    name="trained",
+    names={PREFIX + name: about for name, about in zoo.ZOO.items()},
+    load=load,
+    recognises=_recognises,
+)

@@ -1,0 +1,78 @@
+"""The networks that ship: what they promise, measured."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import gmm
+from neural import zoo
+from neural.models import load_model
+from neural.samplers import edm_times, heun
+from neural.training import level_losses, mixture_optimum, nearest_class
+
+# Loss above the optimum that the tree's network may have at any noise level.
+FLOOR = 0.02
+# Share of samples that must be judged to be of the class that was asked for.
+RECOGNISED = 0.9
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_each_has_its_files_and_its_card_tells_how_it_was_made(name):
+    path = zoo.path(name)
+    assert path.stat().st_size < 2e6
+    card = path.with_suffix(".md").read_text()
+    assert "`speciation train " in card
+    assert f"--out {name}`" in card
+    assert path.with_name(f"{name}-samples.png").exists()
+    assert path.with_name(f"{name}-training.png").exists()
+
+
+def test_unknown_name():
+    with pytest.raises(ValueError, match="zoo has tree"):
+        zoo.path("cats")
+
+
+@pytest.mark.parametrize("name", zoo.ZOO)
+def test_each_is_a_model_by_name(name):
+    model = load_model(f"zoo:{name}")
+    x = jnp.ones((2, *model.shape), jnp.float32)
+    found = model.denoiser.denoise(x, 1.0, 0)
+    assert found.shape == x.shape
+    assert np.isfinite(found).all()
+    # The null condition is trained: it is another prediction, and the one that guidance uses.
+    null = model.unconditional.denoise(x, 1.0, None)
+    assert np.isfinite(null).all()
+    assert np.abs(np.asarray(null - found)).max() > 1e-3
+    assert len(model.names) == len(model.conditions)
+
+
+def test_the_tree_is_close_to_the_optimum_at_every_noise_level():
+    model = load_model("zoo:tree")
+    x0, labels = gmm.sample(model.mixture, jax.random.key(0), 4096)
+    sigmas = np.geomspace(0.002, 160, 12)
+    optimum = mixture_optimum(model.mixture)
+    losses = level_losses(model.denoiser, x0, labels, sigmas, key=jax.random.key(1), optimum=optimum)
+    assert losses.gap.max() < FLOOR
+    assert [len(set(p.labels)) for p in model.levels.values()] == [2, 4, 8]
+
+
+def test_digits_come_with_their_data_in_the_networks_coordinates():
+    model = load_model("zoo:digits")
+    data = model.data()
+    assert data.shape == model.shape
+    assert data.classes == model.names
+    assert np.isclose(np.mean(np.var(data.x, axis=0)), 1.0, atol=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits"])
+def test_samples_are_of_the_class_that_was_asked_for(name):
+    model = load_model(f"zoo:{name}")
+    data = model.data()
+    labels = np.repeat(np.arange(10), 20)
+    noise = jax.random.normal(jax.random.key(3), (len(labels), *model.shape), jnp.float32)
+    times = edm_times(model.process, 18, sigma_min=0.02)
+    samples = np.asarray(heun(model.denoiser, noise, jnp.asarray(labels), times=times))
+    judged = nearest_class(samples.reshape(len(labels), -1), data.x, data.y)
+    assert np.mean(judged == labels) >= RECOGNISED
