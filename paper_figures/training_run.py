@@ -21,7 +21,7 @@ from gmm.curve import load_dataset, versions
 from gmm.datasets import LabelledData, load_data
 from gmm.files import write_aside
 from neural.families import FamilySpec
-from neural.models.trained import find_data
+from neural.models.trained import IMAGE_RANGE, find_data
 from neural.samplers import edm_times, heun
 from neural.training import (
     Plan,
@@ -273,7 +273,7 @@ def _states(plan: Plan, data: LabelledData) -> tuple[np.ndarray, np.ndarray]:
 
 def _range(plan: Plan) -> tuple[float, float]:
     config = plan.task.config
-    return (0.02, 80.0) if plan.is_image else (config.sigma_min, config.sigma_max)  # type: ignore[union-attr]
+    return IMAGE_RANGE if plan.is_image else (config.sigma_min, config.sigma_max)  # type: ignore[union-attr]
 
 
 def results(plan: Plan, request: Request, denoiser: Any, losses: np.ndarray, sheet: Sheet) -> xr.Dataset:
