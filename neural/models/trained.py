@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmm.datasets import LabelledData, load_data
+from gmm.datasets import BUILT_IN, LabelledData, load_data
 from neural import checkpoints, mlp, zoo
 from neural.checkpoints import Checkpoint, CheckpointError, cache_folder
 from neural.edm2.loading import load_edm2
@@ -113,7 +113,7 @@ def find_data(source: str) -> str:
     Raises:
         ValueError: when it is nowhere, with what to get.
     """
-    if source == "digits" or Path(source).exists():
+    if source == BUILT_IN or Path(source).exists():
         return source
     own = [Path(os.environ[name]) for name in DATA_FOLDERS if name in os.environ]
     places = [folder / source for folder in (*own, cache_folder(), SYSTEM_FOLDER)]
