@@ -157,6 +157,12 @@ FIGURES = {
             seed=15, version="1", seconds=17, fast_seconds=9,
         ),
         Figure(
+            "guided-networks",
+            "fig16_guided_networks",
+            "guidance on trained networks: what it produces when, what commitment costs, grids",
+            seed=16, version="1", seconds=4, fast_seconds=4,
+        ),
+        Figure(
             "schedules",
             "fig17_schedules",
             "guidance schedules by what commitment costs, and sampler grids timed by class information",
