@@ -94,6 +94,10 @@ def guided_whitened(
         "rho", rho, f"above {FIRST_RHO[sampler]:g}", lambda a: np.isfinite(a) & (a > FIRST_RHO[sampler])
     )
     schedule = guidance if isinstance(guidance, Guidance) else cfg(guidance)
+    if schedule.reference != "unconditional":
+        raise ValueError(
+            f"guidance of kind {schedule.kind!r} needs a second mixture; use `gmm.guided_samples`"
+        )
     scale = variance * rho.max() if energy is None else energy
     law = _Law(means, target, schedule, float(scale), variance, count)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))))

@@ -14,7 +14,8 @@ import gmm
 from gmm.curve import EntropyCurve
 from gmm.guidance import Guidance
 from neural.denoiser import mixture_denoiser
-from neural.samplers import ddim, edm_times, heun
+from neural.samplers import ddim, heun
+from paper_figures.guided_study import GRIDS, KINDS, grid_times, schedules
 from paper_figures.numbers import Number, attach, number
 from paper_figures.settings import Settings
 from paper_figures.style import BAND_STDERRS, View, kinds, new_figure, noise_axis, title
@@ -39,24 +40,7 @@ WEIGHTS = (1.5, 2.0, 4.0, 8.0)  # of the sampled classes
 PAIR_WEIGHTS = (1.5, 4.0, 8.0)
 QUOTED = 4.0
 SAMPLERS: tuple[Literal["sde"], Literal["flow"]] = ("sde", "flow")
-KINDS = ("cfg", "window", "profile", "above", "below", "feedback", "power")
-GRIDS = ("edm", "log-snr", "entropic", "mixed")
 QUANTILES = 4001
-
-
-def schedules(curve: EntropyCurve, w: float) -> dict[str, Guidance]:
-    """One schedule of each kind, of strength w."""
-    low, _, high = gmm.window(curve).sigma
-    return {
-        "cfg": gmm.cfg(w),
-        "window": gmm.entropy_timed(curve, w),
-        "profile": gmm.entropy_timed(curve, w, shape="profile"),
-        "above": gmm.limited_interval(w, high, np.inf),
-        "below": gmm.limited_interval(w, 0, low),
-        # Starts at w and fades where the class is met.
-        "feedback": gmm.feedback(1 / w, max_weight=10 * w),
-        "power": gmm.power_law(w - 1, 0.5),
-    }
 
 
 def compute(settings: Settings) -> xr.Dataset:
@@ -153,22 +137,13 @@ def _grids(steps: tuple[int, ...]) -> xr.Dataset:
     for i, solver in enumerate(solvers.values()):
         for j, grid in enumerate(GRIDS):
             for k, n in enumerate(steps):
-                made = np.asarray(solver(denoiser, noise, times=_grid(grid, curve, n)))
+                made = np.asarray(solver(denoiser, noise, times=grid_times(grid, curve, process, n)))
                 # The maps are monotone: quantiles go to quantiles, and this is the Wasserstein distance itself.
                 error[i, j, k] = np.mean((made - true) ** 2, axis=0)
     dims = ("solver", "grid", "steps")
     along, others = error[..., 0], error[..., 1]
     data = {"along": (dims, np.sqrt(along)), "in_all": (dims, np.sqrt(along + (DIM - 1) * others))}
     return xr.Dataset(data, {"solver": list(solvers), "grid": list(GRIDS), "steps": list(steps)})
-
-
-def _grid(name: str, curve: EntropyCurve, steps: int) -> np.ndarray:
-    process = gmm.edm()
-    if name == "edm":
-        return edm_times(process, steps)
-    if name == "log-snr":
-        return gmm.time_grid(process, 80.0, 0.002, steps - 1)
-    return gmm.entropic_times(curve, process, steps, share=1.0 if name == "entropic" else 0.5)
 
 
 def _mixture_quantiles(levels: np.ndarray) -> np.ndarray:

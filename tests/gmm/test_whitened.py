@@ -48,6 +48,24 @@ def test_schedules_of_levels_and_states_against_the_grid(schedule, sampler):
     assert abs(found.shift.value - exact.mean[-1]) < STDERRS * found.shift.stderr + STEPS
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        gmm.weight_profile([0.5, 1.5, 3.0], [1.0, 4.0, 1.0]),
+        gmm.negative(0.5),
+        gmm.dynamic_negative(0.5, max_posterior=0.9),
+    ],
+    ids=lambda s: s.kind,
+)
+def test_every_other_schedule_against_the_grid(schedule):
+    rho = np.array([1.0, 2.5])
+    exact = guided_pair(ENERGY, schedule, rho)
+    found = guided_whitened(PAIR, rho, schedule, energy=ENERGY, **call(samples=2000))
+    for ours, theirs in ((found.entropy, exact.entropy), (found.surprise, exact.cross_entropy)):
+        assert (np.abs(ours.value - theirs) < STDERRS * ours.stderr).all()
+    assert abs(found.shift.value - exact.mean[-1]) < STDERRS * found.shift.stderr + STEPS
+
+
 def test_orthonormal_means_are_a_number_of_classes():
     few = {"samples": 50, "steps": 10}
     for sampler in ("sde", "flow"):
@@ -85,6 +103,7 @@ def test_bad_input():
     for words, wrong in (
         ("at least 2", lambda: guided_whitened(1, [1.0], 2.0, **call())),
         ("rho must be above", lambda: guided_whitened(2, [0.0], 2.0, **call())),
+        ("second mixture", lambda: guided_whitened(2, [1.0], gmm.autoguidance(2.0), **call())),
         ("samples", lambda: guided_whitened(2, [1.0], 2.0, **call(samples=1))),
         ("sampler must be one of", lambda: guided_whitened(2, [1.0], 2.0, sampler="ode", **call())),
     ):
