@@ -12,6 +12,7 @@ from gmm.dynamics import (
     time_grid,
     u_turn,
 )
+from gmm.entropic_time import entropic_times
 from gmm.entropy import class_entropy, clone_agreement
 from gmm.estimate import Estimate
 from gmm.guidance import (
@@ -36,6 +37,7 @@ from gmm.partition import Partition, restrict
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
 from gmm.quality import Quality, kernel_distance, quality, sliced_distance
 from gmm.reduction import Reduction, reduce
+from gmm.whitened import Whitened, guided_whitened
 from gmm.windows import Window, window
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "Process",
     "Quality",
     "Reduction",
+    "Whitened",
     "Window",
     "autoguidance",
     "cfg",
@@ -64,6 +67,7 @@ __all__ = [
     "diffuse",
     "dynamic_negative",
     "edm",
+    "entropic_times",
     "entropy_timed",
     "families",
     "feedback",
@@ -73,6 +77,7 @@ __all__ = [
     "guided_entropy",
     "guided_paths",
     "guided_samples",
+    "guided_whitened",
     "kernel_distance",
     "limited_interval",
     "load_guidance",

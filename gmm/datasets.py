@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 MEMORY_LIMIT = 8 * 2**30
+BUILT_IN = "digits"  # the data set of that name, even where a file or folder is called so
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
@@ -126,11 +127,11 @@ def load_data(
     if split not in _IDX_PREFIX:
         raise ValueError(f"split must be train or test, got {split!r}")
     path = Path(source)
-    if source != "digits" and path.is_dir():
+    if source != BUILT_IN and path.is_dir():
         return _idx_folder(path, split, limit)
     if split == "test":
         raise ValueError(f"split test exists in folders of IDX files only, not in {os.fspath(source)}")
-    if source == "digits":
+    if source == BUILT_IN:
         return _digits()
     if path.suffix == ".npz" and path.is_file():
         return _npz(path, limit)

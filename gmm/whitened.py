@@ -7,12 +7,13 @@ deviations √v, so that q ~ N(0, I) without guidance, and p the posterior at q 
     probability flow     dq =         (w-1) √ρ (m_target - Σ_k p_k m_k)  dκ
 
 For orthonormal m_k a step of a path costs K operations where `gmm.guided` needs K², and nothing is compiled: this is
-what makes a thousand classes cheap. Weights depend on ρ alone; `gmm.guided` is for every other schedule and covariance.
+what makes a thousand classes cheap. `gmm.guided` is for every other covariance, prior and reference.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -22,13 +23,12 @@ from threadpoolctl import threadpool_limits
 
 from gmm.checks import check_finite, check_values, choose
 from gmm.estimate import Estimate
+from gmm.guidance import Guidance, cfg
 from gmm.mixture import check_key
 
 SAMPLERS = ("sde", "flow")
 # As of `gmm.guided`: what guidance would have done before.
 FIRST_RHO = {"sde": 1e-4, "flow": 1e-8}
-
-Push = Callable[[np.ndarray, float], np.ndarray]
 
 
 class Whitened(NamedTuple):
@@ -37,39 +37,50 @@ class Whitened(NamedTuple):
     Attributes:
         rho: (T,) signal-to-noise ratios.
         entropy, surprise: (T,) E H(p) and E[-log p_target] there, p the unguided posterior; nats.
+        accuracy: (T,) E p_target there.
         shift: of the final mean along the line from the centre of all to that of the target, in standard deviations.
         narrowing: 1 - final variance along that line.
+        diversity: final variance over all coordinates, over what it is without guidance.
+        states, plain: (samples, r) final q, and without guidance.
     """
 
     rho: np.ndarray
     entropy: Estimate
     surprise: Estimate
+    accuracy: Estimate
     shift: Estimate
     narrowing: Estimate
+    diversity: Estimate
+    states: np.ndarray
+    plain: np.ndarray
 
 
 def guided_whitened(
     classes: int | Float[ArrayLike, "K r"],
     rho: Sequence[float] | Float[np.ndarray, " T"],
-    w: float | Callable[[float], float],
+    guidance: Guidance | float,
     *,
     key: PRNGKeyArray,
     samples: int,
     steps: int,
     sampler: Literal["sde", "flow"] = "sde",
     target: int = 0,
+    energy: float | None = None,
+    variance: float = 1.0,
 ) -> Whitened:
     """Guided paths of equally likely isotropic classes.
 
     Args:
         classes: K, for orthonormal means (orthogonal classes of energy E); or (K, r) means in units of √E.
-        rho: (T,) signal-to-noise ratios to look at, in any order; the largest is that of clean data.
-        w: guidance weight, or a function of ρ.
+        rho: (T,) signal-to-noise ratios to look at, in any order; the largest is that of the final states.
+        guidance: schedule, or a constant weight.
         key: JAX random key.
         samples: paths, >= 2.
-        steps: steps in log ρ, >= 1; `rho` come on top.
+        steps: steps in log ρ, >= 1; `rho` and jumps of the schedule come on top.
         sampler: "sde" or "flow".
         target: class to guide towards.
+        energy: E, which says where a level σ/α is; by default the largest ρ is that of clean data, E = s² ρ.
+        variance: s².
 
     Raises:
         ValueError: when a value is outside its range.
@@ -82,33 +93,54 @@ def guided_whitened(
     check_values(
         "rho", rho, f"above {FIRST_RHO[sampler]:g}", lambda a: np.isfinite(a) & (a > FIRST_RHO[sampler])
     )
-    weight = w if callable(w) else lambda _: w
+    schedule = guidance if isinstance(guidance, Guidance) else cfg(guidance)
+    if schedule.reference != "unconditional":
+        raise ValueError(
+            f"guidance of kind {schedule.kind!r} needs a second mixture; use `gmm.guided_samples`"
+        )
+    scale = variance * rho.max() if energy is None else energy
+    law = _Law(means, target, schedule, float(scale), variance, count)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))))
     width = count if means is None else means.shape[1]
-    law = _Law(means, target)
-    push = lambda q, rho: (weight(rho) - 1) * np.sqrt(rho) * law.pull(q, rho)  # noqa: E731
-    nodes = np.unique(np.append(np.geomspace(FIRST_RHO[sampler], rho.max(), steps + 1), rho))
     q = plain = rng.standard_normal((samples, width))
     seen = {}
     # These products are small: threads that wait for one another would cost eight times what they compute.
-    with threadpool_limits(1, "blas"):
-        for before, after in itertools.pairwise(nodes):
+    with threadpool_limits(1, "blas"), jax.enable_x64(True):
+        for before, after in itertools.pairwise(_nodes(law, rho, steps, FIRST_RHO[sampler])):
             if sampler == "sde":
-                q, plain = _sde_step(q, plain, push, before, after, rng)
+                q, plain = _sde_step(law, q, plain, before, after, rng)
             else:
-                q = _flow_step(q, push, before, after)
+                q = _flow_step(law, q, before, after)
             if after in rho:
-                seen[after] = law.surprises(q, after)
-    found = np.array([seen[one] for one in rho])  # (T, 2, n)
-    entropy, surprise = (Estimate(f.mean(axis=1), _stderr(f)) for f in found.transpose(1, 0, 2))
+                seen[after] = law.judged(q, after)
+    found = np.array([seen[one] for one in rho])  # (T, 3, n)
+    averages = (Estimate(f.mean(axis=1), _stderr(f)) for f in found.transpose(1, 0, 2))
     along = [states @ law.direction(width) for states in (q, plain)]
     squares = [(a - a.mean()) ** 2 for a in along]
-    return Whitened(rho, entropy, surprise, _mean(along[0] - along[1]), _mean(squares[1] - squares[0]))
+    spread = [np.mean((states - states.mean(axis=0)) ** 2, axis=1) for states in (q, plain)]
+    change = _mean(spread[0] - spread[1])
+    return Whitened(
+        rho,
+        *averages,
+        shift=_mean(along[0] - along[1]),
+        narrowing=_mean(squares[1] - squares[0]),
+        diversity=Estimate(1 + change.value, change.stderr),
+        states=q,
+        plain=plain,
+    )
 
 
 class _Law(NamedTuple):
     means: np.ndarray | None
     target: int
+    schedule: Guidance
+    energy: float
+    variance: float
+    count: int
+
+    def level(self, rho: float) -> float:
+        """σ/α at ρ."""
+        return math.sqrt(max(self.energy / rho - self.variance, 0))
 
     def logits(self, q: np.ndarray, rho: float) -> np.ndarray:
         """(n, K) log joint of classes at q + √ρ m_target, up to what they share."""
@@ -120,24 +152,37 @@ class _Law(NamedTuple):
         logits -= 0.5 * rho * np.sum(self.means**2, axis=1)
         return logits
 
-    def pull(self, q: np.ndarray, rho: float) -> np.ndarray:
-        """m_target - Σ p m."""
+    def push(self, q: np.ndarray, rho: float, middle: float) -> np.ndarray:
+        """(w-1) √ρ (m_target - Σ p m); the schedule is asked at the level of `middle`."""
         p = self.logits(q, rho)
         # In place: what these arrays cost is the passes over them.
         p -= p.max(axis=1, keepdims=True)
+        top = p[:, self.target].copy()
         np.exp(p, out=p)
         total = p.sum(axis=1, keepdims=True)
         if self.means is not None:
-            return self.means[self.target] - (p @ self.means) / total
-        p /= -total
-        p[:, self.target] += 1
-        return p
+            pull = self.means[self.target] - (p @ self.means) / total
+        else:
+            pull = np.divide(p, -total, out=p)
+            pull[:, self.target] += 1
+        pull *= np.sqrt(rho) * (self.weight(pull, top - np.log(total[:, 0]), rho, middle) - 1)
+        return pull
 
-    def surprises(self, q: np.ndarray, rho: float) -> tuple[np.ndarray, np.ndarray]:
-        """H(p) and -log p_target of every path."""
+    def weight(self, pull: np.ndarray, log_p: np.ndarray, rho: float, middle: float) -> Any:
+        """w: one number, or (n, 1) where it depends on the state."""
+        level = self.level(middle)
+        if not self.schedule.of_state:
+            return float(_weight(self.schedule, level, 0.0, 0.0))
+        ratio = log_p + math.log(self.count)
+        gap = np.linalg.norm(pull, axis=1) * rho * level / math.sqrt(self.energy)
+        return np.asarray(_weight(self.schedule, level, ratio, gap))[:, None]
+
+    def judged(self, q: np.ndarray, rho: float) -> tuple[np.ndarray, ...]:
+        """H(p), -log p_target and p_target of every path."""
         logits = self.logits(q, rho)
         log_p = logits - logsumexp(logits, axis=1, keepdims=True)
-        return -np.sum(np.exp(log_p) * log_p, axis=1), -log_p[:, self.target]
+        own = log_p[:, self.target]
+        return -np.sum(np.exp(log_p) * log_p, axis=1), -own, np.exp(own)
 
     def direction(self, width: int) -> np.ndarray:
         away = np.eye(1, width, self.target)[0] - 1 / width
@@ -146,24 +191,37 @@ class _Law(NamedTuple):
         return away / np.linalg.norm(away)
 
 
+@jax.jit
+def _weight(guidance: Guidance, level: Any, ratio: Any, gap: Any) -> Any:
+    return guidance.weight(level + 0 * ratio, guidance.of_exact(ratio, 0), gap)
+
+
+def _nodes(law: _Law, rho: np.ndarray, steps: int, first: float) -> np.ndarray:
+    """Rising ρ of all steps: what is asked for and jumps of the weight are among them."""
+    jumps = np.array([level for level in law.schedule.jumps if math.isfinite(level)])
+    at = law.energy / (law.variance + jumps**2)
+    grid = np.geomspace(first, rho.max(), steps + 1)
+    return np.unique(np.concatenate([grid[:-1], rho, at[(at > first) & (at < rho.max())]]))
+
+
 def _sde_step(
-    q: np.ndarray, plain: np.ndarray, push: Push, before: float, after: float, rng: np.random.Generator
+    law: _Law, q: np.ndarray, plain: np.ndarray, before: float, after: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """The exact step without guidance, and what that adds by the trapezoid rule."""
-    h = 0.5 * np.log(after / before)
+    h, middle = 0.5 * np.log(after / before), np.sqrt(before * after)
     keep, noise = np.exp(-h), np.sqrt(-np.expm1(-2 * h)) * rng.standard_normal(q.shape)
-    first = 2 * keep * push(q, before)
+    first = 2 * keep * law.push(q, before, middle)
     ahead = keep * q + noise
-    return ahead + 0.5 * h * (first + 2 * push(ahead + h * first, after)), keep * plain + noise
+    return ahead + 0.5 * h * (first + 2 * law.push(ahead + h * first, after, middle)), keep * plain + noise
 
 
-def _flow_step(q: np.ndarray, push: Push, before: float, after: float) -> np.ndarray:
+def _flow_step(law: _Law, q: np.ndarray, before: float, after: float) -> np.ndarray:
     """Classical Runge-Kutta in κ."""
     h, middle = 0.5 * np.log(after / before), np.sqrt(before * after)
-    k1 = push(q, before)
-    k2 = push(q + 0.5 * h * k1, middle)
-    k3 = push(q + 0.5 * h * k2, middle)
-    k4 = push(q + h * k3, after)
+    k1 = law.push(q, before, middle)
+    k2 = law.push(q + 0.5 * h * k1, middle, middle)
+    k3 = law.push(q + 0.5 * h * k2, middle, middle)
+    k4 = law.push(q + h * k3, after, middle)
     return q + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
 
 

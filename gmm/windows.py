@@ -93,6 +93,13 @@ def crossing(curve: EntropyCurve, level: float) -> float:
     return _crossing(CubicHermiteSpline(noise, entropy, np.maximum(slope, 0)), noise, entropy, level)
 
 
+def cumulative(curve: EntropyCurve, noise: np.ndarray) -> np.ndarray:
+    """Entropy at log(σ/α), by the cubic through the curve's entropies and rates, rising; flat beyond its points."""
+    at, entropy, slope = _rising(curve)
+    spline = CubicHermiteSpline(at, entropy, np.maximum(slope, 0))
+    return np.maximum.accumulate(spline(np.clip(noise, at[0], at[-1])))
+
+
 def _rising(curve: EntropyCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """log(σ/α) from little to much noise, the entropy there, and its slope.
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "zoo:digits"
 # Trajectories by kind of model, so that a first answer comes in minutes on two cores; others: few.
-SAMPLES = {"mixture": 1024, "trained": 512, "edm2": 64}
+SAMPLES = {"mixture": 1024, "trained": 512, "trained images": 192, "edm2": 64}
 FEW = 16
 
 PriorName = Literal["classes", "cells"]
@@ -129,9 +129,8 @@ def question(asked: Asked) -> "Question":
     model = load_model(asked.model, dtype=asked.dtype)
     chosen = decision(asked, model)
     paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None
-    usual = (
-        (SAMPLES.get(model.kind, FEW), model.grid.steps) if paper is None else (paper.samples, paper.steps)
-    )
+    kind = f"{model.kind} images" if model.kind == "trained" and len(model.shape) > 1 else model.kind
+    usual = (SAMPLES.get(kind, FEW), model.grid.steps) if paper is None else (paper.samples, paper.steps)
     samples, steps = (
         own if given is None else given
         for own, given in zip(usual, (asked.samples, asked.steps), strict=True)

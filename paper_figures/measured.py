@@ -1,11 +1,12 @@
 """Curves of trained networks, measured once and shipped: training and measuring them takes too long for a figure.
 
-    python -m paper_figures.measured law|tree|digits|fashion [--out FILE.nc]
+    python -m paper_figures.measured law|tree|digits|fashion|guided-digits|guided-tree [--out FILE.nc]
 
 makes them again; each file names its command, its seed and the versions it was made with.
 """
 
 import argparse
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from neural.estimators import gap_entropy, online_entropy
 from neural.families import FamilySpec
 from neural.models import Model, load_model
 from neural.training import law
+from paper_figures import guided_study
 from paper_figures.curves import stack
 from theory import speciation_time, tree_curves
 
@@ -160,6 +162,7 @@ MEASURES: dict[str, Callable[..., xr.Dataset]] = {
     "tree": measure_tree,
     "digits": measure_images("digits", 1024, 40, 2048),
     "fashion": measure_images("fashion", 256, 24, 256),
+    **{f"guided-{name}": functools.partial(guided_study.measure, name) for name in guided_study.NAMES},
 }
 
 

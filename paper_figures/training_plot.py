@@ -18,7 +18,8 @@ FORMAT = "speciation-training/1"
 # What a file must hold to be described and drawn.
 NAMES = (
     "step_loss", "sigma", "loss", "stderr", "optimum", "excess", "excess_stderr", "points", "prediction",
-    "sample_class", "sample_judged", "command", "network", "parameters", "judge_accuracy", "versions",
+    "sample_class", "sample_judged", "sample_judged_guided", "command",
+    "network", "parameters", "judge_accuracy", "versions",
 )  # fmt: skip
 _NAMES = {"class": "given the class", "null": "without the class"}
 
@@ -115,9 +116,9 @@ def _draw_vectors(plan: "Plan", sheet: "Sheet") -> Figure:
     return figure
 
 
-def agreement(dataset: xr.Dataset) -> tuple[float, float]:
+def agreement(dataset: xr.Dataset, judged: str = "sample_judged") -> tuple[float, float]:
     """Share of samples judged to be of their class, and its standard error."""
-    hits = (dataset.sample_class == dataset.sample_judged).values
+    hits = (dataset.sample_class == dataset[judged]).values
     return float(hits.mean()), float(np.sqrt(hits.mean() * (1 - hits.mean()) / len(hits)))
 
 
@@ -130,10 +131,12 @@ def worst_gap(dataset: xr.Dataset) -> xr.DataArray:
 def facts(dataset: xr.Dataset) -> list[tuple[str, str]]:
     """What a training says in words, for `speciation show`."""
     share, stderr = agreement(dataset)
+    guided, guided_stderr = agreement(dataset, "sample_judged_guided")
     rows = [
         ("command", dataset.attrs["command"]),
         ("network", f"{dataset.attrs['network']}, {dataset.attrs['parameters']:,} parameters"),
         ("samples of their class", f"{share:.1%} ± {stderr:.1%} of {dataset.sizes['sample']}"),
+        ("the same under guidance", f"{guided:.1%} ± {guided_stderr:.1%}"),
         ("held-out points of their class, same judge", f"{dataset.attrs['judge_accuracy']:.1%}"),
     ]
     gap = worst_gap(dataset)

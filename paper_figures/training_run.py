@@ -18,10 +18,10 @@ from rich.progress import Progress as Bars
 
 import gmm
 from gmm.curve import load_dataset, versions
-from gmm.datasets import LabelledData, load_data
+from gmm.datasets import BUILT_IN, LabelledData, load_data
 from gmm.files import write_aside
 from neural.families import FamilySpec
-from neural.models.trained import find_data
+from neural.models.trained import IMAGE_RANGE, find_data
 from neural.samplers import edm_times, heun
 from neural.training import (
     Plan,
@@ -46,6 +46,7 @@ LEVELS = 25
 SHEET_COLUMNS = 10
 JUDGED = 32  # samples a class
 SAMPLER_STEPS = 24
+GUIDED = 2.0  # weight of the samples under guidance, which are judged beside the plain ones
 STATE, MODEL, RESULT, CARD = "state.safetensors", "model.safetensors", "training.nc", "card.md"
 SHEET, CURVES = "samples.png", "training.png"
 # Share of the rate of large matrix products that training has been seen to reach.
@@ -151,7 +152,7 @@ def _split(source: str, held_out: int | None) -> tuple[LabelledData, LabelledDat
     """Points of training and others: the test set where there is one, else the end of a fixed shuffle."""
     place = find_data(source)
     data = load_data(place)
-    if Path(place).is_dir():
+    if place != BUILT_IN and Path(place).is_dir():
         away = load_data(place, split="test")
         return data, away if held_out is None else away.subset(held_out)
     count = round(len(data.x) * HELD_OUT_SHARE) if held_out is None else held_out
@@ -226,12 +227,14 @@ class Sheet(NamedTuple):
         states: (n, ...) as the network makes them.
         labels: (n,) the class asked for.
         judged: (n,) the class of the nearest data point, or of the greatest exact posterior.
+        judged_guided: (n,) the same of samples from the same noise under guidance `GUIDED`.
         reliable: share of held-out points whose class the judge finds.
     """
 
     states: np.ndarray
     labels: np.ndarray
     judged: np.ndarray
+    judged_guided: np.ndarray
     reliable: float
 
 
@@ -242,10 +245,14 @@ def sampled(plan: Plan, denoiser: Any, key: jax.Array) -> Sheet:
     noise = jax.random.normal(drawing, (len(labels), *denoiser.state_shape))
     low, high = _range(plan)
     times = edm_times(denoiser.process, SAMPLER_STEPS, sigma_min=low, sigma_max=min(high, 80.0))
-    states = np.asarray(heun(denoiser, noise, jnp.asarray(labels), times=times))
+    states, guided = (
+        np.asarray(heun(denoiser, noise, jnp.asarray(labels), times=times, guide=denoiser, guidance_scale=w))
+        for w in (1.0, GUIDED)
+    )
     x0, truth = _held_out(plan, points)
     judge = lambda x: _judged(plan, x.reshape(len(x), -1))  # noqa: E731
-    return Sheet(states, labels, judge(states), float(np.mean(judge(x0[:500]) == truth[:500])))
+    reliable = float(np.mean(judge(x0[:500]) == truth[:500]))
+    return Sheet(states, labels, judge(states), judge(guided), reliable)
 
 
 def _judged(plan: Plan, x: np.ndarray) -> np.ndarray:
@@ -273,7 +280,7 @@ def _states(plan: Plan, data: LabelledData) -> tuple[np.ndarray, np.ndarray]:
 
 def _range(plan: Plan) -> tuple[float, float]:
     config = plan.task.config
-    return (0.02, 80.0) if plan.is_image else (config.sigma_min, config.sigma_max)  # type: ignore[union-attr]
+    return IMAGE_RANGE if plan.is_image else (config.sigma_min, config.sigma_max)  # type: ignore[union-attr]
 
 
 def results(plan: Plan, request: Request, denoiser: Any, losses: np.ndarray, sheet: Sheet) -> xr.Dataset:
@@ -292,6 +299,7 @@ def results(plan: Plan, request: Request, denoiser: Any, losses: np.ndarray, she
         "learning_rate": ("step", rates),
         "sample_class": ("sample", sheet.labels),
         "sample_judged": ("sample", sheet.judged),
+        "sample_judged_guided": ("sample", sheet.judged_guided),
     }
     for name in ("loss", "stderr", "optimum", "excess", "excess_stderr"):
         rows = np.stack([getattr(part, name) for part in found.values()])
@@ -337,13 +345,15 @@ def card(dataset: xr.Dataset, name: str) -> str:
         else "samples of the mixture " + ", ".join(f"{k} {v}" for k, v in facts["family"].items() if v)
     )
     share, stderr = agreement(dataset)
+    guided, guided_stderr = agreement(dataset, "sample_judged_guided")
     lines = [
         f"# {name}", "", f"{dataset.attrs['network']}, {dataset.attrs['parameters']:,} parameters.", "",
         f"- Learned: {learned}.",
         f"- Made by: `{dataset.attrs['command']} --out {name}` (seed {dataset.attrs['seed']}).",
         f"- Samples: {share:.1%} ± {stderr:.1%} of {dataset.sizes['sample']} are of the class that was asked for, by "
         f"{'the class of the nearest training point' if about else 'the exact posterior'}, which is right for "
-        f"{dataset.attrs['judge_accuracy']:.1%} of held-out points.",
+        f"{dataset.attrs['judge_accuracy']:.1%} of held-out points. Under constant guidance of {GUIDED:g}: "
+        f"{guided:.1%} ± {guided_stderr:.1%}.",
         f"- Versions: {', '.join(f'{k} {v}' for k, v in json.loads(dataset.attrs['versions']).items())}.", "",
         *_loss_table(dataset),
     ]  # fmt: skip

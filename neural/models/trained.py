@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from gmm.datasets import LabelledData, load_data
+from gmm.datasets import BUILT_IN, LabelledData, load_data
 from neural import checkpoints, mlp, zoo
 from neural.checkpoints import Checkpoint, CheckpointError, cache_folder
 from neural.edm2.loading import load_edm2
@@ -21,7 +21,9 @@ from neural.states import StateMap
 
 PREFIX = "zoo:"
 TRAINED = "trained"
-STEPS = 64
+STEPS, IMAGE_STEPS = 64, 40
+# Noise levels at which image networks have been trained and judged: hardly any batch held a level below.
+IMAGE_RANGE = (0.02, 80.0)
 # Where a folder of that name is looked for when a network was trained on it.
 DATA_FOLDERS = ("SPECIATION_DATA",)
 SYSTEM_FOLDER = Path("/usr/share/datasets")
@@ -49,14 +51,14 @@ def _model(source: str, path: Path, checkpoint: Checkpoint, dtype: str) -> Model
     law = trained.get("family")
     about = _of_family(FamilySpec.from_dict(law), dtype) if law else _of_data(trained["data"], network)
     config = network.config
-    low, high = (config.sigma_min, config.sigma_max) if law else (0.005, 80.0)
+    low, high = (config.sigma_min, config.sigma_max) if law else IMAGE_RANGE
     return Model(
         name=source,
         kind="trained",
         denoiser=network,
         shape=network.state_shape,
         conditions=network.conditions,
-        grid=Grid("edm", steps=STEPS, sigma_min=low, sigma_max=high),
+        grid=Grid("edm", steps=STEPS if law else IMAGE_STEPS, sigma_min=low, sigma_max=high),
         unconditional=network.unconditional,
         facts={
             "files": [str(path)],
@@ -111,7 +113,7 @@ def find_data(source: str) -> str:
     Raises:
         ValueError: when it is nowhere, with what to get.
     """
-    if source == "digits" or Path(source).exists():
+    if source == BUILT_IN or Path(source).exists():
         return source
     own = [Path(os.environ[name]) for name in DATA_FOLDERS if name in os.environ]
     places = [folder / source for folder in (*own, cache_folder(), SYSTEM_FOLDER)]

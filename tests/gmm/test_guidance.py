@@ -296,3 +296,13 @@ def test_bad_values_are_refused_in_words(curve):
     ):
         with pytest.raises(ValueError, match=words):
             call()
+
+
+def test_the_documented_file_is_read(request, tmp_path):
+    page = (request.config.rootpath / "docs" / "guidance.md").read_text()
+    path = tmp_path / "guidance.json"
+    path.write_text(page.partition("```json\n")[2].partition("```")[0])
+    found = gmm.load_guidance(path)
+    assert [schedule.kind for schedule in found.values()] == ["cfg", "interval", "profile"]
+    for form in gmm.guidance_specs.SPECS.values():
+        assert f"`{form}`" in page, form

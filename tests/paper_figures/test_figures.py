@@ -1,5 +1,6 @@
 """The registry, and every figure in it: drawn from a small data set, and its numbers against theory."""
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -25,13 +26,15 @@ from paper_figures import (
     fig08_three_routes,
     fig09_beyond_isotropic,
     fig10_digits,
+    fig15_guidance,
+    fig17_schedules,
 )
 from paper_figures.command_figures import MOST_JOBS
 from paper_figures.numbers import numbers_of
 from paper_figures.registry import FIGURES
 from paper_figures.settings import Settings
 from paper_figures.style import View, lay_out, paper_style
-from theory import entropy_curve, speciation_time, tree_curves
+from theory import GuidedPair, entropy_curve, speciation_time, tree_curves
 
 # Seconds of wall time on two cores, where two figures are made at once, by the costs in the registry: all figures,
 # and the first ten, which need nothing but exact mixtures. Nothing here is timed.
@@ -96,11 +99,34 @@ def smooth_curve(mixture, process, times, *, partition=None, key, samples, **_):
     )
 
 
+def smooth_guided(process, times):
+    """A made-up curve along guided paths of a pair."""
+    curve = smooth_curve(gmm.families.pair(2), process, times, key=None, samples=2)
+    return dataclasses.replace(curve, cross_entropy=curve.entropy, cross_entropy_stderr=curve.entropy_stderr)
+
+
+def smooth_pair(energy, guidance, rho, **_):
+    """Made-up answers in the place of the solved equation."""
+    rho = np.asarray(rho, float)
+    one, entropy = np.ones_like(rho), np.log(2) / (1 + rho)
+    return GuidedPair(
+        rho, entropy, entropy, 0.5 * one, one, weight=2 * one, divergence=0.1 * one, error=0 * one
+    )
+
+
 @pytest.fixture(scope="module")
 def small_data():
     """A figure's data at the quick size, sampled curves replaced by made-up ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gmm, "class_entropy", smooth_curve)
+        patch.setattr(
+            gmm, "guided_entropy", lambda _, process, times, *__, **___: smooth_guided(process, times)
+        )
+        patch.setattr(
+            fig15_guidance, "guided_curve", lambda process, times, *_: smooth_guided(process, times)
+        )
+        for figure in (fig15_guidance, fig17_schedules):
+            patch.setattr(figure, "guided_pair", smooth_pair)
         patch.setattr(fig10_digits, "load_data", lambda name: load_data(name).subset(300))
 
         @functools.cache

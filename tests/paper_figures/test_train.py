@@ -130,3 +130,10 @@ def test_held_out_points_are_not_in_training(tmp_path):
     assert (len(plan.data.x), len(plan.held_out.x)) == (40, 20)
     both = np.concatenate([plan.data.x, plan.held_out.x])
     assert len(np.unique(both, axis=0)) == 60
+
+
+def test_a_folder_named_like_the_built_in_data_is_not_taken_for_them(tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    monkeypatch.chdir(tmp_path)
+    plan = Request(data="digits", held_out=297).plan()
+    assert (len(plan.data.x), len(plan.held_out.x)) == (1500, 297)
