@@ -15,6 +15,7 @@ from neural.estimators import (
     posterior_paths,
 )
 from neural.models import Model, load_model
+from neural.quality import SampleQuality, judge_of, sample_quality
 from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
 from neural.uturn import u_turn
 
@@ -31,10 +32,12 @@ __all__ = [
     "Model",
     "PosteriorPaths",
     "Preset",
+    "SampleQuality",
     "calibration",
     "evaluations",
     "from_function",
     "gap_entropy",
+    "judge_of",
     "load_edm2",
     "load_model",
     "load_sd15",
@@ -43,5 +46,6 @@ __all__ = [
     "online_entropy",
     "posterior_paths",
     "read_torch_pickle",
+    "sample_quality",
     "u_turn",
 ]
