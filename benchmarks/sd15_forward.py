@@ -7,7 +7,7 @@ Weights are random and the same on both sides; they take 3.4 GB a side. Rivals r
 ratios are within a turn. Torch computes on the CPU in float32, on a GPU in float16 under torch.compile. Where
 torch, diffusers and transformers are not installed, ours runs beside the machine's matrix product alone.
 
-- unet: 64x64 latents, one text: 352 G multiply-adds an image.
+- unet: 64x64 latents, one text: 339 G multiply-adds an image.
 - decoder: 32x32 latents to 256x256 pixels: 308 G.
 - text: 77 tokens: 6.7 G.
 - load: `load_sd15` of a float32 folder of 4.3 GB, warm; written to a temporary folder first.
