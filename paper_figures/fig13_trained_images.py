@@ -29,7 +29,8 @@ Small EDM2 networks trained on scikit-learn's digits (zoo:digits, a) and Fashion
 data: entropy of the class for the data points as an exact mixture, for one Gaussian fitted to each class, and for the
 network by both estimators, with bands of two standard errors. Noise is in units of the root mean variance of a
 pixel. Below σ of about one the mixture of data points collapses: it knows the class because it knows the point.
-The networks have seen the same points and cannot. (c, d) The rates. Results are shipped;
+The networks have seen the same points and cannot. (c, d) The rates. Where the gap falls below zero the network
+contradicts itself: its predictions for the classes differ by more than there is to be known. Results are shipped;
 `python -m paper_figures.measured digits` and `fashion` measure again.
 """
 
@@ -48,8 +49,8 @@ def compute(_settings: Settings) -> xr.Dataset:
     for name in DATA:
         shipped = measured.load(name)
         names[name] = json.loads(shipped.attrs["curves"])
-        changed = {variable: f"{name}_{variable}" for variable in [*shipped.data_vars, *shipped.dims]}
-        parts.append(shipped.drop_attrs().rename({k: v for k, v in changed.items() if k in shipped}))
+        changed = {variable: f"{name}_{variable}" for variable in {*shipped.variables, *shipped.dims}}
+        parts.append(shipped.drop_attrs().rename(changed))
     dataset = xr.merge(parts).assign_attrs(curves=json.dumps(names))
     return attach(dataset, _numbers(dataset))
 
@@ -85,8 +86,8 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         for label, curve in curves_of(dataset, name).items():
             draw_entropy(axes[0, column], curve, view, axis, label=label, **_LINES[label])
             draw_rate(axes[1, column], curve, view, axis, label=label, **_LINES[label])
-        _finish(axes[0, column], axis, entropy_label(view))
-        _finish(axes[1, column], axis, rate_label(view, axis))
+        _finish(axes[0, column], axis, entropy_label(view), bottom=view.information(-0.5))
+        _finish(axes[1, column], axis, rate_label(view, axis), bottom=0.0)
     axes[0, 0].legend(fontsize=6.5)
     names = (*DATA.values(), *(f"{name}: rates" for name in DATA.values()))
     for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
@@ -94,6 +95,8 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     return figure
 
 
-def _finish(ax: Axes, axis: str, label: str) -> None:
+def _finish(ax: Axes, axis: str, label: str, bottom: float) -> None:
+    """Entropies below zero are errors of the network, to be seen but not to rule the scale."""
     noise_axis(ax, axis)
-    ax.set(ylabel=label, ylim=(0, None))
+    ax.set(ylabel=label)
+    ax.set_ylim(bottom=max(bottom, min(0.0, ax.get_ylim()[0])))

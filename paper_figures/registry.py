@@ -145,6 +145,12 @@ FIGURES = {
             seed=12, version="1", seconds=6, fast_seconds=4,
         ),
         Figure(
+            "trained-images",
+            "fig13_trained_images",
+            "digits and Fashion-MNIST: exact, surrogate and trained",
+            seed=13, version="1", seconds=2, fast_seconds=2,
+        ),
+        Figure(
             "law-on-networks",
             "fig14_law_on_networks",
             "the logarithmic-time law measured on networks of 16 to 1024 dimensions and 2 to 32 classes",
