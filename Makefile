@@ -12,8 +12,9 @@ help:  ## list the targets
 figures: $(VENV)/run.stamp  ## install, then make every default figure into figures/
 	$(BIN)/speciation figures --out figures
 
+# Neighbours stay on one worker: they share fixtures and compiled programs.
 test: $(VENV)/test.stamp  ## the tests (minutes)
-	$(PYTEST) -n 2 -m "not slow and not parity"
+	$(PYTEST) -n 2 --dist worksteal -m "not slow and not parity"
 
 slow: $(VENV)/test.stamp  ## the tests marked slow
 	$(PYTEST) -m "slow and not parity"

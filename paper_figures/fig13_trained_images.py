@@ -25,7 +25,7 @@ from paper_figures.style import (
 )
 
 CAPTION = """
-Small EDM2 networks trained on scikit-learn's digits (zoo:digits, a) and Fashion-MNIST (zoo:fashion, b), beside the
+Small EDM2 networks trained on scikit-learn's digits (a) and Fashion-MNIST (b), zoo:digits and zoo:fashion, beside the
 data: entropy of the class for the data points as an exact mixture, for one Gaussian fitted to each class, and for the
 network by both estimators, with bands of two standard errors. Noise is in units of the root mean variance of a
 pixel. Below σ of about one the mixture of data points collapses: it knows the class because it knows the point.
