@@ -141,6 +141,7 @@ def test_true_variance_has_no_bias_at_any_step_count(simplex):
         assert within(curve, theory.simplex_entropy(3, 16 * (q - missed))) < 0
 
 
+@pytest.mark.slow
 def test_standard_errors_are_those_of_repeated_runs(simplex):
     process, runs = gmm.edm(), 400
     times = grid(process, 1e-2, 0.3, 8)
@@ -175,7 +176,7 @@ def tree():
     return mixture, {"coarse": coarse, "fine": fine}, exact
 
 
-@pytest.mark.parametrize("estimator", [online_entropy, gap_entropy])
+@pytest.mark.parametrize("estimator", [online_entropy, pytest.param(gap_entropy, marks=pytest.mark.slow)])
 def test_every_level_of_a_tree_from_one_set_of_trajectories(tree, estimator):
     mixture, partitions, exact = tree
     denoiser = mixture_denoiser(mixture, gmm.vp())
@@ -224,7 +225,7 @@ def problems():
     [(name, gmm.edm()) for name in problems()] + [("simplex", p) for p in (*PROCESSES.values(), CHAIN)],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )
-@pytest.mark.parametrize("estimator", [online_entropy, gap_entropy])
+@pytest.mark.parametrize("estimator", [online_entropy, pytest.param(gap_entropy, marks=pytest.mark.slow)])
 def test_goal_of_two_percent(problem, process, estimator):
     mixture = problems()[problem]
     classes, prior = mixture.components, np.asarray(mixture.weights)

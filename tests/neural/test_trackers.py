@@ -124,6 +124,7 @@ def test_floor_of_the_published_map():
     np.testing.assert_allclose(floors, [0.918, 0.439, 0.0801, 0.0114], rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_preset_of_the_paper():
     denoiser = mixture_denoiser(problem(10, 64.0), gmm.edm())
     arguments = PAPER["edm2"].arguments(denoiser, highlighted=False)

@@ -17,6 +17,7 @@ def folder(tmp_path_factory):
     return folders.write_folder(tmp_path_factory.mktemp("sd15") / "tiny")
 
 
+@pytest.mark.slow
 def test_window_between_two_prompts(folder, tmp_path, capsys):
     asked = ["window", "--model", folder, "--prompts", CAT, DOG, "--samples", 2, "--steps", 10]
     planned = run(capsys, *asked, "--dry-run", "--out", tmp_path / "o")

@@ -136,6 +136,7 @@ def test_parity_with_jax_in_its_default_32_bits(network, golden):
     assert error(d, golden("tiny")["mixed/D_x"]) < FLOAT32
 
 
+@pytest.mark.slow
 def test_the_full_size_network(network, golden):
     """EDM2-XS on weights made by rule: outputs, uncertainty, and every block of one evaluation."""
     file, model = golden("xs-golden"), network("xs-golden")
