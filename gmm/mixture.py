@@ -271,10 +271,12 @@ def log_normalise(logits: Float[Array, "... K"]) -> Float[Array, "... K"]:
     log p_max = -log1p(Σ of the others) does not round to zero when the others are below machine epsilon;
     a posterior entropy of 1e-30 is still right.
     """
-    top = jnp.argmax(logits, axis=-1, keepdims=True)
-    shifted = logits - jnp.take_along_axis(logits, top, axis=-1)
-    is_top = jnp.arange(logits.shape[-1]).reshape((1,) * (logits.ndim - 1) + (-1,)) == top
-    others = jnp.sum(jnp.where(is_top, 0, jnp.exp(shifted)), axis=-1, keepdims=True)
+    top = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    shifted = logits - top
+    is_top = (shifted == 0).astype(logits.dtype)
+    # One is taken from each of the largest, which leaves exactly nothing (with its derivatives), and counted apart.
+    others = jnp.sum(jnp.exp(shifted) - is_top, axis=-1, keepdims=True)
+    others += jnp.sum(is_top, axis=-1, keepdims=True) - 1
     return shifted - jnp.log1p(others)
 
 

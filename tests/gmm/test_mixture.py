@@ -447,6 +447,21 @@ def test_log_normalise_matches_log_softmax_elsewhere():
     np.testing.assert_allclose(log_normalise(jnp.asarray(logits)), jax.nn.log_softmax(logits), rtol=1e-13)
 
 
+@pytest.mark.parametrize(
+    "logits", [[0.0, 0.0], [2.0, -1.0, 2.0, 2.0], [0.5, 0.25, -3.0], [1e3, -np.inf, 1e3]]
+)
+def test_log_normalise_and_its_derivatives_where_several_are_largest(logits):
+    logits, finite = jnp.asarray(logits), np.isfinite(logits)
+    np.testing.assert_allclose(log_normalise(logits), jax.nn.log_softmax(logits), rtol=1e-14)
+    # p by hand: d log p_i / d l_j = δ_ij - p_j, and once more -p_j (δ_jk - p_k).
+    p = np.exp(logits - logsumexp(logits))
+    first, second = jax.jacfwd(log_normalise), jax.jacrev(jax.jacfwd(log_normalise))
+    slope, curvature = np.eye(len(p)) - p, -(np.diag(p) - np.outer(p, p))
+    np.testing.assert_allclose(first(logits)[finite], slope[finite], atol=1e-14)
+    for row in np.asarray(second(logits))[finite]:
+        np.testing.assert_allclose(row, curvature, atol=1e-14)
+
+
 def million_dimensions(dtype, rho=3.0):
     """Three means of norm √d at the noise level where their decision is open, and x ~ p_t (4, d)."""
     dim = 10**6
