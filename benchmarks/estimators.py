@@ -23,7 +23,7 @@ from neural.edm2 import EDM2, Config, from_tensors, tensor_shapes
 from neural.samplers import edm_times
 
 SMALL = Config(32, 4, 10, (64, 128), 2, (16,), 64, 128)
-STEPS, STATES, CLASSES = 8, 32, (2, 4)
+STEPS, STATES, CLASSES = 8, 16, (2, 4)
 RUNS, MIXTURE_CLASSES, ENERGY = 8, 8, 64.0
 SIZES = ((32, 256), (128, 256), (32, 2048), (128, 2048))
 

@@ -9,6 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+SETTLE_SECONDS = 0.1
+"""Threads of OpenMP and OpenBLAS go on spinning for tens of milliseconds after a call, on cores that the next rival
+needs: without a pause the call after PyTorch's or scikit-learn's runs at little more than half its speed."""
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
 """Processor time is what is left to compare by on a machine that others keep busy. Threads that wait by spinning
@@ -31,6 +34,7 @@ def in_turn(
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
+            time.sleep(SETTLE_SECONDS)
             times[name].append(seconds(call, clock))
     return {name: np.array(values) for name, values in times.items()}
 

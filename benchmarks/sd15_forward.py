@@ -12,7 +12,8 @@ torch, diffusers and transformers are not installed, ours runs beside the machin
 - text: 77 tokens: 6.7 G.
 - load: `load_sd15` of a float32 folder of 4.3 GB, warm; written to a temporary folder first.
 
-Peak memory is that of a process of its own for each side: weights, and one forward pass after compiling.
+Peak memory is that of a process of its own for each side: weights, and one forward pass after compiling, once as
+it is and once after the allocator has given back what loading and compiling left with it (glibc's malloc_trim).
 """
 
 import argparse
@@ -175,7 +176,14 @@ def run(
         show(
             f"Stable Diffusion 1.5, batch {batch}, {dtype}, {jax.default_backend()}, {clock} time; ratios in a turn, "
             "median (quartiles)",
-            ("network", "seconds", "in products", "ours / torch", "peak GiB", "peak, ours / torch"),
+            (
+                "network",
+                "seconds",
+                "in products",
+                "ours / torch",
+                "peak GiB, trimmed",
+                "ours / torch, trimmed",
+            ),
             rows,
         )
     if "load" in parts:
@@ -199,13 +207,17 @@ def _row(part: str, batch: int, dtype: str, repeats: int, clock: str, brief: boo
     )
     if brief:
         return (*found, "-", "-")
-    peak = peak_of("ours", part, batch, dtype)
-    theirs_ = f"{peak / peak_of('theirs', part, batch, dtype):.2f}" if has_rivals() else NO_RIVALS
-    return (*found, f"{peak / 2**30:.2f}", theirs_)
+    peaks = peaks_of("ours", part, batch, dtype)
+    ratios = _pair(peaks / peaks_of("theirs", part, batch, dtype)) if has_rivals() else NO_RIVALS
+    return (*found, _pair(peaks / 2**30), ratios)
+
+
+def _pair(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
 
 
 PEAK = """
-import gc, sys
+import ctypes, gc, sys
 from pathlib import Path
 import jax
 from benchmarks import sd15_forward
@@ -216,16 +228,22 @@ idle = peak_memory()
 call = sd15_forward.ours(part, batch, dtype) if side == "ours" else sd15_forward.theirs(part, batch)
 seconds(call)
 gc.collect()
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading and compiling
-seconds(call)
-print(peak_memory() - idle)
+for give_back in (lambda: None, lambda: ctypes.CDLL("libc.so.6").malloc_trim(0)):
+    give_back()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading and compiling
+    seconds(call)
+    print(peak_memory() - idle)
 """
 
 
-def peak_of(side: str, part: str, batch: int, dtype: str) -> int:
-    """Peak resident memory of a forward pass with its weights, above an idle process with jax."""
+def peaks_of(side: str, part: str, batch: int, dtype: str) -> np.ndarray:
+    """Peak resident bytes (2,) of a forward pass with its weights, above an idle process with jax.
+
+    The second after the allocator has given back what it held without use.
+    """
     command = [sys.executable, "-c", PEAK, side, part, str(batch), dtype]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return np.array([int(line) for line in done.stdout.split()[-2:]])
 
 
 LOAD = """

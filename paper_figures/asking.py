@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
@@ -114,6 +114,11 @@ class Asked(NamedTuple):
     seed: int = 0
     dtype: str = "float32"
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Asked":
+        """By name, from all the options of a command; those that are not about the question are passed over."""
+        return cls(**{name: options[name] for name in cls._fields if name in options})
+
 
 def question(asked: Asked) -> "Question":
     """The model, loaded, and what is asked of it.
@@ -171,6 +176,8 @@ def decision(asked: Asked, model: "Model") -> "Decision":
         )
     else:
         found = every_class(model)
+    if model.tokenize is not None:
+        model.tokenize(found.conditions)
     return found if asked.per_cell is None else found.thinned(asked.per_cell, asked.seed)
 
 

@@ -4,6 +4,7 @@ Each sub-command is a module of its own and joins by one line in `build`. None o
 runs, so that help and errors come at once.
 """
 
+import functools
 import importlib.metadata
 import os
 import sys
@@ -98,7 +99,13 @@ def _refuse(message: str) -> int:
 
 def _warn(message: Warning | str, *_: object) -> None:
     """A warning as one line, without the place in the code that it comes from."""
-    print("speciation: warning:", " ".join(str(message).split()), file=sys.stderr)
+    _say_once("speciation: warning: " + " ".join(str(message).split()))
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    # What a check before the work warns of, the work would warn of again.
+    print(line, file=sys.stderr)
 
 
 def main() -> None:

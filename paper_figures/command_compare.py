@@ -74,22 +74,7 @@ def compare(
     from paper_figures.style import View
 
     view = View(axis, units)
-    asked = Asked(
-        model,
-        classes,
-        prompts,
-        partition,
-        per_cell,
-        prior,
-        samples,
-        steps,
-        tracker,
-        preset,
-        batch,
-        eta,
-        seed,
-        dtype,
-    )
+    asked = Asked.of(locals())
     if files:
         _overlay(files, Path("compare") if out is None else out, view)
         return

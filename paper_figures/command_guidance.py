@@ -63,19 +63,7 @@ def guidance(
     from paper_figures.store import ensure_writable
     from paper_figures.view import View
 
-    asked = Asked(
-        model,
-        classes,
-        prompts,
-        partition,
-        per_cell,
-        prior,
-        samples,
-        steps,
-        batch=batch,
-        seed=seed,
-        dtype=dtype,
-    )
+    asked = Asked.of(locals())
     with jax.enable_x64(dtype == "float64"):
         second = None if guide is None else load_model(guide, dtype=dtype)
         task = guiding.Task(asking.question(asked), second)

@@ -85,7 +85,7 @@ def sample(
 
     with jax.enable_x64(dtype == "float64"):
         asked = load_model(model, dtype=dtype)
-        how = sampling.recipe(asked, sampler, steps, guidance_scale, dtype)
+        how = sampling.recipe(asked, sampler, steps, guidance_scale, dtype, vae)
         pictures = sampling.wanted(asked, classes or [], prompts or [], count, seed)
         folder = Path("samples") if out is None else out
         left = [one for one in pictures if not sampling.is_made(one.path(folder), how, one)]

@@ -69,22 +69,7 @@ def window(
 
     from paper_figures.style import View
 
-    asked = Asked(
-        model,
-        classes,
-        prompts,
-        partition,
-        per_cell,
-        prior,
-        samples,
-        steps,
-        tracker,
-        preset,
-        batch,
-        eta,
-        seed,
-        dtype,
-    )
+    asked = Asked.of(locals())
     with jax.enable_x64(dtype == "float64"):
         question = asking.question(asked)
         from paper_figures import measuring, windowing

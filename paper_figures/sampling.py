@@ -47,6 +47,7 @@ class Recipe:
         steps: noise levels.
         guidance_scale: w; 1 for none.
         dtype: that the model computes in.
+        decoder: autoencoder that turns its latents into pictures; empty where it needs none beside its own.
     """
 
     model: str
@@ -54,6 +55,7 @@ class Recipe:
     steps: int
     guidance_scale: float
     dtype: str
+    decoder: str = ""
 
     @property
     def evaluations(self) -> int:
@@ -86,7 +88,7 @@ class Wanted:
 
 
 def recipe(
-    model: Model, sampler: str | None, steps: int | None, guidance_scale: float | None, dtype: str
+    model: Model, sampler: str | None, steps: int | None, guidance_scale: float | None, dtype: str, vae: str
 ) -> Recipe:
     """The recipe that was asked for, what is usual for the model in place of what was not said.
 
@@ -104,7 +106,7 @@ def recipe(
         raise ValueError(f"--guidance-scale must be a number >= 0, got {scale}")
     if scale != 1 and model.unconditional is None:
         raise ValueError(f"{model.name} has no unconditional network to guide with; use --guidance-scale 1")
-    return Recipe(model.name, sampler, steps, scale, dtype)
+    return Recipe(model.name, sampler, steps, scale, dtype, vae if _needs_decoder(model) else "")
 
 
 def wanted(
@@ -115,8 +117,8 @@ def wanted(
     Without classes or prompts: a sample of every class of a model of few, else without condition.
 
     Raises:
-        ValueError: on classes of a model of free text and the other way round, an unknown class, or when nothing
-            is named and the model has no law without condition.
+        ValueError: on classes of a model of free text and the other way round, an unknown class, prompts that
+            cannot be read, or when nothing is named and the model has no law without condition.
     """
     if count < 1:
         raise ValueError(f"--count must be at least 1, got {count}")
@@ -133,6 +135,8 @@ def _conditions(model: Model, classes: Sequence[str], prompts: Sequence[str]) ->
     if model.free_text:
         if classes:
             raise ValueError(f"{model.name} takes prompts and has no classes; use --prompt")
+        if prompts and model.tokenize is not None:
+            model.tokenize(prompts)
         return [(prompt, prompt) for prompt in dict.fromkeys(prompts)] or [("no prompt", "")]
     if prompts:
         raise ValueError(f"{model.name} has classes and takes no prompts; use --class")
@@ -149,13 +153,17 @@ def _conditions(model: Model, classes: Sequence[str], prompts: Sequence[str]) ->
     return [("no class", None)]
 
 
+def _needs_decoder(model: Model) -> bool:
+    return model.pictures is None and model.kind == "edm2" and model.shape[-1] == LATENT_CHANNELS
+
+
 def with_decoder(model: Model, vae: str) -> Model:
     """The model with an autoencoder that turns its latents into pictures, where it needs one.
 
     Raises:
         ValueError: as `load_vae`: when the autoencoder is not on this machine, with the way to get it.
     """
-    if model.pictures is not None or model.kind != "edm2" or model.shape[-1] != LATENT_CHANNELS:
+    if not _needs_decoder(model):
         return model
     decoder = load_vae(vae)
     return dataclasses.replace(model, pictures=lambda x: decoded(x, decoder))

@@ -36,6 +36,8 @@ class Model:
         levels: decisions about that law by name, coarsest first.
         data: reads the data that the model was trained on, in the model's own coordinates, y[i] the index of
             point i's condition; None where the data are not at hand. It may raise ValueError, saying what to get.
+        tokenize: reads prompts, of a model of free text; raises ValueError where it cannot, so that nothing is
+            begun with prompts that will not be understood.
         pictures: states (n, ...) as pictures, bytes (n, H, W, 1 or 3); None where they are none.
         facts: for results to carry: files, hashes, licence.
     """
@@ -54,6 +56,7 @@ class Model:
     mixture: Mixture | None = None
     levels: Mapping[str, Partition] = dataclasses.field(default_factory=dict)
     data: Callable[[], LabelledData] | None = None
+    tokenize: Callable[[Sequence[str]], Any] | None = None
     pictures: Callable[[Any], Any] | None = None
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 

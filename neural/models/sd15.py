@@ -30,6 +30,7 @@ def load(source: str, dtype: str) -> Model:
         names=(),
         grid=GRID,
         unconditional=network.unconditional,
+        tokenize=network.tokenize,
         pictures=lambda x: from_unit(network.pictures(x)),
         facts=facts,
     )

@@ -201,8 +201,8 @@ class SD15(_Prompting):
             if not has_library():
                 raise ValueError(WITHOUT_LIBRARY)
             raise ValueError(
-                "prompts need the model's vocabulary, and none was found; pass load_sd15(..., tokenizer=FOLDER) "
-                "with its vocab.json and merges.txt, or pass encoded prompts"
+                "prompts need the model's vocabulary, and none was found; put vocab.json and merges.txt into a folder "
+                "`tokenizer` beside the weights, or pass load_sd15(..., tokenizer=FOLDER), or encoded prompts"
             )
         return self.tokenizer(texts)
 

@@ -1,11 +1,14 @@
 """compare and window between prompts, on a folder of Stable Diffusion's form."""
 
+import shutil
+import warnings
+
 import numpy as np
 import pytest
 
 from gmm.curve import load_dataset
 from gmm.window_file import read_window
-from paper_figures import comparing, measuring, windowing
+from paper_figures import cli, comparing, measuring, windowing
 from tests.neural.stable_diffusion import folders
 from tests.paper_figures.asked import run
 
@@ -32,6 +35,28 @@ def test_window_between_two_prompts(folder, tmp_path, capsys):
     # The steps that diffusers takes, on the model's own axis, and how wide the bars of two samples are.
     assert found.samplers[0].sampler == "time"
     assert all(place.stderr > 0 for place in (found.low, found.median, found.high))
+
+
+def test_prompts_that_cannot_be_read_are_refused_before_anything_is_planned(folder, tmp_path, capsys):
+    mute = shutil.copytree(folder, tmp_path / "mute", ignore=shutil.ignore_patterns("tokenizer"))
+    for asked in (
+        ["window", "--prompts", CAT, DOG],
+        ["compare", "--partition", "prompts-colour"],
+        ["sample", "--prompt", CAT],
+    ):
+        printed = run(capsys, *asked, "--model", mute, "--dry-run", code=2)
+        assert "put vocab.json and merges.txt into a folder `tokenizer` beside the weights" in printed
+
+
+def test_a_prompt_that_is_cut_is_said_so_once_and_early(folder, tmp_path, capsys, monkeypatch):
+    cli._say_once.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        monkeypatch.setattr(warnings, "showwarning", cli._warn)
+        asked = ["sample", "--model", folder, "--prompt", "cat " * 90, "--steps", 2]
+        assert cli.run([*map(str, asked), "--out", str(tmp_path / "o"), "--dry-run"]) == 0
+        assert cli.run([*map(str, asked), "--out", str(tmp_path / "o")]) == 0
+    assert capsys.readouterr().err.count("the rest is cut off") == 1
 
 
 def test_an_error_wider_than_numbers_go_is_no_interval():

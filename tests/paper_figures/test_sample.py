@@ -53,6 +53,7 @@ def test_prompts_become_pictures(folder, capsys, tmp_path):
     assert imread(cat).shape == (16, 16, 4)
     assert settings(cat) == {
         "condition": "a cat",
+        "decoder": "",
         "dtype": "float32",
         "guidance_scale": 3.0,
         "model": str(folder),
@@ -99,7 +100,8 @@ def test_classes_become_pictures(folder, capsys, tmp_path, data):
         # A picture does not depend on what is made beside it.
         assert np.abs(one - two).max() <= 1 / 255 + 1e-6
     run(capsys, *common, "--guidance-scale", 2, "--out", tmp_path / "guided")
-    assert settings(tmp_path / "guided" / "3-seed0.png")["sampler"] == "heun"
+    told = settings(tmp_path / "guided" / "3-seed0.png")
+    assert (told["sampler"], told["decoder"]) == ("heun", str(folder / "vae"))
 
 
 def test_latents_are_decoded_with_their_own_statistics(folder):
