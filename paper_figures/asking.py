@@ -234,12 +234,13 @@ def measured(sources: Sequence["Source"], parts: Path) -> "Measured":
     Raises:
         ValueError: when the folder of `parts` cannot be written.
     """
-    from paper_figures import measuring
+    from paper_figures import measuring, progress
     from paper_figures.store import ensure_writable
 
     ensure_writable(parts.parent)
+    expected = {source.name: 1000 * source.runs for source in sources}
     try:
-        with measuring.watching(sources) as watch:
+        with progress.watching(progress.bars(), expected) as watch:
             return measuring.measure(sources, parts, watch)
     except KeyboardInterrupt:
         typer.echo(

@@ -1,7 +1,5 @@
 """``speciation data``: when a labelled data set speciates."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,7 +10,7 @@ from paper_figures.options import Axis, Distributed, DryRun, DtypeName, OutputFo
 
 if TYPE_CHECKING:
     from gmm.datasets import LabelledData
-    from paper_figures.data_study import StudySettings, Watch
+    from paper_figures.data_study import StudySettings
 
 Source = Annotated[
     str,
@@ -97,13 +95,13 @@ def data(
 
 
 def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:
-    from paper_figures import data_study
+    from paper_figures import data_study, progress
     from paper_figures.store import ensure_writable
 
     ensure_writable(out)
     target = out / f"{data_study.file_stem(data)}.nc"
     try:
-        with _watching() as watch:
+        with progress.watching(progress.counting_bars()) as watch:
             data_study.study(data, settings, target, watch)
     except KeyboardInterrupt:
         typer.echo(
@@ -112,25 +110,6 @@ def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:
         )
         raise
     return target
-
-
-@contextmanager
-def _watching() -> "Iterator[Watch]":
-    """A line of progress for each curve, on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def watch(curve: str, done: int, total: int) -> None:
-            if curve not in tasks:
-                tasks[curve] = progress.add_task(f"{curve}, noise levels", total=total)
-            progress.update(tasks[curve], completed=done)
-
-        yield watch
 
 
 def _print_cost(data: "LabelledData", settings: "StudySettings") -> None:

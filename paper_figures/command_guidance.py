@@ -1,7 +1,5 @@
 """``speciation guidance``: what guidance schedules do to a model's decision."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -85,10 +83,10 @@ def guidance(
 def _measured(task: Any, schedules: list[str], out: Path) -> Any:
     import shutil
 
-    from paper_figures import guiding
+    from paper_figures import guiding, progress
 
     try:
-        with _watching() as watch:
+        with progress.watching(progress.bars()) as watch:
             found = guiding.measure(task, schedules, out / PARTS, watch)
     except KeyboardInterrupt:
         typer.echo(
@@ -98,22 +96,3 @@ def _measured(task: Any, schedules: list[str], out: Path) -> Any:
         raise
     shutil.rmtree(out / PARTS, ignore_errors=True)
     return found
-
-
-@contextmanager
-def _watching() -> "Iterator[Callable[[str, int, int], None]]":
-    """Progress with the time left, on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks: dict[str, Any] = {}
-
-        def watch(name: str, done: int, total: int) -> None:
-            task = tasks.setdefault(name, None) or progress.add_task(name, total=total)
-            tasks[name] = task
-            progress.update(task, completed=done, total=total)
-
-        yield watch

@@ -126,15 +126,9 @@ def _make(asked: object, how: "Recipe", pictures: "list[Wanted]", folder: Path, 
 
 @contextmanager
 def _watching() -> "Iterator[Watch | None]":
-    """Progress in evaluations of the network, on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    """Progress in evaluations of the network, on a terminal; without one samplers need not stop to tell."""
+    from paper_figures.progress import counting_bars, watching
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("evaluations", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    shown = counting_bars()
+    with watching(shown) as watch:
+        yield None if shown.disable else lambda done, total: watch("evaluations", done, total)

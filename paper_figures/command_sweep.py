@@ -151,12 +151,9 @@ def _run(out: Path, asked: dict[str, Any]) -> None:
 @contextmanager
 def _watching(cells: int) -> "Iterator[Watch]":
     """Progress over the cells and within the one at work, on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from paper_figures.progress import counting_bars
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with counting_bars() as progress:
         over, inside = progress.add_task("cells", total=cells), progress.add_task("", total=None)
 
         def watch(cell: Any, done: int, total: int) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from rich.console import Console
 from rich.table import Table
 
@@ -142,6 +143,9 @@ def _draw_differences(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], vie
             noise, gap, stderr = difference(curve, curve_of(dataset, reference, level))
             line = looks[source] if len(styles) == 1 else looks[source] | {"linestyle": style}
             band(ax, _to_axis(curve, axis)(noise), view.information(gap), view.information(stderr), **line)
+    if reference and len(styles) > 1:
+        named = zip(map(str, dataset.level.values), styles, strict=True)
+        ax.legend(handles=[Line2D([], [], color="black", linestyle=s, label=level) for level, s in named])
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set_ylabel(f"$H - H_{{\\mathrm{{{(reference or 'reference').split()[-1]}}}}}$  ({view.unit})")
     noise_axis(ax, axis)
@@ -151,8 +155,7 @@ def _difference_title(dataset: xr.Dataset) -> str:
     reference = dataset.attrs["reference"]
     if not reference:
         return "nothing to compare with"
-    levels = [str(level) for level in dataset.level.values]
-    return f"difference from {reference}" + (f" (dashes: {', '.join(levels[1:])})" if len(levels) > 1 else "")
+    return f"difference from {reference}"
 
 
 def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:

@@ -11,7 +11,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from gmm.devices import agreed
 from gmm.files import write_aside
 from paper_figures.curves import join, stack, times_at
 from paper_figures.numbers import Number, attach, number
+from paper_figures.progress import Watch
 from paper_figures.sampled_times import NONE, Time, agreement_time, half_time, peak_time
 from theory import Problem, speciation_time
 from theory.labelled import (
@@ -74,9 +75,6 @@ NEIGHBOUR_SAMPLE = 256
 MOST_PAIRED = 100
 # Copies of the points that live at once, and of the d x d covariance; the blocks that posteriors work in.
 COPIES_OF_POINTS, COPIES_OF_COVARIANCE, WORK = 6, 12, 3 * 2**28
-
-Watch = Callable[[str, int, int], None]
-"""Called with the curve at work, the levels done, and how many there are."""
 
 
 @dataclasses.dataclass(frozen=True)

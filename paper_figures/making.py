@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
+from paper_figures.progress import bars
 from paper_figures.store import PICTURES, Job, save_picture
 from paper_figures.view import View
 
@@ -83,7 +83,7 @@ def make_all(jobs: Sequence[Job], view: View, say: Say, workers: int = 1) -> Non
         say: takes a line.
         workers: processes; 1 is this one.
     """
-    with _progress() as progress:
+    with bars(_TimeLeft()) as progress:
         workers = min(workers, len(jobs))
         left = sum(_seconds(job) for job in jobs) / max(workers, 1)
         task = progress.add_task("making figures", total=left, started=time.monotonic(), left=left)
@@ -154,15 +154,3 @@ class _TimeLeft(ProgressColumn):
     def render(self, task: Task) -> Text:
         since = time.monotonic() - task.fields["started"]
         return Text(f"about {max(0.0, task.fields['left'] - since):.0f} s left")
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        _TimeLeft(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )

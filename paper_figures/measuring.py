@@ -9,8 +9,7 @@ import functools
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from neural.decisions import Decision
 from neural.denoiser import as_pytree, denoise_each, encode, from_pytree, state_dtype
 from neural.estimators import check_stochastic, evaluations, gap_entropy, online_entropy
 from neural.models import Grid, Model
+from paper_figures.progress import Watch
 
 # Independent runs of a curve: enough for Student's t to be close to the normal law, few enough to keep each large.
 RUNS = 16
@@ -37,14 +37,14 @@ MIXTURE_COMPONENTS = 4
 MIXTURE_SHRINKAGE = 0.1
 AGAINST = ("exact", "empirical", "gaussian", "mixture")
 ONLINE, GAP = "trained, online", "trained, gap"
+# Paths of a class that few samples happen to miss take theirs from so many.
+FEWEST_OF_A_CLASS = 4
 LABELS = {
     "exact": "exact",
     "empirical": "data",
     "gaussian": "a Gaussian a class",
     "mixture": "a mixture a class",
 }
-
-Watch = Callable[[str, int, int], None]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -239,9 +239,16 @@ def _points(question: Question) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _drawn(question: Question, key: PRNGKeyArray) -> tuple[Any, Any]:
-    """Fresh samples of the law that the model was trained on, two for each path that needs one."""
-    x, component = gmm.sample(_exact_mixture(question), key, 4 * question.per_run)
-    return np.asarray(x), np.asarray(component)
+    """Fresh samples of the law that the model was trained on, two for each path that needs one, and of every class."""
+    mixture = _exact_mixture(question)
+    x, component = map(np.asarray, gmm.sample(mixture, key, 4 * question.per_run))
+    for absent in np.setdiff1d(np.arange(mixture.components), component):
+        more, _ = gmm.sample(
+            mixture.take(np.array([absent])), jax.random.fold_in(key, absent), FEWEST_OF_A_CLASS
+        )
+        x = np.concatenate([x, more])
+        component = np.concatenate([component, np.full(FEWEST_OF_A_CLASS, absent)])
+    return x, component
 
 
 def data_of(question: Question) -> LabelledData | None:
@@ -423,23 +430,6 @@ def in_words(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}" if size < 3600 else f"{seconds / size:.1f} {unit}"
     return f"{seconds / 86400:.1f} days"
-
-
-@contextmanager
-def watching(sources: Sequence[Source]) -> Iterator[Watch]:
-    """Progress with the time left, on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        tasks = {source.name: progress.add_task(source.name, total=1000 * source.runs) for source in sources}
-
-        def watch(name: str, done: int, total: int) -> None:
-            progress.update(tasks[name], completed=done, total=total)
-
-        yield watch
 
 
 def forget(parts: Path) -> None:

@@ -93,9 +93,11 @@ def recipe(
     """The recipe that was asked for, what is usual for the model in place of what was not said.
 
     Raises:
-        ValueError: on an unknown sampler, fewer than two steps, a scale that is negative, or guidance by a model
-            that has no unconditional law.
+        ValueError: on a model whose states are no pictures, an unknown sampler, fewer than two steps, a scale that
+            is negative, or guidance by a model that has no unconditional law.
     """
+    if model.pictures is None and not _needs_decoder(model):
+        raise ValueError(f"--model must make pictures; the states of {model.name}, {model.shape}, are none")
     sampler = sampler or USUAL_SAMPLER.get(model.kind, "heun")
     steps = model.grid.steps if steps is None else steps
     scale = USUAL_SCALE.get(model.kind, 1.0) if guidance_scale is None else guidance_scale
@@ -191,10 +193,8 @@ def make(
         The file of each picture, in order.
 
     Raises:
-        ValueError: when the model's states are no pictures, or samples are not finite.
+        ValueError: when samples are not finite.
     """
-    if model.pictures is None:
-        raise ValueError(f"the states of {model.name} (shape {model.shape}) are no pictures")
     waiting = [one for one in pictures if not is_made(one.path(folder), how, one)]
     size = min(batch, max(1, len(waiting)))
     batches = [waiting[start : start + size] for start in range(0, len(waiting), size)]

@@ -12,9 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import typer
 import xarray as xr
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bars
+from rich.progress import TextColumn
 
 import gmm
 from gmm.curve import load_dataset, versions
@@ -36,6 +34,7 @@ from neural.training import (
     train,
 )
 from neural.training.evaluation import PREDICTIONS
+from paper_figures.progress import bars
 from paper_figures.store import ensure_writable, save_picture
 from paper_figures.style import lay_out, paper_style
 from paper_figures.training_plot import FORMAT, agreement, draw_samples, draw_training, worst_gap
@@ -192,13 +191,13 @@ def carry_out(request: Request, folder: Path) -> None:
 
 
 def _train(plan: Plan, folder: Path) -> tuple[TrainingState, np.ndarray]:
-    with _bars() as bars:
-        task = bars.add_task("compiling", total=plan.recipe.steps, left="")
+    with bars(TextColumn("{task.fields[left]}")) as shown:
+        task = shown.add_task("compiling", total=plan.recipe.steps, left="")
 
         def report(progress: Progress) -> None:
             left = f"{progress.seconds_left / 60:.1f} min left"
             text = f"step {progress.step} of {progress.steps}, loss {progress.loss:.4f}"
-            bars.update(task, completed=progress.step, description=text, left=left)
+            shown.update(task, completed=progress.step, description=text, left=left)
 
         try:
             return train(plan.task, plan.recipe, kept=folder / STATE, describe=plan.facts, report=report)
@@ -207,12 +206,6 @@ def _train(plan: Plan, folder: Path) -> tuple[TrainingState, np.ndarray]:
                 f"speciation: interrupted; kept in {folder / STATE}, the same command goes on", err=True
             )
             raise
-
-
-def _bars() -> Bars:
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[left]}")
-    return Bars(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _stored(state: TrainingState, precision: str) -> dict[str, jax.Array]:

@@ -8,20 +8,14 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
 from neural import checkpoints
 from neural.checkpoints import PRESETS, Checkpoint, CheckpointError, hub
 from neural.checkpoints.hugging_face import fetch_repository
 from neural.checkpoints.presets import Repository, cache_folder, known
 from neural.edm2 import check_network
+from paper_figures.progress import bars
 
 _MEGABYTE = 1e6
 _PART = 1 << 22
@@ -54,34 +48,25 @@ def fetch_preset(name: str, revision: str | None = None) -> None:
     """
     files = known(name)
     if isinstance(files, Repository):
-        with _progress() as bars:
-            folder = fetch_repository(files, revision, lambda file: _reporter(bars, file.name))
+        with _bars() as shown:
+            folder = fetch_repository(files, revision, lambda file: _reporter(shown, file.name))
         _console().print(f"{folder} ({files.name} at {revision or files.revision})")
         return
     if revision is not None:
         raise ValueError(f"--revision is for repositories of the Hugging Face hub; {name} is a file")
     for file in files:
-        with _progress() as bars:
-            path = hub.fetch(file, _reporter(bars, file.name))
+        with _bars() as shown:
+            path = hub.fetch(file, _reporter(shown, file.name))
         _console().print(f"{path} sha256 {hub.recorded(path)}")
 
 
-def _progress() -> Progress:
-    # To standard error: what a command prints can be piped.
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
+def _bars() -> Progress:
+    return bars(DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
 
 
-def _reporter(bars: Progress, name: str) -> Callable[[int, int | None], None]:
-    task = bars.add_task(name, total=None)
-    return lambda done, total: bars.update(task, completed=done, total=total)
+def _reporter(shown: Progress, name: str) -> Callable[[int, int | None], None]:
+    task = shown.add_task(name, total=None)
+    return lambda done, total: shown.update(task, completed=done, total=total)
 
 
 def convert_file(source: Path, target: Path) -> None:

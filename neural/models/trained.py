@@ -17,6 +17,7 @@ from neural.families import FamilySpec
 from neural.models.grids import Grid
 from neural.models.model import Model
 from neural.models.registry import Candidate, Kind
+from neural.pictures import ToPictures, from_unit
 from neural.states import StateMap
 
 PREFIX = "zoo:"
@@ -95,7 +96,19 @@ def _of_data(about: Mapping[str, Any], network: Any) -> dict[str, Any]:
     names = tuple(map(str, about["classes"]))
     if len(names) != len(network.conditions):
         raise ValueError(f"it names {len(names)} classes, its network has {len(network.conditions)}")
-    return {"names": names, "data": functools.partial(_data, about["source"], state_map, names)}
+    data = functools.partial(_data, about["source"], state_map, names)
+    return {"names": names, "data": data, "pictures": _pictures(state_map, about.get("range"))}
+
+
+def _pictures(state_map: StateMap, ends: Any) -> ToPictures | None:
+    """Grey or coloured pictures of images, from the data's darkest value to its brightest."""
+    if ends is None or len(state_map.shape) == 1 or state_map.shape[2:] not in ((), (1,), (3,)):
+        return None
+    low, high = map(float, ends)
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f"the range of its data must be two rising numbers, got {ends}")
+    shape = (*state_map.shape[:2], *(state_map.shape[2:] or (1,)))
+    return lambda x: from_unit((state_map.to_points(x).reshape(-1, *shape) - low) / (high - low))
 
 
 def _data(source: str, state_map: StateMap, names: tuple[str, ...]) -> LabelledData:

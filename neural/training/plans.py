@@ -145,6 +145,7 @@ def data_plan(
     about = {
         "source": source, "name": data.name, "points": len(data.x), "held_out": len(held_out.x),
         "classes": list(data.classes), "states": state_map.as_dict(), "sum": float(np.sum(data.x, dtype=float)),
+        "range": [float(data.x.min()), float(data.x.max())],
     }  # fmt: skip
     if len(state_map.shape) == 1:
         task = _vector_task(inside, width, depth, 0.5 if dropout is None else dropout)

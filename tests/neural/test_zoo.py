@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import sklearn.datasets
 
 import gmm
 from neural import zoo
@@ -80,3 +81,14 @@ def test_samples_are_of_the_class_that_was_asked_for(name, weight):
     samples = heun(model.denoiser, noise, jnp.asarray(labels), times=times, guidance_scale=weight)
     judged = nearest_class(np.asarray(samples).reshape(len(labels), -1), data.x, data.y)
     assert np.mean(judged == labels) >= RECOGNISED
+
+
+def test_states_of_images_become_pictures_of_the_data():
+    model = load_model("zoo:digits")
+    states = model.data()
+    pictures = model.pictures(states.x.reshape(-1, *model.shape))
+    assert pictures.shape == (len(states.x), 8, 8, 1)
+    # scikit-learn's digits are whole numbers 0..16, read here without the project.
+    ink = np.round(pictures / 255 * 16).reshape(-1, 64)
+    np.testing.assert_array_equal(ink, sklearn.datasets.load_digits().data)
+    assert load_model("zoo:tree").pictures is None

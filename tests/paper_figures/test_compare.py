@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -10,7 +11,7 @@ import xarray as xr
 import theory
 from gmm.curve import load_dataset
 from gmm.process import edm
-from paper_figures import cli, comparing, measuring
+from paper_figures import asking, cli, comparing, measuring
 from tests.paper_figures.asked import PAIR, TREE, run, thousand_classes
 
 # One size for all, so that one compilation serves them.
@@ -103,6 +104,23 @@ def test_saved_curves_and_comparisons_are_overlaid(pair, tmp_path, capsys):
 def test_what_was_written_can_be_shown(pair, capsys):
     assert "half" in run(capsys, "show", pair / "compare.nc", "--out", pair / "shown.png", "--units", "bits")
     (pair / "shown.png").unlink()
+
+
+def test_few_paths_of_many_classes_find_data_of_every_class():
+    asked = asking.Asked(model="zoo:tree", samples=8, steps=4)
+    question = asking.question(asked)
+    x, component = measuring._drawn(question, jax.random.key(0))
+    # So few that the plain draw misses classes.
+    assert len(np.unique(np.asarray(component)[: 4 * question.per_run])) < 8
+    assert set(component) == set(range(8))
+    # The class of every point, by its nearest mean (within-class deviation 1, means 16 apart and more).
+    means = np.asarray(question.model.mixture.means)
+    distances = np.linalg.norm(x[:, None] - means[None], axis=-1)
+    nearest = distances.argmin(axis=1)
+    far = np.sort(distances, axis=1)
+    sure = far[:, 1] - far[:, 0] > 1
+    assert sure.mean() > 0.5
+    np.testing.assert_array_equal(nearest[sure], component[sure])
 
 
 def test_dry_run_says_the_cost_and_computes_nothing(tmp_path, capsys):

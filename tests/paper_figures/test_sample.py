@@ -139,6 +139,21 @@ def test_bad_input_is_one_line(folder, options, message, capsys):
     assert line.count("\n") == 1
 
 
+@pytest.mark.slow
+def test_a_network_that_ships_draws_what_it_was_trained_on(capsys, tmp_path):
+    run(capsys, "--model", "zoo:digits", "--class", 3, "--steps", 12, "--out", tmp_path)
+    picture = imread(tmp_path / "3-seed0.png")
+    assert picture.shape == (8, 8, 4)
+    # Ink in the middle and none at the sides, as in all the data.
+    assert picture[:, 3:5, 0].mean() > 0.3
+    assert picture[:, 0, 0].max() < 0.1
+
+
+def test_states_that_are_no_pictures_are_refused_before_anything_is_made(capsys):
+    line = run(capsys, "--model", "zoo:tree", "--dry-run", code=2)
+    assert "--model must make pictures; the states of zoo:tree, (64,), are none" in line
+
+
 def test_what_a_class_model_cannot_do(data, capsys, tmp_path):
     model = ("--model", data / "tiny.pkl")
     assert "takes no prompts; use --class" in run(capsys, *model, "--prompt", "a cat", code=2)
