@@ -23,6 +23,7 @@ from paper_figures.style import (
     entropy_label,
     new_figure,
     noise_axis,
+    positions,
     rate_label,
     sequence,
     title,
@@ -125,10 +126,9 @@ def _draw_place(ax: Axes, row: int, part: xr.Dataset, place: ToAxis, color: str)
 
 def _to_axis(curve: EntropyCurve, axis: str) -> ToAxis:
     """log(σ/α) to positions on an axis, by the curve's own points."""
-    order = np.argsort(-curve.log_snr)
-    noise, shown = -0.5 * curve.log_snr[order], curve.axis(axis)[order]
     if axis == "sigma":
         return np.exp
+    noise, shown = positions(curve, axis)
     return lambda log_sigma: np.interp(log_sigma, noise, shown, left=np.nan, right=np.nan)
 
 

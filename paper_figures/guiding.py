@@ -30,6 +30,7 @@ from paper_figures.style import (
     new_figure,
     noise_axis,
     paper_style,
+    positions,
     rate_label,
     title,
 )
@@ -309,11 +310,9 @@ def _where_decided(found: Sequence[Guided], axis: str) -> tuple[float, float]:
     lows, highs = [], []
     for one in found:
         rate = np.abs(one.curve.rate_per_log_noise()[0])
-        order = np.argsort(one.curve.sigma)
-        seen = np.flatnonzero(rate[order] > 0.002 * np.nanmax(rate))
-        noise = np.log(one.curve.sigma[order])
-        places = one.curve.axis(axis)[order]
-        for ends, at in ((lows, noise[seen[0]] - 1), (highs, noise[seen[-1]] + 1)):
+        seen = np.log(one.curve.sigma)[rate > 0.002 * np.nanmax(rate)]
+        noise, places = positions(one.curve, axis)
+        for ends, at in ((lows, seen.min() - 1), (highs, seen.max() + 1)):
             ends.append(places[int(np.argmin(np.abs(noise - at)))])
     both = np.array([lows, highs])
     rising = both[0, 0] <= both[1, 0]

@@ -127,6 +127,18 @@ def noise_axis(ax: Axes, name: str) -> None:
         ax.invert_xaxis()
 
 
+def positions(curve: EntropyCurve, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """log(σ/α), rising, and where it is on an axis that reaches it: timesteps do not reach every noise level."""
+    order = np.argsort(-curve.log_snr)
+    noise, shown = -0.5 * curve.log_snr[order], curve.axis(axis)[order]
+    reached = np.isfinite(shown)
+    if not reached.any():
+        raise ValueError(
+            f"--axis {axis} reaches none of the curve's noise levels; draw over sigma or log-snr"
+        )
+    return noise[reached], shown[reached]
+
+
 def entropy_label(view: View) -> str:
     """Label of an axis that shows H[Z|X_t]."""
     return rf"$H[Z\,|\,X_t]$  ({view.unit})"

@@ -31,6 +31,7 @@ from paper_figures.style import (
     new_figure,
     noise_axis,
     paper_style,
+    positions,
     rate_label,
     title,
 )
@@ -247,8 +248,7 @@ def draw(curve: EntropyCurve, found: MeasuredWindow, view: View) -> Figure:
     draw_rate(axes[0, 1], curve, view, axis, color="#1f4e9e", linestyle="-")
     axes[0, 0].set(ylabel=entropy_label(view))
     axes[0, 1].set(ylabel=rate_label(view, axis))
-    noise = np.sort(-0.5 * curve.log_snr)
-    shown = curve.axis(axis)[np.argsort(-0.5 * curve.log_snr)]
+    noise, shown = positions(curve, axis)
     to_axis = lambda sigma: np.interp(np.log(sigma), noise, shown)  # noqa: E731
     for ax in axes.flat:
         _shade(ax, found, to_axis)

@@ -21,6 +21,7 @@ from paper_figures.style import (
     new_figure,
     noise_axis,
     paper_style,
+    positions,
     power_label,
     rate_label,
     sequence,
@@ -57,6 +58,23 @@ def test_view_scales_information_and_keeps_a_panels_axis():
     assert View().information(0.3) == 0.3
     assert View().on("sigma") == "sigma"
     assert View("log-snr").on("sigma") == "log-snr"
+
+
+def test_positions_are_those_that_an_axis_reaches():
+    curve = entropy_curve(gmm.edm(), np.geomspace(80, 0.002, 40), 20.0)
+    noise, shown = positions(curve, "sigma")
+    np.testing.assert_allclose(shown, np.geomspace(0.002, 80, 40), rtol=1e-12)
+    np.testing.assert_allclose(noise, np.log(shown), rtol=1e-12)
+    # Stable Diffusion's chain ends at σ/α = 14.6 and begins at 0.029 (published constants of its schedule).
+    noise, shown = positions(curve, "timestep")
+    assert 0 < len(noise) < 40
+    assert (np.exp(noise[[0, -1]]) > [0.0292, 11]).all()
+    assert (np.exp(noise[[0, -1]]) < [0.04, 14.62]).all()
+    assert (np.diff(shown) > 0).all()
+    assert shown[0] >= 0
+    assert shown[-1] <= 999
+    with pytest.raises(ValueError, match="--axis timestep reaches none of the curve's noise levels"):
+        positions(entropy_curve(gmm.edm(), [20.0, 40.0], 20.0), "timestep")
 
 
 @pytest.mark.parametrize("axis", gmm.curve.AXES)
