@@ -239,14 +239,11 @@ def measured(sources: Sequence["Source"], parts: Path) -> "Measured":
 
     ensure_writable(parts.parent)
     expected = {source.name: 1000 * source.runs for source in sources}
-    try:
-        with progress.watching(progress.bars(), expected) as watch:
-            return measuring.measure(sources, parts, watch)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"speciation: interrupted; finished parts stay in {parts}, the same command goes on", err=True
-        )
-        raise
+    with (
+        progress.interruptible(f"finished parts stay in {parts}, the same command goes on"),
+        progress.watching(progress.bars(), expected) as watch,
+    ):
+        return measuring.measure(sources, parts, watch)
 
 
 def facts(question: "Question") -> dict[str, Any]:

@@ -100,15 +100,11 @@ def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:
 
     ensure_writable(out)
     target = out / f"{data_study.file_stem(data)}.nc"
-    try:
-        with progress.watching(progress.counting_bars()) as watch:
-            data_study.study(data, settings, target, watch)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"speciation: interrupted; what is finished stays in {target}.parts, the same command goes on",
-            err=True,
-        )
-        raise
+    with (
+        progress.interruptible(f"what is finished stays in {target}.parts, the same command goes on"),
+        progress.watching(progress.counting_bars()) as watch,
+    ):
+        data_study.study(data, settings, target, watch)
     return target
 
 

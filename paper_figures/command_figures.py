@@ -58,15 +58,13 @@ def figures(
         _print_cost(work)
         return
     from paper_figures.making import make_all
+    from paper_figures.progress import interruptible
     from paper_figures.store import ensure_writable
     from paper_figures.view import View
 
     ensure_writable(folder)
-    try:
+    with interruptible(f"what is finished stays in {folder}"):
         make_all(work, View(axis, units), typer.echo, _workers() if jobs is None else jobs)
-    except KeyboardInterrupt:
-        typer.echo(f"speciation: interrupted; what is finished stays in {folder}", err=True)
-        raise
     typer.echo(f"all figures: {folder / 'index.html'}")
 
 

@@ -81,18 +81,12 @@ def guidance(
 
 
 def _measured(task: Any, schedules: list[str], out: Path) -> Any:
-    import shutil
+    from paper_figures import guiding, measuring, progress
 
-    from paper_figures import guiding, progress
-
-    try:
-        with progress.watching(progress.bars()) as watch:
-            found = guiding.measure(task, schedules, out / PARTS, watch)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"speciation: interrupted; finished parts stay in {out / PARTS}, the same command goes on",
-            err=True,
-        )
-        raise
-    shutil.rmtree(out / PARTS, ignore_errors=True)
+    with (
+        progress.interruptible(f"finished parts stay in {out / PARTS}, the same command goes on"),
+        progress.watching(progress.bars()) as watch,
+    ):
+        found = guiding.measure(task, schedules, out / PARTS, watch)
+    measuring.forget(out / PARTS)
     return found

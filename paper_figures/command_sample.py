@@ -113,15 +113,12 @@ def _title(how: "Recipe") -> str:
 
 def _make(asked: object, how: "Recipe", pictures: "list[Wanted]", folder: Path, batch: int) -> None:
     from paper_figures import sampling
+    from paper_figures.progress import interruptible
     from paper_figures.store import ensure_writable
 
     ensure_writable(folder)
-    try:
-        with _watching() as watch:
-            sampling.make(asked, how, pictures, folder, batch, watch)  # type: ignore[arg-type]
-    except KeyboardInterrupt:
-        typer.echo(f"speciation: interrupted; finished pictures stay in {folder}", err=True)
-        raise
+    with interruptible(f"finished pictures stay in {folder}"), _watching() as watch:
+        sampling.make(asked, how, pictures, folder, batch, watch)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -133,19 +133,15 @@ def sweep(
 
 
 def _run(out: Path, asked: dict[str, Any]) -> None:
+    from paper_figures.progress import interruptible
     from paper_figures.sweep_grid import grid
     from paper_figures.sweeping import sweep as compute
 
     names = ("family", "process", "classes", "dims", "separation", "variance", "prior", "branching")
     cells = len(list(grid(*(asked[name] for name in names)).cells()))
-    try:
-        with _watching(cells) as watch:
-            compute(**asked, out=out, watch=watch)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"speciation: interrupted; finished cells stay in {out}.parts, the same command goes on", err=True
-        )
-        raise
+    stay = f"finished cells stay in {out}.parts, the same command goes on"
+    with interruptible(stay), _watching(cells) as watch:
+        compute(**asked, out=out, watch=watch)
 
 
 @contextmanager

@@ -1,8 +1,12 @@
-"""Progress with the time left: on standard error, on a terminal only, gone when the work is done."""
+"""Long work as a person sees it: progress with the time left, and what stays when it is interrupted.
+
+Progress goes to standard error, is drawn on a terminal only and is gone when the work is done.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -49,3 +53,13 @@ def watching(progress: Progress, expected: Mapping[str, int] | None = None) -> I
             progress.update(tasks[name], completed=done, total=total)
 
         yield watch
+
+
+@contextmanager
+def interruptible(what_stays: str) -> Iterator[None]:
+    """When a person interrupts the work within, one line says what stays; the interruption goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"speciation: interrupted; {what_stays}", err=True)
+        raise

@@ -1,6 +1,5 @@
 """Pictures of a training: how the loss fell, what the network is worth at every noise level, and its samples."""
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,10 +71,10 @@ def draw_samples(plan: "Plan", sheet: "Sheet", columns: int) -> Figure:
 
 
 def _draw_images(plan: "Plan", sheet: "Sheet", columns: int) -> Figure:
-    names = json.loads(json.dumps(plan.facts))["data"]["classes"]
+    about = plan.facts["data"]
+    names, (dark, bright) = about["classes"], about["range"]
     assert plan.state_map is not None
     points = plan.state_map.to_points(sheet.states).reshape(-1, *plan.state_map.shape)
-    dark, bright = (plan.state_map.to_points(v)[0, 0] for v in _ends(plan))
     figure = Figure(figsize=(0.45 * columns + 1.2, 0.45 * len(names)))
     axes = np.asarray(figure.subplots(len(names), columns, squeeze=False))
     for row, name in enumerate(names):
@@ -87,13 +86,6 @@ def _draw_images(plan: "Plan", sheet: "Sheet", columns: int) -> Figure:
             -0.2, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=7
         )
     return figure
-
-
-def _ends(plan: "Plan") -> tuple[np.ndarray, np.ndarray]:
-    """States whose every pixel is the data's darkest, and brightest."""
-    assert plan.data is not None
-    shape = (1, *plan.data.shape)
-    return np.full(shape, plan.data.x.min()), np.full(shape, plan.data.x.max())
 
 
 def _draw_vectors(plan: "Plan", sheet: "Sheet") -> Figure:

@@ -34,7 +34,7 @@ from neural.training import (
     train,
 )
 from neural.training.evaluation import PREDICTIONS
-from paper_figures.progress import bars
+from paper_figures.progress import bars, interruptible
 from paper_figures.store import ensure_writable, save_picture
 from paper_figures.style import lay_out, paper_style
 from paper_figures.training_plot import FORMAT, agreement, draw_samples, draw_training, worst_gap
@@ -191,7 +191,8 @@ def carry_out(request: Request, folder: Path) -> None:
 
 
 def _train(plan: Plan, folder: Path) -> tuple[TrainingState, np.ndarray]:
-    with bars(TextColumn("{task.fields[left]}")) as shown:
+    stay = f"kept in {folder / STATE}, the same command goes on"
+    with interruptible(stay), bars(TextColumn("{task.fields[left]}")) as shown:
         task = shown.add_task("compiling", total=plan.recipe.steps, left="")
 
         def report(progress: Progress) -> None:
@@ -199,13 +200,7 @@ def _train(plan: Plan, folder: Path) -> tuple[TrainingState, np.ndarray]:
             text = f"step {progress.step} of {progress.steps}, loss {progress.loss:.4f}"
             shown.update(task, completed=progress.step, description=text, left=left)
 
-        try:
-            return train(plan.task, plan.recipe, kept=folder / STATE, describe=plan.facts, report=report)
-        except KeyboardInterrupt:
-            typer.echo(
-                f"speciation: interrupted; kept in {folder / STATE}, the same command goes on", err=True
-            )
-            raise
+        return train(plan.task, plan.recipe, kept=folder / STATE, describe=plan.facts, report=report)
 
 
 def _stored(state: TrainingState, precision: str) -> dict[str, jax.Array]:

@@ -113,7 +113,7 @@ def test_few_paths_of_many_classes_find_data_of_every_class():
     # So few that the plain draw misses classes.
     assert len(np.unique(np.asarray(component)[: 4 * question.per_run])) < 8
     assert set(component) == set(range(8))
-    # The class of every point, by its nearest mean (within-class deviation 1, means 16 apart and more).
+    # The class of a point, by its nearest mean where that is clear (deviation 1 within a class, means 4.7 apart).
     means = np.asarray(question.model.mixture.means)
     distances = np.linalg.norm(x[:, None] - means[None], axis=-1)
     nearest = distances.argmin(axis=1)
