@@ -234,13 +234,13 @@ def measured(sources: Sequence["Source"], parts: Path) -> "Measured":
     Raises:
         ValueError: when the folder of `parts` cannot be written.
     """
-    from paper_figures import measuring, progress
+    from paper_figures import interruption, measuring, progress
     from paper_figures.store import ensure_writable
 
     ensure_writable(parts.parent)
     expected = {source.name: 1000 * source.runs for source in sources}
     with (
-        progress.interruptible(f"finished parts stay in {parts}, the same command goes on"),
+        interruption.interruptible(f"finished parts stay in {parts}, the same command goes on"),
         progress.watching(progress.bars(), expected) as watch,
     ):
         return measuring.measure(sources, parts, watch)

@@ -25,6 +25,7 @@ from paper_figures.command_sweep import sweep
 from paper_figures.command_train import train
 from paper_figures.command_weights import weights
 from paper_figures.command_window import window
+from paper_figures.interruption import insisting
 from paper_figures.lists import ListCommand
 
 BAD_INPUT = 2
@@ -80,7 +81,8 @@ def run(arguments: Sequence[str]) -> int:
     """
     command = typer.main.get_command(build())
     try:
-        code = command.main(list(arguments) or ["--help"], prog_name="speciation", standalone_mode=False)
+        with insisting():
+            code = command.main(list(arguments) or ["--help"], prog_name="speciation", standalone_mode=False)
     except typer.TyperException as error:
         return _refuse(error.format_message())
     except (ValueError, OSError) as error:

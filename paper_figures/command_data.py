@@ -95,13 +95,13 @@ def data(
 
 
 def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:
-    from paper_figures import data_study, progress
+    from paper_figures import data_study, interruption, progress
     from paper_figures.store import ensure_writable
 
     ensure_writable(out)
     target = out / f"{data_study.file_stem(data)}.nc"
     with (
-        progress.interruptible(f"what is finished stays in {target}.parts, the same command goes on"),
+        interruption.interruptible(f"what is finished stays in {target}.parts, the same command goes on"),
         progress.watching(progress.counting_bars()) as watch,
     ):
         data_study.study(data, settings, target, watch)

@@ -57,8 +57,8 @@ def figures(
     if dry_run:
         _print_cost(work)
         return
+    from paper_figures.interruption import interruptible
     from paper_figures.making import make_all
-    from paper_figures.progress import interruptible
     from paper_figures.store import ensure_writable
     from paper_figures.view import View
 

@@ -81,10 +81,10 @@ def guidance(
 
 
 def _measured(task: Any, schedules: list[str], out: Path) -> Any:
-    from paper_figures import guiding, measuring, progress
+    from paper_figures import guiding, interruption, measuring, progress
 
     with (
-        progress.interruptible(f"finished parts stay in {out / PARTS}, the same command goes on"),
+        interruption.interruptible(f"finished parts stay in {out / PARTS}, the same command goes on"),
         progress.watching(progress.bars()) as watch,
     ):
         found = guiding.measure(task, schedules, out / PARTS, watch)

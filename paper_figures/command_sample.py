@@ -113,7 +113,7 @@ def _title(how: "Recipe") -> str:
 
 def _make(asked: object, how: "Recipe", pictures: "list[Wanted]", folder: Path, batch: int) -> None:
     from paper_figures import sampling
-    from paper_figures.progress import interruptible
+    from paper_figures.interruption import interruptible
     from paper_figures.store import ensure_writable
 
     ensure_writable(folder)

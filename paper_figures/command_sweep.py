@@ -133,7 +133,7 @@ def sweep(
 
 
 def _run(out: Path, asked: dict[str, Any]) -> None:
-    from paper_figures.progress import interruptible
+    from paper_figures.interruption import interruptible
     from paper_figures.sweep_grid import grid
     from paper_figures.sweeping import sweep as compute
 

@@ -16,6 +16,7 @@ from typing import Any
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
 
+from paper_figures.interruption import insisting
 from paper_figures.progress import bars
 from paper_figures.store import PICTURES, Job, save_picture
 from paper_figures.view import View
@@ -139,7 +140,8 @@ def _leave(*_: object) -> None:
 
 def _timed_by_worker(job: Job, view: View) -> Made:
     try:
-        return _timed(job, view)
+        with insisting(signal.SIGTERM):
+            return _timed(job, view)
     except SystemExit:  # a pool would take it for the figure's own end, and go on with the next
         os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Long work as a person sees it: progress with the time left, and what stays when it is interrupted.
+"""Long work as a person sees it: progress with the time left.
 
 Progress goes to standard error, is drawn on a terminal only and is gone when the work is done.
 """
@@ -6,7 +6,6 @@ Progress goes to standard error, is drawn on a terminal only and is gone when th
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
-import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -53,13 +52,3 @@ def watching(progress: Progress, expected: Mapping[str, int] | None = None) -> I
             progress.update(tasks[name], completed=done, total=total)
 
         yield watch
-
-
-@contextmanager
-def interruptible(what_stays: str) -> Iterator[None]:
-    """When a person interrupts the work within, one line says what stays; the interruption goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo(f"speciation: interrupted; {what_stays}", err=True)
-        raise

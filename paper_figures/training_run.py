@@ -34,7 +34,8 @@ from neural.training import (
     train,
 )
 from neural.training.evaluation import PREDICTIONS
-from paper_figures.progress import bars, interruptible
+from paper_figures.interruption import interruptible
+from paper_figures.progress import bars
 from paper_figures.store import ensure_writable, save_picture
 from paper_figures.style import lay_out, paper_style
 from paper_figures.training_plot import FORMAT, agreement, draw_samples, draw_training, worst_gap
