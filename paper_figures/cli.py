@@ -7,6 +7,7 @@ runs, so that help and errors come at once.
 import functools
 import importlib.metadata
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -114,7 +115,10 @@ def main() -> None:
     """Entry point of the installed ``speciation`` command."""
     os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
     warnings.showwarning = _warn
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    # Leaving takes a second, and a traceback out of it would be no news.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def _quick_to_compile() -> list[str]:

@@ -127,7 +127,6 @@ def _obey(page: contextlib.AbstractContextManager[Any]) -> None:
     global _page
     _page = page
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _leave)
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
@@ -141,9 +140,12 @@ def _leave(*_: object) -> None:
 def _timed_by_worker(job: Job, view: View) -> Made:
     try:
         with insisting(signal.SIGTERM):
+            signal.signal(signal.SIGTERM, _leave)
             return _timed(job, view)
     except SystemExit:  # a pool would take it for the figure's own end, and go on with the next
         os._exit(1)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # between figures there is nothing to unwind
 
 
 def _seconds(job: Job) -> float:
