@@ -39,7 +39,8 @@ def run(points: int = POINTS, samples: int = SAMPLES, levels: int = LEVELS, data
         samples=samples,
         boundary=False,
     )
-    entropy(times[0]), products()
+    entropy(times[0])
+    products()
     seconds, memory = [], []
     # In strides, a line each: whenever a person stops it, what has been seen is spread over all levels.
     for done in range(levels):
