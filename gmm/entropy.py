@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from scipy.special import entr
 
 from gmm.checks import padded
 from gmm.curve import EntropyCurve, versions
@@ -82,7 +83,8 @@ def class_entropy(
         progress: called with (times done, times in all).
 
     Returns:
-        A curve with every field but cross_entropy; see `EntropyCurve`.
+        A curve with every field but cross_entropy; see `EntropyCurve`. A cell of probability zero takes no part,
+        and its per_cell is NaN.
 
     Raises:
         ValueError: on fewer than two cells, a partition of another size, times outside the range or
@@ -114,7 +116,7 @@ def class_entropy(
         entropy_stderr=stderr.entropy,
         rate=half_g2 * mean.spread,
         rate_stderr=half_g2 * stderr.spread,
-        prior_entropy=float(-np.sum(prior * np.log(prior))),
+        prior_entropy=float(entr(prior).sum()),
         per_cell=mean.per_cell,
         per_cell_stderr=stderr.per_cell,
         surprise_variance=mean.second_moment - mean.entropy**2,

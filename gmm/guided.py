@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from scipy.special import entr
 
 from gmm.checks import check_shape, check_values, choose
 from gmm.curve import EntropyCurve, versions
@@ -126,8 +127,8 @@ def guided_paths(
         (T, n, d) states at `times`, x first.
 
     Raises:
-        ValueError: on times that do not fall or have infinite log-SNR, an unknown target, states of another
-            shape, or a guide that is missing or of another shape.
+        ValueError: on times that do not fall or have infinite log-SNR, a target that is unknown or of probability
+            zero, states of another shape, or a guide that is missing or of another shape.
     """
     choose("sampler", sampler, SAMPLERS)
     task = _target(mixture, guidance, target, partition, guide)
@@ -207,7 +208,7 @@ def guided_entropy(
         entropy_stderr=stderr[0, order],
         rate=rate,
         rate_stderr=stderr[3, order],
-        prior_entropy=float(-np.sum(prior * np.log(prior))),
+        prior_entropy=float(entr(prior).sum()),
         clone_agreement=agreement,
         clone_agreement_stderr=stderr[2, order],
         cross_entropy=cross,
@@ -316,6 +317,7 @@ def _target(
     whole = lambda c: np.issubdtype(c.dtype, np.integer) & (c >= 0) & (c < partition.cells)  # noqa: E731
     check_values("target", target, known, whole)
     decision = decide(mixture, partition)
+    check_values(f"the probability of target {target}", decision.prior[target], "positive", lambda p: p > 0)
     members = np.flatnonzero(partition.labels == target)
     if (guidance.reference == "guide") != (guide is not None):
         needs = "needs a second mixture; pass guide=..." if guide is None else "takes no guide; leave it out"

@@ -206,6 +206,21 @@ def test_chain_rule_over_a_restriction():
         assert np.abs((getattr(whole, name) - total) / error).max() < FIVE_SIGMA
 
 
+def test_a_class_of_probability_zero_takes_no_part():
+    """The same mixture with one class more that never occurs."""
+    options = {"times": [2.0, 0.8, 0.2], "key": jax.random.key(3), "samples": 512}
+    two = class_entropy(Mixture([0.25, 0.75], 2 * np.eye(2), Isotropic(1.0)), vp(), **options)
+    three = Mixture([0.25, 0.75, 0.0], np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), Isotropic(1.0))
+    found = class_entropy(three, vp(), **options)
+    for name in ("entropy", "entropy_stderr", "rate", "clone_agreement", "surprise_variance"):
+        np.testing.assert_allclose(
+            getattr(found, name), getattr(two, name), rtol=1e-9, atol=1e-12, err_msg=name
+        )
+    assert found.prior_entropy == pytest.approx(stats.entropy([0.25, 0.75]), rel=1e-12)
+    np.testing.assert_allclose(found.per_cell[:, :2], two.per_cell, rtol=1e-9)
+    assert np.isnan(found.per_cell[:, 2]).all()
+
+
 def test_coarser_cells_know_less_and_common_noise_makes_smooth_curves():
     rng = np.random.default_rng(0)
     mixture = Mixture(np.full(6, 1 / 6), 3 * rng.normal(size=(6, 4)), Isotropic(1.0))
