@@ -19,6 +19,10 @@ UNIFORM = "uniform"
 AXES = ("process", "classes", "dim", "separation", "variance", "prior")
 ALWAYS = AXES[:3]
 """Dimensions of every sweep, even at length one; others only if they vary."""
+LARGEST = 2**63 - 1
+"""The largest whole number that a result file holds, about 9.2e18."""
+EXTREME = 1e100
+"""Separations and variances between its inverse and this have squares, and multiples of them, that floats hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,10 +118,11 @@ class Grid:
                 raise ValueError(f"{name} must list at least one value, got none")
         for process in self.process:
             choose("process", process, tuple(PROCESSES))
-        _check("classes", self.classes, lambda k: k >= 2 and k % 1 == 0, "whole numbers >= 2")
-        _check("dim", self.dim, lambda d: d >= 1 and d % 1 == 0, "whole numbers >= 1")
-        _check("separation", self.separation, lambda s: s > 0, "positive numbers")
-        _check("variance", self.variance, lambda s: s >= 0, "numbers >= 0")
+        _check("classes", self.classes, lambda k: _is_count(k, 2), f"whole numbers from 2 to {LARGEST:.2g}")
+        _check("dim", self.dim, lambda d: _is_count(d, 1), f"whole numbers from 1 to {LARGEST:.2g}")
+        _check("separation", self.separation, _is_moderate, f"numbers from {1 / EXTREME:g} to {EXTREME:g}")
+        moderate = f"0 or numbers from {1 / EXTREME:g} to {EXTREME:g}"
+        _check("variance", self.variance, lambda s: s == 0 or _is_moderate(s), moderate)
         for prior in self.prior:
             if prior != UNIFORM and not 0 < _number(prior) < 1:
                 raise ValueError(f"prior must list '{UNIFORM}' or probabilities in (0, 1), got {prior!r}")
@@ -195,7 +200,18 @@ def _number(text: Any) -> float:
         return math.nan
 
 
-def _check(name: str, values: Sequence[Any], allowed: Any, words: str) -> None:
+def _is_count(value: float, least: int) -> bool:
+    return least <= value <= LARGEST and value % 1 == 0
+
+
+def _is_moderate(value: float) -> bool:
+    return 1 / EXTREME <= value <= EXTREME
+
+
+def _check(name: str, values: Sequence[Any], allowed: Callable[[Any], bool], words: str) -> None:
     for value in values:
-        if not (math.isfinite(value) and allowed(value)):
-            raise ValueError(f"{name} must list {words}, got {value:g}")
+        if not allowed(value):
+            # Whole numbers have no end in Python, and past 1e308 no float to be shown as.
+            short = f"{value:g}" if isinstance(value, float) else str(value)
+            shown = short if len(short) <= 20 else f"{short[:12]}..."
+            raise ValueError(f"{name} must list {words}, got {shown}")

@@ -144,9 +144,9 @@ def test_axes_are_one_value_or_several_of_any_kind():
     xr.testing.assert_identical(one, same)
     assert one.dim.values.tolist() == [1000]
     for axis, values, message in (
-        ("dims", 10.5, "dim must list whole numbers >= 1, got 10.5"),
-        ("dims", np.inf, "dim must list whole numbers >= 1, got inf"),
-        ("classes", 2.5, "classes must list whole numbers >= 2, got 2.5"),
+        ("dims", 10.5, "dim must list whole numbers from 1 to 9.2e+18, got 10.5"),
+        ("dims", np.inf, "dim must list whole numbers from 1 to 9.2e+18, got inf"),
+        ("classes", 2.5, "classes must list whole numbers from 2 to 9.2e+18, got 2.5"),
         ("dims", [], "dim must list at least one value"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -270,11 +270,23 @@ def test_killed_at_random_moments_it_ends_with_the_same_numbers(tmp_path):
     ("line", "message"),
     [
         ("--dims x --out a.nc", "--dims must list"),
-        ("--dims 0 --out a.nc", "dim must list whole numbers >= 1, got 0"),
-        ("--dims 10 --classes 1 --out a.nc", "classes must list whole numbers >= 2, got 1"),
+        ("--dims 0 --out a.nc", "dim must list whole numbers from 1 to 9.2e+18, got 0"),
+        ("--dims 1e300 --out a.nc", "to 9.2e+18, got 100000000000..."),
+        (f"--dims 1{400 * '0'} --out a.nc", "to 9.2e+18, got 100000000000..."),
+        (
+            "--dims 10 --classes 1 --out a.nc",
+            "classes must list whole numbers from 2 to 9.2e+18, got 1",
+        ),
         ("--dims 10 --process vq --out a.nc", "process must be"),
         ("--dims 10 --prior 2 --out a.nc", "prior must list 'uniform' or probabilities"),
-        ("--dims 10 --variance -1 --out a.nc", "variance must list numbers >= 0, got -1"),
+        (
+            "--dims 10 --variance -1 --out a.nc",
+            "variance must list 0 or numbers from 1e-100 to 1e+100, got -1",
+        ),
+        (
+            "--dims 10 --separation 1e200 --out a.nc",
+            "separation must list numbers from 1e-100 to 1e+100, got 1e+200",
+        ),
         ("--dims 10 --family tree --out a.nc", "branching must be given for a tree"),
         ("--dims 10 --family tree --branching 2x --out a.nc", "branching must list shapes such as 2x5x10"),
         ("--dims 10 --family pair --classes 3 --out a.nc", "classes must be 2 for a pair"),
