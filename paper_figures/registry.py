@@ -148,7 +148,7 @@ FIGURES = {
             "trained-images",
             "fig13_trained_images",
             "digits and Fashion-MNIST: exact, surrogate and trained",
-            seed=13, version="1", seconds=2, fast_seconds=2,
+            seed=13, version="2", seconds=2, fast_seconds=2,
         ),
         Figure(
             "law-on-networks",
