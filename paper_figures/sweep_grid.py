@@ -120,9 +120,9 @@ class Grid:
             choose("process", process, tuple(PROCESSES))
         _check("classes", self.classes, lambda k: _is_count(k, 2), f"whole numbers from 2 to {LARGEST:.2g}")
         _check("dim", self.dim, lambda d: _is_count(d, 1), f"whole numbers from 1 to {LARGEST:.2g}")
-        _check("separation", self.separation, _is_moderate, f"numbers from {1 / EXTREME:g} to {EXTREME:g}")
-        moderate = f"0 or numbers from {1 / EXTREME:g} to {EXTREME:g}"
-        _check("variance", self.variance, lambda s: s == 0 or _is_moderate(s), moderate)
+        moderate = f"numbers from {1 / EXTREME:g} to {EXTREME:g}"
+        _check("separation", self.separation, _is_moderate, moderate)
+        _check("variance", self.variance, lambda s: s == 0 or _is_moderate(s), f"0 or {moderate}")
         for prior in self.prior:
             if prior != UNIFORM and not 0 < _number(prior) < 1:
                 raise ValueError(f"prior must list '{UNIFORM}' or probabilities in (0, 1), got {prior!r}")
