@@ -103,7 +103,7 @@ class MixtureDenoiser:
 
     def denoise_classes(self, x: State, t: Any, conditions: Int[Array, " K"]) -> Float[Array, "n K d"]:
         """E[x_0 | x_t, component] of every state under each of K components."""
-        each = lambda k: denoise(self.mixture, self.process, x, t, k)  # noqa: E731
+        each = lambda k: denoise(self.mixture, self.process, x, t, k)
         return jax.vmap(each, out_axes=1)(jnp.asarray(conditions))
 
 
@@ -252,7 +252,7 @@ def denoise_each(
         return shared(x, t, conditions)
     blocks = -(-count // at_once)
     number = jnp.minimum(jnp.arange(blocks * at_once), count - 1).reshape(blocks, at_once)
-    block = lambda index: shared(x, t, jax.tree.map(lambda leaf: leaf[index], conditions))  # noqa: E731
+    block = lambda index: shared(x, t, jax.tree.map(lambda leaf: leaf[index], conditions))
     found = jnp.moveaxis(jax.lax.map(block, number), 0, 1)
     return found.reshape(x.shape[0], blocks * at_once, *x.shape[1:])[:, :count]
 

@@ -539,5 +539,5 @@ def _split_over_devices(x: Float[ArrayLike, "n ..."], condition: Any) -> tuple[S
         return x, condition
     batch = NamedSharding(Mesh(np.array(devices[:count]), ("batch",)), PartitionSpec("batch"))
     everywhere = NamedSharding(batch.mesh, PartitionSpec())
-    place = lambda a: jax.device_put(a, batch if np.shape(a)[:1] == x.shape[:1] else everywhere)  # noqa: E731
+    place = lambda a: jax.device_put(a, batch if np.shape(a)[:1] == x.shape[:1] else everywhere)
     return place(x), jax.tree.map(place, condition)

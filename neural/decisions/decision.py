@@ -81,14 +81,14 @@ class Decision:
             kept += rng.permutation(members)[:most].tolist()
         kept.sort()
         levels = tuple(_on(level, kept) for level in self.levels)
-        pick = lambda values: tuple(values[i] for i in kept)  # noqa: E731
+        pick = lambda values: tuple(values[i] for i in kept)
         return dataclasses.replace(
             self, conditions=pick(self.conditions), names=pick(self.names), levels=levels
         )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain form, for results to carry."""
-        members = lambda level, c: [  # noqa: E731
+        members = lambda level, c: [
             name for name, label in zip(self.names, level.partition.labels, strict=True) if label == c
         ]
         return {

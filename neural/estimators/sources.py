@@ -79,7 +79,7 @@ def own_samples(chain: Chain, key: PRNGKeyArray, times: Float[np.ndarray, " T"])
 
     def source(index: np.ndarray, z: np.ndarray) -> Float[np.ndarray, "n d"]:
         base = jax.random.fold_in(key, _SAMPLER)
-        one = lambda i: jax.random.normal(jax.random.fold_in(base, i), chain.shape, chain.dtype)  # noqa: E731
+        one = lambda i: jax.random.normal(jax.random.fold_in(base, i), chain.shape, chain.dtype)
         noise, number = jax.vmap(one)(jnp.asarray(index)), jnp.asarray(z)
         condition = jax.tree.map(lambda leaf: leaf[number], chain.conditions)
         if carried:  # the first state moves to its class, as a chain's does

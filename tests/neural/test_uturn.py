@@ -24,7 +24,7 @@ def tree():
 def turned(mixture, partitions, times, n=2048, **more):
     key, draw = jax.random.split(jax.random.key(1))
     x0, labels = gmm.sample(mixture, draw, n)
-    judge = lambda x: gmm.log_posterior(mixture, x)  # noqa: E731
+    judge = lambda x: gmm.log_posterior(mixture, x)
     return u_turn(
         mixture_denoiser(mixture, gmm.edm()),
         x0,

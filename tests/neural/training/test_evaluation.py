@@ -17,7 +17,7 @@ OFFSET = 0.3
 
 def _shifted(x, t, condition):
     """The exact denoiser, off by the same in every coordinate."""
-    exact = lambda label: gmm.denoise(MIXTURE, gmm.edm(), x, t, label)  # noqa: E731
+    exact = lambda label: gmm.denoise(MIXTURE, gmm.edm(), x, t, label)
     return jnp.where((condition < 0)[:, None], exact(None), exact(jnp.maximum(condition, 0))) + OFFSET
 
 
