@@ -21,6 +21,7 @@ import xarray as xr
 
 import gmm
 from gmm.checks import choose
+from gmm.clock import times_at
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.devices import agreed

@@ -116,7 +116,12 @@ def test_coarse_points_are_paid_for_by_the_error(case, points):
 
 
 @pytest.mark.parametrize(
-    ("classes", "points", "boundary"), [(2, 24, True), (10, 60, False), (10, 200, False)]
+    ("classes", "points", "boundary"),
+    [
+        (2, 24, True),
+        pytest.param(10, 60, False, marks=pytest.mark.slow),
+        pytest.param(10, 200, False, marks=pytest.mark.slow),
+    ],
 )
 def test_the_errors_of_sampled_places_are_not_understated(classes, points, boundary):
     """z over 40 seeds: its mean square is χ²/40; 1.7 has a false-alarm rate of 0.4% where errors are exactly right."""
