@@ -82,8 +82,9 @@ def fastest(curve: EntropyCurve, per: str = "log-noise") -> Estimate:
     if top is None:
         return _NOWHERE
     degree = min(_DEGREE, 2 * len(top.noise) - 1 - _SPARE)
-    # Where points are few, a degree below the best by two may agree with it by chance.
-    best, *lower = (_maximum(top, degree - less) for less in range(3 if degree == _DEGREE else 4))
+    # Few points: neighbouring degrees may agree by chance.
+    compared = 3 if len(top.noise) > _DEGREE else 4
+    best, *lower = (_maximum(top, degree - less) for less in range(compared))
     moved2 = [(o.value - best.value) ** 2 - abs(o.stderr**2 - best.stderr**2) for o in lower]
     bias2 = np.nan_to_num(max(0.0, *moved2), nan=0.25 * np.ptp(top.noise) ** 2)
     return Estimate(best.value, np.sqrt(best.stderr**2 + bias2))
