@@ -133,7 +133,8 @@ def _block(x: Images, weights: Weights, name: str, block: Mapping[str, str]) -> 
 def _conv(x: Images, weights: Weights, name: str, kind: str) -> Images:
     weight = weights[f"{name}.weight"].astype(x.dtype)
     height, width = kernel(kind)
-    padding = ((0, 0), (0, 0)) if kind.endswith("v") else ((height // 2,) * 2, (width // 2,) * 2)
+    rows, columns = (0, 0) if kind.endswith("v") else (height // 2, width // 2)
+    padding = ((rows, rows), (columns, columns))
     stride = 2 if "/2" in kind else 1
     y = jax.lax.conv_general_dilated(
         x, weight, (stride, stride), padding, dimension_numbers=("NHWC", layers.KERNELS, "NHWC"),

@@ -1,10 +1,10 @@
 """What becomes of 8-bit images before a network sees them: exactly the steps of the metric or judge that uses it.
 
-Fréchet distance of DINOv2 features (Karras et al. 2024, EDM2): bicubic with anti-aliasing to 224x224, not rounded, then
-ImageNet's mean and deviation. After Stein et al. 2023 ("pillow"): Pillow's bicubic to 224x224, which rounds to 8 bits.
-DINOv2's linear classifier: Pillow's bicubic to 256 on the short side, and the middle 224x224. CLIP: the same to the side of
-the network, with CLIP's mean and deviation. Fréchet inception distance: bilinear without anti-aliasing to 299x299 and
-[-1, 1], as its PyTorch port; from the corner of pixels and (x - 128)/128, as TensorFlow's original ("tensorflow").
+Fréchet distance of DINOv2 features (Karras et al. 2024, EDM2): bicubic with anti-aliasing to 224x224, not rounded,
+then ImageNet's mean and deviation. After Stein et al. 2023 ("pillow"): Pillow's bicubic to 224x224, which rounds to 8
+bits. DINOv2's linear classifier: Pillow's bicubic to 256 on the short side, and the middle 224x224. CLIP: the same to
+the side of the network, with CLIP's mean and deviation. Fréchet inception distance: bilinear without anti-aliasing to
+299x299 and [-1, 1], as its PyTorch port; or from the corner of pixels and (x - 128)/128, as TensorFlow's original.
 """
 
 import dataclasses
