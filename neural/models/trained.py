@@ -1,8 +1,8 @@
 """Networks that `speciation train` made, the shipped ones among them, as models."""
 
+import dataclasses
 import functools
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from gmm.datasets import BUILT_IN, LabelledData, load_data
+from gmm.schema import Finite, from_values
 from neural import checkpoints, mlp, zoo
 from neural.checkpoints import Checkpoint, CheckpointError, cache_folder
 from neural.edm2.loading import load_edm2
@@ -46,11 +47,36 @@ def load(source: str, dtype: str) -> Model:
         raise CheckpointError(f"{path}: {error}") from error
 
 
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """What a file says about the data that its network was trained on."""
+
+    source: str
+    classes: tuple[str, ...]
+    states: StateMap
+    range: tuple[Finite, Finite] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """What a file says about the training of its network; more may stand beside it."""
+
+    family: FamilySpec | None = None
+    data: _Data | None = None
+
+    def __post_init__(self) -> None:
+        if (self.family is None) == (self.data is None):
+            raise ValueError(
+                "a network is trained on a family of mixtures or on data: one of the two must be named"
+            )
+
+
 def _model(source: str, path: Path, checkpoint: Checkpoint, dtype: str) -> Model:
     trained = checkpoint.attributes[TRAINED]
     network = _network(path, checkpoint, dtype)
-    law = trained.get("family")
-    about = _of_family(FamilySpec.from_dict(law), dtype) if law else _of_data(trained["data"], network)
+    on = from_values(_Trained, trained)
+    law = on.family
+    about = _of_family(law, network, dtype) if law else _of_data(on.data, network)
     config = network.config
     low, high = (config.sigma_min, config.sigma_max) if law else IMAGE_RANGE
     return Model(
@@ -77,7 +103,10 @@ def _network(path: Path, checkpoint: Checkpoint, dtype: str) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), network)
 
 
-def _of_family(family: FamilySpec, dtype: str) -> dict[str, Any]:
+def _of_family(family: FamilySpec, network: Any, dtype: str) -> dict[str, Any]:
+    sizes, wanted = (family.dim, family.classes), (*network.state_shape, len(network.conditions))
+    if sizes != wanted:
+        raise ValueError(f"its mixture has dimension and classes {sizes}, its network {wanted}")
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), family.mixture())
     partitions = family.levels() if family.family == "tree" else ()
     return {
@@ -87,25 +116,25 @@ def _of_family(family: FamilySpec, dtype: str) -> dict[str, Any]:
     }
 
 
-def _of_data(about: Mapping[str, Any], network: Any) -> dict[str, Any]:
-    state_map = StateMap.from_dict(about["states"])
+def _of_data(about: Any, network: Any) -> dict[str, Any]:
+    state_map = about.states
     if state_map.state_shape != network.state_shape:
         raise ValueError(
             f"its data give states of shape {state_map.state_shape}, its network takes {network.state_shape}"
         )
-    names = tuple(map(str, about["classes"]))
+    names = about.classes
     if len(names) != len(network.conditions):
         raise ValueError(f"it names {len(names)} classes, its network has {len(network.conditions)}")
-    data = functools.partial(_data, about["source"], state_map, names)
-    return {"names": names, "data": data, "pictures": _pictures(state_map, about.get("range"))}
+    data = functools.partial(_data, about.source, state_map, names)
+    return {"names": names, "data": data, "pictures": _pictures(state_map, about.range)}
 
 
-def _pictures(state_map: StateMap, ends: Any) -> ToPictures | None:
+def _pictures(state_map: StateMap, ends: tuple[float, float] | None) -> ToPictures | None:
     """The map from states to grey or coloured pictures, from the data's darkest value to its brightest."""
     if ends is None or len(state_map.shape) == 1 or state_map.shape[2:] not in ((), (1,), (3,)):
         return None
-    low, high = map(float, ends)
-    if not -np.inf < low < high < np.inf:
+    low, high = ends
+    if not low < high:
         raise ValueError(f"the range of its data must be two rising numbers, got {ends}")
     shape = (*state_map.shape[:2], *(state_map.shape[2:] or (1,)))
     return lambda x: from_unit((state_map.to_points(x).reshape(-1, *shape) - low) / (high - low))
