@@ -146,6 +146,11 @@ def _read_part(folder: Path, part: str) -> Network:
 
 
 def read_weights(folder: Path) -> Mapping[str, np.ndarray]:
+    """The tensors of a folder as diffusers or transformers writes it: one file or shards, full precision first.
+
+    Raises:
+        CheckpointError: when the folder holds no weights, or they cannot be read.
+    """
     for ending in ENDINGS:
         for stem in STEMS:
             path = folder / f"{stem}.{ending}"
