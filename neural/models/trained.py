@@ -24,15 +24,15 @@ from neural.states import StateMap
 PREFIX = "zoo:"
 TRAINED = "trained"
 STEPS, IMAGE_STEPS = 64, 40
-# Noise levels at which image networks have been trained and judged: hardly any batch held a level below.
+# Noise levels at which image networks were trained and evaluated: hardly any batch contained a lower level.
 IMAGE_RANGE = (0.02, 80.0)
-# Where a folder of that name is looked for when a network was trained on it.
+# Environment variables that name the folder with the training data.
 DATA_FOLDERS = ("SPECIATION_DATA",)
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 
 
 def load(source: str, dtype: str) -> Model:
-    """A shipped network by its name, or one from a file.
+    """The model of a shipped network's name, or of a file.
 
     Raises:
         CheckpointError: (a ValueError) when the file cannot be read or contradicts itself.
@@ -130,7 +130,7 @@ def _of_data(about: Any, network: Any) -> dict[str, Any]:
 
 
 def _pictures(state_map: StateMap, ends: tuple[float, float] | None) -> ToPictures | None:
-    """Grey or coloured pictures of images, from the data's darkest value to its brightest."""
+    """The map from states to grey or coloured pictures, from the data's darkest value to its brightest."""
     if ends is None or len(state_map.shape) == 1 or state_map.shape[2:] not in ((), (1,), (3,)):
         return None
     low, high = ends
@@ -141,7 +141,7 @@ def _pictures(state_map: StateMap, ends: tuple[float, float] | None) -> ToPictur
 
 
 def _data(source: str, state_map: StateMap, names: tuple[str, ...]) -> LabelledData:
-    """The data that a network was trained on, read again, in the coordinates of its states."""
+    """The data that a network was trained on, in the coordinates of its states."""
     data = state_map.in_states(load_data(find_data(source)))
     if set(data.classes) - set(names):
         raise ValueError(f"{source} must hold the classes {', '.join(names)}; got {', '.join(data.classes)}")
@@ -150,10 +150,10 @@ def _data(source: str, state_map: StateMap, names: tuple[str, ...]) -> LabelledD
 
 
 def find_data(source: str) -> str:
-    """Where data of that name are: itself, or a folder of that name in $SPECIATION_DATA, the cache, or the system's.
+    """The path of data: `source` itself, or the folder of that name in $SPECIATION_DATA, the cache, or the system's.
 
     Raises:
-        ValueError: when it is nowhere, with what to get.
+        ValueError: when there is no such folder, with the way to provide it.
     """
     if source == BUILT_IN or Path(source).exists():
         return source
@@ -163,7 +163,7 @@ def find_data(source: str) -> str:
         if place.exists():
             return str(place)
     raise ValueError(
-        f"the data {source!r} that the network was trained on are not on this machine; put the folder at {places[0]}"
+        f"the data {source!r} of the network's training were not found; put the folder at {places[0]}"
         ", or set SPECIATION_DATA to the folder that holds it"
     )
 
