@@ -218,7 +218,7 @@ class EntropyCurve:
         Raises:
             ValueError: when the Dataset is not an entropy curve of this format.
         """
-        about = {name: dataset.attrs.get(name) for name in ("format", "units", "metadata")}
+        about: dict[str, Any] = {n: dataset.attrs.get(n) for n in ("format", "units", "metadata")}
         if str(about["format"]) != FORMAT:
             raise ValueError(
                 f"dataset must be an entropy curve ({FORMAT}), got format {about['format']!r:.60}"
@@ -232,7 +232,9 @@ class EntropyCurve:
         ]
         if missing:
             raise ValueError(f"entropy curve lacks {', '.join(missing)}")
-        fields = {name: dataset[name].values for name in (*names, "prior_entropy") if name in dataset}
+        fields: dict[str, Any] = {
+            name: dataset[name].values for name in (*names, "prior_entropy") if name in dataset
+        }
         for name, values in fields.items():
             if values.dtype.kind not in "iuf" or (name == "prior_entropy" and values.ndim):
                 raise ValueError(

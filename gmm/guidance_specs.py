@@ -19,7 +19,7 @@ from gmm.curve import EntropyCurve
 from gmm.files import write_aside
 from gmm.guidance import Guidance
 from gmm.outside_files import read_outside
-from gmm.schema import Finite, from_json, from_values
+from gmm.schema import Finite, either, from_json, from_values
 
 FORMAT = "speciation-guidance/1"
 LARGEST_FILE = 2**20
@@ -49,14 +49,15 @@ _MAKERS: dict[str, Callable[..., Guidance]] = {
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf"
 
 
-Number = Finite | tuple[Finite, ...]
+Number = Annotated[Finite | list[Finite], either("a finite number or a list of them")]
+UpperEnd = Annotated[Finite | list[Finite] | None, either("a finite number, a list of them or null")]
 
 
 def _declared(kind: str) -> Any:
     """The type of a schedule of one kind in a file: the arguments of its maker; null is no upper bound."""
     arguments: dict[str, Any] = {
         name: (
-            Number | None if name == "high" else Number,
+            UpperEnd if name == "high" else Number,
             ... if given.default is given.empty else given.default,
         )
         for name, given in inspect.signature(_MAKERS[kind]).parameters.items()
@@ -72,7 +73,7 @@ class GuidanceFile(pydantic.BaseModel):
     """What a file of schedules holds."""
 
     format: Literal["speciation-guidance/1"]
-    schedules: tuple[Schedule, ...]
+    schedules: tuple[Schedule, ...]  # type: ignore[valid-type]
 
 
 def from_dict(values: Mapping[str, Any]) -> Guidance:
@@ -90,7 +91,7 @@ def _made(held: Any) -> Guidance:
 
 
 def _numeric(value: Any) -> Any:
-    return np.asarray(value, np.float64) if isinstance(value, tuple) else value
+    return np.asarray(value, np.float64) if isinstance(value, list) else value
 
 
 def save_guidance(path: str | os.PathLike[str], named: Mapping[str, Guidance]) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -13,6 +14,18 @@ Positive = Annotated[float, pydantic.Field(allow_inf_nan=False, gt=0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 
 _SHOWN = 60
+
+
+def either(words: str) -> pydantic.WrapValidator:
+    """For a field of several types: what it must be in these words, instead of one error for each type."""
+
+    def check(value: Any, inner: Callable[[Any], Any]) -> Any:
+        try:
+            return inner(value)
+        except pydantic.ValidationError as error:
+            raise ValueError(f"must be {words}, got {value!r:.{_SHOWN}}") from error
+
+    return pydantic.WrapValidator(check)
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:
@@ -70,8 +83,8 @@ _WORDS = {
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be below {lt}",
-    "too_short": "must have at least {min_length} entries",
-    "too_long": "must have at most {max_length} entries",
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have {max_length} entries or fewer",
     "union_tag_invalid": "must have a {discriminator} among {expected_tags}",
     "union_tag_not_found": "must have a {discriminator}",
 }
@@ -85,7 +98,7 @@ def _line(error: pydantic.ValidationError) -> str:
     place = ".".join(str(part)[:_SHOWN] for part in first["loc"])
     if kind == "value_error":
         said = str(context["error"])
-        return printable(f"{place}: {said}" if place else said)
+        return printable(f"{place}{' ' if said.startswith('must') else ': '}{said}" if place else said)
     words = _WORDS.get(kind, first["msg"]).format(**context)
     shown = "" if kind == "missing" else f", got {first['input']!r:.{_SHOWN}}"
     return printable(f"{place or 'it'} {words}{shown}")

@@ -266,7 +266,7 @@ def test_bad_files_are_refused_in_words(tmp_path):
     refuse(listed({"name": "a", "kind": "cfg", "w": "1"}), "number")
     refuse(listed({"name": "a", "kind": "exec", "w": 1}), "kind")
     refuse(listed({"name": "a", "kind": [], "w": 1}), "kind")
-    refuse(listed({"name": "a", "kind": "cfg", "w": True}), "must be a number")
+    refuse(listed({"name": "a", "kind": "cfg", "w": True}), "must be a finite number")
     refuse(listed({"name": "a", "kind": "cfg", "w": [1, [2]]}), "number")
     refuse(listed({"name": "a", "kind": "cfg", "w": 10**400}), "number")
     refuse(listed({"name": "a", "kind": "interval", "w": 1, "low": 3, "high": 2}), "empty")
