@@ -239,6 +239,8 @@ class EntropyCurve:
                 f"dataset must be an entropy curve ({FORMAT}), got format {about['format']!r:.60}"
             )
         for name, value in about.items():
+            if value is None:
+                raise ValueError(f"entropy curve lacks the attribute {name}")
             if not isinstance(value, str):
                 raise ValueError(f"the attribute {name} of an entropy curve must be text, got {value!r:.60}")
         missing = [

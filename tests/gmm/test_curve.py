@@ -219,7 +219,7 @@ BAD = {
     ),
     "no facts": (
         lambda _: EntropyCurve.from_dataset(xr.Dataset(attrs={"format": FORMAT, "units": "nats"})),
-        "the attribute metadata of an entropy curve must be text, got None",
+        "entropy curve lacks the attribute metadata",
     ),
 }
 
