@@ -4,6 +4,7 @@ Under a JAX transformation values are unknown; then only shapes are checked and 
 through, so that inner functions stay jit-able.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -11,6 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
+
+# How far rounding may move a class mean, in units of the within-class deviation and the distance to the next class:
+# a hundredth changes an entropy by less than 1e-4 nat.
+MOST_MOVED = 0.01
 
 
 def is_concrete(*values: object) -> bool:
@@ -62,6 +67,27 @@ def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[i
     shape = np.shape(value)  # type: ignore[arg-type]
     if shape not in shapes:
         raise ValueError(f"{name} must have shape {allowed}, got {shape}")
+
+
+def check_rounding(name: str, means: np.ndarray, moved: np.ndarray, deviation: float, way_out: str) -> None:
+    """Raise ValueError when rounding moves a class noticeably beside its width and its distance from the others.
+
+    Args:
+        name: the argument that holds the means, as the caller spells it.
+        means: (K, d) exact class means.
+        moved: (K,) how far rounding moves each.
+        deviation: within-class standard deviation. Points, which have none, must be resolved beside their scatter.
+        way_out: what to do instead.
+    """
+    scale = deviation or MOST_MOVED * math.sqrt(means.var(axis=0).sum())
+    for k in np.flatnonzero(moved > MOST_MOVED * scale) if scale else ():
+        distances = np.linalg.norm(means - means[k], axis=1)
+        nearest = distances[distances > 0].min(initial=np.inf)
+        if moved[k] > MOST_MOVED * (deviation + nearest):
+            raise ValueError(
+                f"{name} must be resolved to {MOST_MOVED:g} of the distance between classes, got class {k}, at "
+                f"{nearest:.3g} from the nearest and moved by {moved[k]:.2g} through rounding; {way_out}"
+            )
 
 
 def choose(name: str, value: str, allowed: Sequence[str]) -> str:

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import gmm
-from gmm.reduction import VARIANCE_ROUNDING, _groups, reduction
+from gmm.axes import equal_groups
+from gmm.reduction import VARIANCE_ROUNDING, reduction
 
 DIM, CLASSES = 200, 4
 # Log posteriors of float64 mixtures: rounding of squared norms of a few hundred.
@@ -120,7 +121,7 @@ def test_densely_spread_variances_are_not_one_value():
     """In float32 neighbours among 100,000 variances are equal to 5 digits; first and last differ by four."""
     var = np.linspace(0.5, 2, 100_000, dtype=np.float32)
     slack = VARIANCE_ROUNDING * float(np.finfo(np.float32).eps) * var
-    widths = [var[index].max() / var[index].min() for _, index in _groups(var, slack)]
+    widths = [var[index].max() / var[index].min() for _, index in equal_groups(var, slack)]
     assert max(widths) < 1 + 1e-6
 
 
