@@ -61,7 +61,7 @@ def equal_groups(
     while start < len(order):
         stop = int(np.searchsorted(ascending, ascending[start] + slack[order[start]], side="right"))
         # The median is exact for copies, which a mean need not be.
-        yield float(ascending[(start + stop) // 2]), order[start:stop]
+        yield float(ascending[(start + stop) // 2]), np.sort(order[start:stop])
         start = stop
 
 

@@ -70,23 +70,25 @@ def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[i
 
 
 def check_rounding(name: str, means: np.ndarray, moved: np.ndarray, deviation: float, way_out: str) -> None:
-    """Raise ValueError when rounding moves a class noticeably beside its width and its distance from the others.
+    """Raise ValueError when rounding moves two classes against one another by more than `MOST_MOVED`.
 
     Args:
         name: the argument that holds the means, as the caller spells it.
         means: (K, d) exact class means.
-        moved: (K,) how far rounding moves each.
+        moved: (K, m) by what rounding moves each, in any frame.
         deviation: within-class standard deviation. Points, which have none, must be resolved beside their scatter.
         way_out: what to do instead.
     """
     scale = deviation or MOST_MOVED * math.sqrt(means.var(axis=0).sum())
-    for k in np.flatnonzero(moved > MOST_MOVED * scale) if scale else ():
-        distances = np.linalg.norm(means - means[k], axis=1)
-        nearest = distances[distances > 0].min(initial=np.inf)
-        if moved[k] > MOST_MOVED * (deviation + nearest):
+    suspect = np.linalg.norm(moved, axis=1) > 0.5 * MOST_MOVED * scale
+    for k in np.flatnonzero(suspect) if scale else ():
+        distances, changes = (np.linalg.norm(rows - rows[k], axis=1) for rows in (means, moved))
+        excess = np.where(distances > 0, changes - MOST_MOVED * (deviation + distances), 0)
+        if excess.max() > 0:
+            other = int(np.argmax(excess))
             raise ValueError(
-                f"{name} must be resolved to {MOST_MOVED:g} of the distance between classes, got class {k}, at "
-                f"{nearest:.3g} from the nearest and moved by {moved[k]:.2g} through rounding; {way_out}"
+                f"{name} must keep the distances between classes, got classes {k} and {other} at a distance of "
+                f"{distances[other]:.3g} that rounding changes by up to {changes[other]:.2g}; {way_out}"
             )
 
 

@@ -383,7 +383,9 @@ class LowRank(_Spectral):
         check_finite("factor", factor)
         _check_variance("var", var)
         if is_concrete(given):
-            singular, basis = (jnp.asarray(part, factor.dtype) for part in left_singular_vectors(given))
+            singular, basis = (
+                jnp.asarray(part, factor.dtype) for part in left_singular_vectors(np.asarray(given))
+            )
         else:
             basis, singular, _ = jnp.linalg.svd(factor, full_matrices=False)
         rest = jnp.broadcast_to(var, leading).astype(basis.dtype)

@@ -311,7 +311,7 @@ def spread(mixture: Mixture, dim: int) -> Mixture:
         means[k] = exact
         moved[k] = np.linalg.norm(exact - means[k])
     deviation = float(np.sqrt(np.min(mixture.covariance.var)))
-    check_rounding("means", few, moved, deviation, "use reduced=True or float64")
+    check_rounding("means", few, np.diag(moved), deviation, "use reduced=True or float64")
     fields = {"log_weights": mixture.log_weights, "covariance": mixture.covariance}
     return build(Mixture, means=jnp.asarray(means), **fields)
 

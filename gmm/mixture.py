@@ -169,8 +169,8 @@ def _check_cast(given: ArrayLike, means: Array, covariance: Covariance) -> None:
     if not is_concrete(given, covariance) or np.asarray(given).dtype.itemsize <= means.dtype.itemsize:
         return
     exact = np.asarray(given, np.float64)
-    shift = np.asarray(means, np.float64) - exact
-    moved = np.linalg.norm(shift - shift.mean(axis=0), axis=1)  # what all means share changes nothing
+    moved = np.asarray(means, np.float64) - exact
+    moved -= moved.mean(axis=0)  # what all means share changes nothing
     with jax.ensure_compile_time_eval():
         deviation = math.sqrt(float(jnp.min(covariance.eigenvalues(covariance.dim or 1))))
     way_out = "move the means towards the origin, or set JAX to 64 bit"
