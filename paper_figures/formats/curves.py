@@ -1,5 +1,6 @@
 """Families of entropy curves in one Dataset, and back."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import xarray as xr
 
 from gmm.curve import EntropyCurve
 from gmm.process import Process
-from theory import window
+from theory import Window, window
 
 WINDOW_SHARE = 0.8
 
@@ -61,15 +62,29 @@ def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
 
 
 def times_at(process: Process, noise: np.ndarray) -> np.ndarray:
-    """A process's times at noise levels log(σ/α), in float64."""
+    """Times of a process at noise levels log(σ/α), in float64."""
     with jax.enable_x64(True):
         return np.asarray(process.time_at_log_snr(jnp.asarray(-2.0 * noise, float)), float)
 
 
+def noise_at(process: Process, times: np.ndarray) -> np.ndarray:
+    """Noise levels log(σ/α) of a process at given times, in float64."""
+    with jax.enable_x64(True):
+        return -0.5 * np.asarray(process.log_snr(jnp.asarray(times, float)), float)
+
+
+def window_or_none(curve: EntropyCurve) -> Window | None:
+    """The window that holds the central 80% of a curve's information; None where the curve does not hold it."""
+    try:
+        return window(curve, WINDOW_SHARE)
+    except ValueError:
+        return None
+
+
 def window_ends(curve: EntropyCurve) -> tuple[float, float]:
-    """log(σ/α) between which the central 80% of a curve's information lies."""
-    found = window(curve, WINDOW_SHARE)
-    return found.low, found.high
+    """log(σ/α) between which the central 80% of a curve's information lies; NaN where the curve does not hold it."""
+    found = window_or_none(curve)
+    return (math.nan, math.nan) if found is None else (found.low, found.high)
 
 
 def peak(x: np.ndarray, y: np.ndarray) -> float:
