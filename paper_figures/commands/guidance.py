@@ -121,12 +121,15 @@ def _report(measured: "Sequence[MeasuredSchedule]") -> Iterator[str]:
 
     from gmm.landmarks import half_entropy
 
-    plain = half_entropy(measured[0].curve)
+    plain = float(half_entropy(measured[0].curve).value)
     end = "-log p(target) at the end"
     yield f"{'schedule':24} {'half entropy at σ/α':>20} {'shift in log σ':>15} {end:>26}"
     for one in measured:
         assert one.curve.cross_entropy is not None
-        place, last = half_entropy(one.curve), one.curve.cross_entropy[int(np.argmin(one.curve.sigma))]
+        place, last = (
+            float(half_entropy(one.curve).value),
+            one.curve.cross_entropy[int(np.argmin(one.curve.sigma))],
+        )
         yield f"{one.name:24} {np.exp(place):20.4g} {place - plain:15.3f} {last:26.3g}"
 
 

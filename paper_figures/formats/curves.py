@@ -4,13 +4,10 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve
-from gmm.process import Process
 from theory import Window, window
 
 WINDOW_SHARE = 0.8
@@ -59,18 +56,6 @@ def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
         name: np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS
     }
     return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
-
-
-def times_at(process: Process, noise: np.ndarray) -> np.ndarray:
-    """Times of a process at noise levels log(σ/α), in float64."""
-    with jax.enable_x64(True):
-        return np.asarray(process.time_at_log_snr(jnp.asarray(-2.0 * noise, float)), float)
-
-
-def noise_at(process: Process, times: np.ndarray) -> np.ndarray:
-    """Noise levels log(σ/α) of a process at given times, in float64."""
-    with jax.enable_x64(True):
-        return -0.5 * np.asarray(process.log_snr(jnp.asarray(times, float)), float)
 
 
 def window_or_none(curve: EntropyCurve) -> Window | None:

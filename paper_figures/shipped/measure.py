@@ -73,7 +73,7 @@ def measure_law(seed: int, folder: Path) -> xr.Dataset:
 
 def _half_time(curve: EntropyCurve) -> np.ndarray:
     """OU time at which half of the entropy is left: σ²/α² = e^{2t} - 1."""
-    return np.array([0.5 * np.log1p(np.exp(2 * half_entropy(curve)))])
+    return np.array([0.5 * np.log1p(np.exp(2 * half_entropy(curve).value))])
 
 
 # --------------------------------------------------------------------------------------------------- the tree

@@ -253,7 +253,7 @@ def _sample(
         condition = denoiser.encode(conditions)
     else:
         condition = jnp.asarray(conditions)
-    options: dict[str, Any] = {"watch": progress}
+    options: dict[str, Any] = {"progress": progress}
     if settings.guidance_scale != 1:
         options |= {"guide": model.unconditional, "guidance_scale": settings.guidance_scale}
     discrete = model.kind == "sd15"

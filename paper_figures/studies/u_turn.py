@@ -8,9 +8,9 @@ import numpy as np
 import xarray as xr
 
 import gmm
+from gmm.clock import noise_at, times_at
 from gmm.partition import cell_log_posterior
 from neural.uturn import u_turn
-from paper_figures.formats.curves import noise_at, times_at
 from paper_figures.studies.comparison import Line
 from paper_figures.studies.question import Question
 from paper_figures.studies.sources import data_of

@@ -7,6 +7,7 @@ from typing import get_args
 
 import numpy as np
 
+from gmm.clock import noise_at, times_at
 from gmm.curve import EntropyCurve, versions
 from gmm.landmarks import landmarks
 from gmm.pooling import Reading, pool, read_off
@@ -16,7 +17,6 @@ from gmm.windows import window
 from neural.decisions import Level
 from neural.models import Grid, Model
 from neural.models.grids import Spacing
-from paper_figures.formats.curves import noise_at, times_at
 from paper_figures.formats.words import words
 from paper_figures.studies.question import Question
 from paper_figures.studies.sources import Runs

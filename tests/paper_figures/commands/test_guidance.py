@@ -71,7 +71,7 @@ def test_the_window_that_was_measured_times_the_schedule(made):
 
 
 def test_stronger_guidance_decides_earlier(made):
-    places = [half_entropy(curve(made, name)) for name in ("none", "cfg:2", "cfg:4")]
+    places = [half_entropy(curve(made, name)).value for name in ("none", "cfg:2", "cfg:4")]
     assert places[0] < places[1] < places[2]
 
 

@@ -82,7 +82,7 @@ def assert_by_hand(folder, cat):
     start, _ = jax.random.split(jax.random.key(5))
     noise = jax.random.normal(start, (8, 8, 4), np.float32)[None]
     options = {"times": ddim_times(model.process, 2), "end": 0.0, "guidance_scale": 3.0}
-    latents = ddim(model, noise, ["a cat"], **options, watch=lambda *_: None)
+    latents = ddim(model, noise, ["a cat"], **options, progress=lambda *_: None)
     expected = from_unit(model.pictures(latents))[0]
     found = np.asarray(Image.open(cat).convert("RGB"))
     # One value may round the other way in another program.
