@@ -83,6 +83,7 @@ def measure_tree(seed: int, _folder: Path) -> xr.Dataset:
     """Every level of the tree network by both estimators, its landmarks with errors, and the exact ones."""
     model, key = load_model("zoo:tree"), jax.random.key(seed)
     spec = family_of(model)
+    assert model.mixture is not None
     times = np.geomspace(model.grid.sigma_max, 0.1, 96)
     partitions = list(model.levels.values())
     runs, gaps = [], []
