@@ -10,9 +10,9 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
+from gmm.guided_quality import PARTS, kernel_distance
 from gmm.mixture import Mixture, diffuse, log_posterior
 from gmm.partition import Partition, cell_log_posterior, trivial_partition
-from gmm.guided_quality import PARTS, kernel_distance
 from neural.denoiser import Denoiser, state_dtype, state_shape
 from neural.samplers import Times, ancestral
 
