@@ -24,6 +24,7 @@ from gmm.checks import check_values
 from gmm.process import EDM, edm
 from neural import checkpoints
 from neural.checkpoints import Checkpoint, CheckpointError
+from neural.families import MEANS
 
 Weights = Mapping[str, Array]
 NO_CLASS = -1
@@ -32,6 +33,8 @@ NO_CLASS = -1
 COSINES = 8  # cos(πjv), v the place of log σ in the trained range: what the network knows of the noise level
 AFFINE = 3  # 1, cosθ, sinθ: what a class's shift depends on; with these one Gaussian a class is exact
 KIND = "mlp"
+LARGEST = 1e30
+"""Of the constants: their squares must be float32 numbers or nearly so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +67,8 @@ class Config:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
         for name in ("sigma_data", "sigma_min", "sigma_max"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a positive number, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LARGEST:
+                raise ValueError(f"{name} must be a positive number, got {value!r:.60}")
         if self.sigma_min >= self.sigma_max:
             raise ValueError(
                 f"sigma_min must be below sigma_max, got {self.sigma_min:g} and {self.sigma_max:g}"
@@ -307,14 +310,16 @@ def from_checkpoint(checkpoint: Checkpoint) -> MLP:
             f"the options of the network must be {', '.join(sorted(known))}; got {sorted(options)}"
         )
     config = Config(**options)
-    _check_tensors(config, checkpoint.tensors)
-    weights = {
-        name: jnp.asarray(np.asarray(tensor, np.float32)) for name, tensor in checkpoint.tensors.items()
-    }
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name != MEANS}
+    _check_tensors(config, tensors)
+    weights = {name: jnp.asarray(np.asarray(tensor, np.float32)) for name, tensor in tensors.items()}
     return MLP(weights, config)
 
 
 def _check_tensors(config: Config, tensors: Mapping[str, np.ndarray]) -> None:
+    # Before the names of the tensors are listed, of which a large depth has more than any memory holds.
+    if config.depth > len(tensors):
+        raise ValueError(f"depth is {config.depth}, but there are only {len(tensors)} tensors")
     expected = tensor_shapes(config)
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ValueError(f"{len(missing)} tensor(s) missing: {', '.join(missing[:5])}")

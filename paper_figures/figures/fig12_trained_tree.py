@@ -129,7 +129,7 @@ def _draw_windows(
     for row, (level, curve) in enumerate(zip(dataset.level.values, exact, strict=True)):
         noise, log_noise = curve.axis(axis), np.log(curve.sigma)
         order = np.argsort(log_noise)
-        onto = lambda v, n=noise, at=log_noise, o=order: np.interp(v, at[o], n[o])  # noqa: E731
+        onto = lambda v, n=noise, at=log_noise, o=order: np.interp(v, at[o], n[o])
         part = dataset.sel(level=level)
         low, _, high = onto(part.exact_landmark.values[places])
         ax.barh(row, high - low, left=low, height=0.5, color=lines[row]["color"], alpha=0.3)

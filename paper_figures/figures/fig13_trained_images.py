@@ -68,7 +68,7 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
     found = []
     for name, shown in DATA.items():
         for label, curve in curves_of(dataset, name).items():
-            found.append(number(f"{shown}, {label}: σ at half entropy", np.exp(half_entropy(curve))))
+            found.append(number(f"{shown}, {label}: σ at half entropy", np.exp(half_entropy(curve).value)))
             try:
                 low, high = np.exp(window_ends(curve))
             except ValueError:  # a curve that is still gaining at its end has no window

@@ -64,7 +64,7 @@ def _shift(dataset: xr.Dataset, classes: int, dims: list[int]) -> tuple[float, f
     """Mean over dimensions of t(K) - t(2), its standard error, and the exact one."""
     rows = []
     for d in dims:
-        at = lambda k, d=d: dataset.isel(  # noqa: E731
+        at = lambda k, d=d: dataset.isel(
             cell=int(np.flatnonzero((dataset.dim.values == d) & (dataset.classes.values == k))[0])
         )
         rows.append(

@@ -209,7 +209,7 @@ def _draw_pair(axes: np.ndarray, dataset: xr.Dataset, view: View, axis: str) -> 
         line = sequence(len(WEIGHTS))[i] | {"linestyle": "-"}
         noise, x = exact[i].axis(axis), found[i].axis(axis)
         order = np.argsort(noise)
-        rate = lambda c: (c.rate, c.rate_stderr) if axis == "t" else c.rate_per_log_noise()  # noqa: E731
+        rate = lambda c: (c.rate, c.rate_stderr) if axis == "t" else c.rate_per_log_noise()
         points = {"color": line["color"], "marker": "os^"[i], "linestyle": "none", "markerfacecolor": "none"}
         points |= {"elinewidth": 0.8, "markersize": 3}
         axes[0].plot(noise[order], view.information(exact[i].entropy)[order], **line)

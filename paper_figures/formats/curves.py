@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve
-from gmm.process import Process
 from theory import window
 
 WINDOW_SHARE = 0.8
@@ -58,12 +55,6 @@ def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
         name: np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS
     }
     return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
-
-
-def times_at(process: Process, noise: np.ndarray) -> np.ndarray:
-    """A process's times at noise levels log(σ/α), in float64."""
-    with jax.enable_x64(True):
-        return np.asarray(process.time_at_log_snr(jnp.asarray(-2.0 * noise, float)), float)
 
 
 def window_ends(curve: EntropyCurve) -> tuple[float, float]:

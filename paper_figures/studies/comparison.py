@@ -35,7 +35,7 @@ class Line:
 
 def lines_of(measured: Measured, seed: int) -> dict[str, list[Line]]:
     """For every source a line a level."""
-    statistic = lambda curve: landmarks(curve, SHARE)  # noqa: E731
+    statistic = lambda curve: landmarks(curve, SHARE)
     return {
         name: [Line(pool(runs), read_off(runs, statistic, seed=seed)) for runs in levels]
         for name, levels in measured.items()

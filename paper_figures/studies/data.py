@@ -21,11 +21,12 @@ import xarray as xr
 
 import gmm
 from gmm.checks import choose
+from gmm.clock import times_at
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.devices import agreed
 from gmm.files import write_aside
-from paper_figures.formats.curves import join, stack, times_at
+from paper_figures.formats.curves import join, stack
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.progress import Watch
 from paper_figures.studies.sampled_times import NONE, Time, agreement_time, half_time, peak_time
@@ -375,7 +376,7 @@ def _curve(
                 f"every process must see {store and store.folder}: name a folder that they share"
             )
         if piece is None:
-            done = lambda level, _, start=start: watch and watch(name, start + level, len(times))  # noqa: E731
+            done = lambda level, _, start=start: watch and watch(name, start + level, len(times))
             found = gmm.class_entropy(
                 mixture,
                 process,
@@ -401,7 +402,7 @@ def speciation_times(
     points: int,
 ) -> dict[str, dict[str, Time]]:
     """Times by source and criterion; what a source says nothing about is left out."""
-    exact = lambda value: Time(float(value), 0.0 if math.isfinite(value) else math.nan)  # noqa: E731
+    exact = lambda value: Time(float(value), 0.0 if math.isfinite(value) else math.nan)
     found: dict[str, dict[str, Time]] = {
         "covariance": {"covariance": exact(times_of(process, np.array(covariance_log_snr(largest))))}
     }
@@ -409,7 +410,7 @@ def speciation_times(
     for name, curve in curves.items():
         chance = 1 / points if name == POINT else by_chance
         found[name] = {
-            "entropy-rate": peak_time(curve, process),
+            "entropy-rate": peak_time(curve),
             "half-entropy": half_time(curve),
             "cloning": agreement_time(curve, chance),
         }

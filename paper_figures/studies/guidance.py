@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from gmm.curve import EntropyCurve
 from gmm.guidance import Guidance
 from gmm.guidance_specs import needs_curve, parse_guidance, save_guidance
+from gmm.landmarks import half_entropy
 from neural.estimators import online_entropy, posterior_paths
 from neural.models import Model
 from paper_figures.commands import model_options as asking
@@ -239,24 +240,14 @@ def stem(name: str) -> str:
     return "guidance-" + re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
 
 
-def half_entropy(curve: EntropyCurve) -> float:
-    """log(σ/α) at which the entropy passes half of the prior's; NaN where it does not."""
-    order = np.argsort(curve.sigma)
-    noise, entropy = np.log(curve.sigma[order]), np.maximum.accumulate(curve.entropy[order])
-    half = 0.5 * curve.prior_entropy
-    if not entropy[0] < half < entropy[-1]:
-        return float("nan")
-    return float(np.interp(half, entropy, noise))
-
-
 def report(found: Sequence[Guided]) -> list[str]:
     """Shift of the half-entropy point and what is left undecided, line by line."""
-    first = half_entropy(found[0].curve)
+    first = float(half_entropy(found[0].curve).value)
     lines = [
         f"{'schedule':24} {'half entropy at σ/α':>20} {'shift in log σ':>15} {'-log p(target) at the end':>26}"
     ]
     for one in found:
-        place, last = half_entropy(one.curve), int(np.argmin(one.curve.sigma))
+        place, last = float(half_entropy(one.curve).value), int(np.argmin(one.curve.sigma))
         assert one.curve.cross_entropy is not None
         end = one.curve.cross_entropy[last]
         lines.append(f"{one.name:24} {np.exp(place):20.4g} {place - first:15.3f} {end:26.3g}")

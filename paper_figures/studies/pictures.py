@@ -237,7 +237,7 @@ def _sample(
         condition = denoiser.encode(conditions)
     else:
         condition = jnp.asarray(conditions)
-    options: dict[str, Any] = {"watch": watch}
+    options: dict[str, Any] = {"progress": watch}
     if how.guidance_scale != 1:
         options |= {"guide": model.unconditional, "guidance_scale": how.guidance_scale}
     discrete = model.kind == "sd15"

@@ -239,7 +239,7 @@ def sampled(plan: Plan, denoiser: Any, key: jax.Array) -> Sheet:
         for w in (1.0, GUIDED)
     )
     x0, truth = _held_out(plan, points)
-    judge = lambda x: _judged(plan, x.reshape(len(x), -1))  # noqa: E731
+    judge = lambda x: _judged(plan, x.reshape(len(x), -1))
     reliable = float(np.mean(judge(x0[:500]) == truth[:500]))
     return Sheet(states, labels, judge(states), judge(guided), reliable)
 

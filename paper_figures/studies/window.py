@@ -249,7 +249,7 @@ def draw(curve: EntropyCurve, found: MeasuredWindow, view: View) -> Figure:
     axes[0, 0].set(ylabel=entropy_label(view))
     axes[0, 1].set(ylabel=rate_label(view, axis))
     noise, shown = positions(curve, axis)
-    to_axis = lambda sigma: np.interp(np.log(sigma), noise, shown)  # noqa: E731
+    to_axis = lambda sigma: np.interp(np.log(sigma), noise, shown)
     for ax in axes.flat:
         _shade(ax, found, to_axis)
         noise_axis(ax, axis)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import gmm
+from gmm.landmarks import half_entropy
 from paper_figures import cli
 from paper_figures.commands.lists import spread
 from paper_figures.studies import guidance as guiding
@@ -70,7 +71,7 @@ def test_the_window_that_was_measured_times_the_schedule(made):
 
 
 def test_stronger_guidance_decides_earlier(made):
-    places = [guiding.half_entropy(curve(made, name)) for name in ("none", "cfg:2", "cfg:4")]
+    places = [half_entropy(curve(made, name)).value for name in ("none", "cfg:2", "cfg:4")]
     assert places[0] < places[1] < places[2]
 
 

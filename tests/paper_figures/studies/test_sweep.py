@@ -14,12 +14,14 @@ import xarray as xr
 
 import gmm
 import paper_figures
+from gmm.clock import times_at
 from paper_figures import cli
 from paper_figures.drawing import sweep as sweep_plot
 from paper_figures.studies import sweep_cell
 from paper_figures.studies.sweep_axes import Cell, SweepSettings
 from paper_figures.studies.sweep_cell import compute, exact_curve
 from theory import CRITERIA, peak, speciation_time
+from theory.landmarks import fastest_of, half_entropy_of
 
 # Sampled values of fixed seeds within this many standard errors: 6e-7 a comparison by chance.
 FIVE_SIGMA = 5.0
@@ -58,12 +60,9 @@ def test_generic_roots_are_those_of_the_closed_form(process, family):
     settings = SweepSettings(family, points=100)
     exact = exact_curve(equal, family, clock)
     noise = sweep_cell.noise_grid(equal, clock, settings)
-    curve = exact(sweep_cell.times_at(clock, noise))
     energy = sweep_cell.energy(equal, family)
-    for found, criterion in (
-        (sweep_cell._exact_peak(clock, curve, noise, exact), "entropy-rate"),
-        (sweep_cell._exact_half(clock, curve, noise, exact), "half-entropy"),
-    ):
+    for place, criterion in ((fastest_of, "entropy-rate"), (half_entropy_of, "half-entropy")):
+        found = times_at(clock, np.array(place(exact, clock, noise)))
         wanted = speciation_time(clock, energy, classes=4, family=family, criterion=criterion)
         assert found == pytest.approx(float(wanted), rel=SOLVED)
     stated = dataclasses.replace(equal, prior="0.25")
