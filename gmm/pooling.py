@@ -38,7 +38,7 @@ class Reading(NamedTuple):
 def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
     """The mean of curves from independent runs of equal size at the same points.
 
-    Standard errors are the runs' own, added in squares; where a run does not know its own, those of the spread over runs.
+    Standard errors are the runs' own, added in squares; where a run's own is unknown, that of the spread over runs.
 
     Args:
         runs: one or more curves, equal in points, prior and units. Facts are those of the first.

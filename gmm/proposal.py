@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gmm.covariance import DIRECT_DIM
 from gmm.decision import Decision
@@ -112,7 +112,7 @@ def _boundaries(decision: Decision, noisy: Mixture) -> Boundaries:
 
 
 def _log_contribution(
-    log_prior: Float[Array, " K"], distance: Float[Array, "K K"], apart: Float[Array, "K K"]
+    log_prior: Float[Array, " K"], distance: Float[Array, "K K"], apart: Bool[Array, "K K"]
 ) -> Float[Array, " K"]:
     """log of π_z log(1 + Σ_j κ_zj/π_z): E[-log p_z | z] = E log(1 + Σ_j r_j), and E min(1, r_j) <= κ_zj/π_z."""
     limits = jnp.finfo(log_prior.dtype)
@@ -164,7 +164,7 @@ def coverage(decision: Decision, proposal: Proposal) -> Coverage:
 
 
 def centres(
-    proposal: Proposal, noisy: Mixture, place: Float[Array, "... "], pick: Float[Array, "..."]
+    proposal: Proposal, noisy: Mixture, place: Float[Array, "..."], pick: Float[Array, "..."]
 ) -> tuple[Float[Array, "... branches d"], Int[Array, "..."]]:
     """Means and midpoints that points are drawn around, and the class of the former.
 
