@@ -248,12 +248,14 @@ def measured(sources: Sequence["Source"], parts: Path) -> "Measured":
 
 
 def facts(question: "Question") -> dict[str, Any]:
-    """What it takes to measure it again."""
+    """What it takes to measure it again; files by name and hash, without paths of this machine."""
+    from neural.checkpoints import hashes, portable
+
     model = question.model
     return {
-        "model": model.name,
+        "model": portable(model.name),
         "kind": model.kind,
-        "model_facts": dict(model.facts),
+        "model_facts": {"files": hashes(model.files), **model.facts},
         "decision": question.decision.as_dict(),
         "prior": question.prior.tolist(),
         "process": model.process.describe(),

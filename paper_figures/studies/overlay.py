@@ -49,7 +49,7 @@ def overlay(files: Sequence[Path]) -> xr.Dataset:
         levels = own if levels is None else levels
         for name, each in found.items():
             lines[_fresh(name, path, lines)] = each
-    return comparing.dataset_of(lines, levels or [], next(iter(lines)), files=[str(path) for path in files])
+    return comparing.dataset_of(lines, levels or [], next(iter(lines)), files=[path.name for path in files])
 
 
 def _fresh(name: str, path: Path, taken: dict[str, list[Line]]) -> str:
