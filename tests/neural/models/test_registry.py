@@ -99,7 +99,7 @@ def test_names_of_no_mixture(name):
 
 
 def test_mixtures_that_cannot_be():
-    with pytest.raises(ValueError, match="a pair has 2 classes, got 3"):
+    with pytest.raises(ValueError, match="sizes must be two classes for a pair, got"):
         load_model("mixture:pair:3:4")
     with pytest.raises(ValueError, match="simplex"):
         load_model("mixture:simplex:10:4")
