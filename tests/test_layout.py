@@ -169,6 +169,13 @@ def test_figures_and_commands_are_those_of_their_tables():
     assert names <= {path.stem for path in (ROOT / "paper_figures" / "commands").glob("*.py")}
 
 
+def test_every_benchmark_is_listed():
+    from benchmarks.__main__ import BENCHMARKS
+
+    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert {*BENCHMARKS} == files - {"__init__", "__main__", "harness"}
+
+
 def test_tests_mirror_the_packages():
     for package in PACKAGES:
         folders = {path.parent for path in (ROOT / "tests" / package).rglob("test_*.py")}
