@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import ArrayLike, Float
+from scipy.interpolate import CubicHermiteSpline
 
 from gmm.checks import choose
 from gmm.files import write_aside
@@ -41,6 +43,7 @@ _CELL_FIELDS = {
     "per_cell": "mean of -log p(z|X_t) given Z = z",
     "per_cell_stderr": "standard error of per_cell",
 }
+_POINTWISE = ("t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS)
 # How a field scales with the unit of information; fields that are not named here do not.
 _INFORMATION_POWER = {
     **dict.fromkeys(("entropy", "entropy_stderr", "rate", "rate_stderr", "prior_entropy"), 1),
@@ -112,7 +115,7 @@ class EntropyCurve:
         points = np.shape(self.t)
         if len(points) != 1:
             raise ValueError(f"t must have shape (T,), got {points}")
-        for name in ("t", "log_snr", *_POINT_FIELDS, *_CELL_FIELDS, "log_snr_slope"):
+        for name in _POINTWISE:
             value = self._default(name) if getattr(self, name) is None else getattr(self, name)
             if value is None:
                 continue
@@ -165,6 +168,18 @@ class EntropyCurve:
                 index = np.asarray(chain.time_at_log_snr(jnp.asarray(self.log_snr)))
             return np.where(inside, index, np.nan)
         return {"t": self.t, "log-snr": self.log_snr, "sigma": self.sigma}[name]
+
+    def take(self, index: np.ndarray | slice) -> "EntropyCurve":
+        """The curve of some of its points, in the order of `index`."""
+        values = {name: getattr(self, name) for name in _POINTWISE}
+        chosen = {name: value[index] for name, value in values.items() if value is not None}
+        return dataclasses.replace(self, **chosen)
+
+    def times_at(self, noise: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
+        """(...) the process's own times at log(sigma/alpha), by the cubic through the points; NaN beyond them."""
+        at, first = np.unique(-0.5 * self.log_snr, return_index=True)
+        cubic = CubicHermiteSpline(at, self.t[first], -2 / self.log_snr_slope[first])
+        return np.asarray(cubic(noise, extrapolate=False))
 
     def rate_per_log_noise(self) -> tuple[np.ndarray, np.ndarray]:
         """dH/d log(sigma/alpha) and its standard error, (T,) each: the rate that no clock changes."""
@@ -223,13 +238,14 @@ class EntropyCurve:
         for name in ("units", "metadata"):
             if name not in dataset.attrs:
                 raise ValueError(f"entropy curve lacks the attribute {name}")
-        names = ["t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS]
         missing = [
-            n for n in (*names, "prior_entropy") if n not in dataset and not n.startswith("cross_entropy")
+            n
+            for n in (*_POINTWISE, "prior_entropy")
+            if n not in dataset and not n.startswith("cross_entropy")
         ]
         if missing:
             raise ValueError(f"entropy curve lacks {', '.join(missing)}")
-        fields = {name: dataset[name].values for name in names if name in dataset}
+        fields = {name: dataset[name].values for name in _POINTWISE if name in dataset}
         return cls(
             **fields,
             prior_entropy=float(dataset["prior_entropy"]),

@@ -503,7 +503,7 @@ def _spread_one_by_one(
         gap = operator.weighted_apply(within, x, means) - score
         return (squares + weight * jnp.sum(gap**2, axis=-1), remainder + weight[:, None] * gap), None
 
-    split = lambda leaf: leaf.reshape(decision.cells, -1, *leaf.shape[1:])  # noqa: E731
+    split = lambda leaf: leaf.reshape(decision.cells, -1, *leaf.shape[1:])
     parts = (*jax.tree.map(split, (pull, noisy.means)), inside.transpose(1, 0, 2), _without_top(p)[0].T)
     start = (jnp.zeros(len(x), x.dtype), jnp.zeros_like(score))
     squares, remainder = lax.scan(add, start, parts)[0]

@@ -98,7 +98,7 @@ def guided_pair(
     _check(pair)
     rho = np.asarray(rho, np.float64)
     last = energy / variance if variance > 0 else math.inf
-    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))  # noqa: E731
+    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))
     check_values("rho", rho, f"in ({FIRST_RHO:g}, energy/variance = {last:g}]", inside)
     asked, back = np.unique(rho, return_inverse=True)
     solve = _fokker_planck if sampler == "sde" else _quantiles
@@ -319,7 +319,7 @@ def _quantiles(pair: _Pair, asked: Array, refine: int) -> Array:
 def _runge_kutta(pair: _Pair, q: Array, a: float, b: float) -> Array:
     h = b - a
     first, middle, last = (math.exp(a + share * h) for share in (ASIDE, 0.5, 1 - ASIDE))
-    slope = lambda q, rho: 0.5 * pair.push(q, rho)  # noqa: E731
+    slope = lambda q, rho: 0.5 * pair.push(q, rho)
     k1 = slope(q, first)
     k2 = slope(q + 0.5 * h * k1, middle)
     k3 = slope(q + 0.5 * h * k2, middle)

@@ -285,7 +285,7 @@ def _peak_of_table(problem: Problem, chain: DDPM) -> float:
     grid = np.linspace(*problem.log_snr_range(), _SCAN)
     best = int(np.argmax(_log_rate_in_noise(problem, grid)))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, _SCAN - 1)]
-    negative = lambda x: -float(_log_rate_in_noise(problem, np.array([x]))[0])  # noqa: E731
+    negative = lambda x: -float(_log_rate_in_noise(problem, np.array([x]))[0])
     top = float(minimize_scalar(negative, bounds=bounds, method="bounded").x)  # type: ignore[attr-defined]
     steps = -np.diff(table)
     nearest = np.clip(top, table[1:], table[:-1])
