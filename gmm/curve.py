@@ -21,10 +21,11 @@ from scipy.interpolate import CubicHermiteSpline
 
 from gmm.checks import choose
 from gmm.files import write_aside
+from gmm.netcdf import load_dataset
 from gmm.process import ddpm, scaled_linear_betas
+from gmm.schema import from_json
 
 FORMAT = "speciation-entropy-curve/1"
-MEMORY_LIMIT = 8 * 2**30
 AXES = ("t", "log-snr", "sigma", "timestep")
 UNITS = ("nats", "bits")
 
@@ -232,12 +233,16 @@ class EntropyCurve:
         Raises:
             ValueError: when the Dataset is not an entropy curve of this format.
         """
-        found = dataset.attrs.get("format")
-        if found != FORMAT:
-            raise ValueError(f"dataset must be an entropy curve ({FORMAT}), got format {found!r}")
-        for name in ("units", "metadata"):
-            if name not in dataset.attrs:
+        about: dict[str, Any] = {n: dataset.attrs.get(n) for n in ("format", "units", "metadata")}
+        if str(about["format"]) != FORMAT:
+            raise ValueError(
+                f"dataset must be an entropy curve ({FORMAT}), got format {about['format']!r:.60}"
+            )
+        for name, value in about.items():
+            if value is None:
                 raise ValueError(f"entropy curve lacks the attribute {name}")
+            if not isinstance(value, str):
+                raise ValueError(f"the attribute {name} of an entropy curve must be text, got {value!r:.60}")
         missing = [
             n
             for n in (*_POINTWISE, "prior_entropy")
@@ -245,13 +250,15 @@ class EntropyCurve:
         ]
         if missing:
             raise ValueError(f"entropy curve lacks {', '.join(missing)}")
-        fields = {name: dataset[name].values for name in _POINTWISE if name in dataset}
-        return cls(
-            **fields,
-            prior_entropy=float(dataset["prior_entropy"]),
-            units=str(dataset.attrs["units"]),
-            metadata=json.loads(dataset.attrs["metadata"]),
-        )
+        fields: dict[str, Any] = {
+            name: dataset[name].values for name in (*_POINTWISE, "prior_entropy") if name in dataset
+        }
+        for name, values in fields.items():
+            if values.dtype.kind not in "iuf" or (name == "prior_entropy" and values.ndim):
+                raise ValueError(
+                    f"{name} of an entropy curve must hold numbers, got {values.dtype} {values.shape}"
+                )
+        return cls(**fields, units=about["units"], metadata=from_json(dict[str, Any], about["metadata"]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF, aside and then renamed; raises ValueError when `path` cannot be written."""
@@ -266,26 +273,3 @@ class EntropyCurve:
             ValueError: when the file is missing, unreadable or not an entropy curve.
         """
         return cls.from_dataset(load_dataset(path))
-
-
-def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.Dataset:
-    """Read a whole NetCDF file into memory, with one clear ValueError for whatever is wrong with it.
-
-    Args:
-        path: the file.
-        limit: bytes that its variables may take: a small file can declare more than any machine has.
-    """
-    try:
-        # Arrays of a foreign file may have nameless dimensions: named as they are met.
-        with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as dataset:
-            if dataset.nbytes <= limit:
-                return dataset.load()
-            wanted = dataset.nbytes / 2**30
-    except FileNotFoundError as error:
-        raise ValueError(f"no such file: {os.fspath(path)}") from error
-    except Exception as error:  # h5py raises many kinds for a damaged file
-        raise ValueError(f"cannot read {os.fspath(path)} as NetCDF: {error}") from error
-    raise ValueError(
-        f"{os.fspath(path)} would take {wanted:.3g} GiB, above the limit of {limit / 2**30:g} GiB; "
-        "gmm.curve.load_dataset takes a higher limit"
-    )

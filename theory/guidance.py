@@ -30,6 +30,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.guidance import Guidance
 from gmm.process import Process
+from theory.noise import shares
 
 Array = np.ndarray
 SAMPLERS = ("sde", "flow")
@@ -136,14 +137,15 @@ def guided_curve(
         A curve whose standard errors are zero; metadata has the error estimate.
     """
     grid = schedule(process, times)
-    rho = energy / (variance + np.exp(-grid.log_snr))
-    # dρ/dλ = ρ (1 - s² ρ/E); a centred difference in log ρ, within the range.
+    signal, moved = shares(grid.log_snr, variance)
+    rho = energy * signal
+    # A centred difference in log ρ, within the range.
     step, end = 0.01, energy / variance if variance > 0 else math.inf
     high, low = np.minimum(rho * (1 + step), end), rho * (1 - step)
     options: dict[str, Any] = {"variance": variance, "prior": prior, "sampler": sampler}
     found = guided_pair(energy, guidance, np.concatenate([rho, high, low]), **options)
     entropy, above, below = found.entropy.reshape(3, -1)
-    slope = (above - below) / (high - low) * rho * (1 - variance * rho / energy)
+    slope = (above - below) / (high - low) * rho * moved
     zeros = np.zeros_like(rho)
     h = [prior, 1 - prior]
     return EntropyCurve(

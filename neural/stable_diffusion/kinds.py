@@ -23,6 +23,7 @@ _CHANGES = {
         r".*\.[ab][12]\.weight": f"a GLoRA, which is not supported; {_MERGE}",
         r".*(\.on_input|ia3_l)": f"an IA3 adapter, which is not supported; {_MERGE}",
         r"lora_.*\.diff(_b)?$": f"full differences of weights (LyCORIS), which are not supported; {_MERGE}",
+        r"lora_te2_|text_encoder_2\.": "a LoRA of Stable Diffusion XL, which is another model",
         _LORA: "a LoRA, which changes a model; use load_sd15(MODEL, lora=[(FILE, 1.0)])",
     }.items()
 }
@@ -30,7 +31,7 @@ _CHANGES = {
 _OTHERS = {
     re.compile(pattern): text
     for pattern, text in {
-        r"lora_te2_|conditioner\.embedders\.|add_embedding\.": "Stable Diffusion XL",
+        r"conditioner\.embedders\.|add_embedding\.": "Stable Diffusion XL",
         r"(model\.diffusion_model\.)?label_emb\.": "Stable Diffusion XL",
         r"cond_stage_model\.model\.": "Stable Diffusion 2",
         r"(model\.diffusion_model\.)?joint_blocks\.|transformer_blocks\.0\.attn\.add_": "Stable Diffusion 3",

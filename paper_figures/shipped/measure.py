@@ -90,7 +90,7 @@ def measure_tree(seed: int, _folder: Path, say: Callable[[str], None]) -> xr.Dat
     for part in jax.random.split(key, RUNS):
         ask = {"partition": partitions, "key": part, "times": times}
         runs.append(online_entropy(model.denoiser, model.denoiser.conditions, samples=ONLINE_PATHS, **ask))
-        x0, labels = gmm.sample(spec.mixture(), jax.random.fold_in(part, 1), GAP_PATHS)
+        x0, labels = gmm.sample(model.mixture, jax.random.fold_in(part, 1), GAP_PATHS)
         data = np.asarray(x0), np.asarray(labels)
         gaps.append(gap_entropy(model.denoiser, model.denoiser.conditions, data=data, **ask))
         say(f"{len(runs)} of {RUNS} runs measured")

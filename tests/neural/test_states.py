@@ -63,7 +63,7 @@ def test_what_cannot_be(fields, message):
 
 
 def test_a_map_from_a_file_that_is_none():
-    with pytest.raises(ValueError, match="shift: Field required"):
+    with pytest.raises(ValueError, match="shift is missing"):
         StateMap.from_dict({"shape": [4]})
 
 
