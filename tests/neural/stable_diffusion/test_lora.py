@@ -18,7 +18,10 @@ from tests.neural.stable_diffusion import tiny
 from tests.neural.stable_diffusion.oracles import diffusers, torch
 from tests.neural.stable_diffusion.pipelines import CONTEXT, FLOAT32, PROMPT, X, clean, far, make, single_file
 
-pytestmark = pytest.mark.torch
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore:The following alpha_pattern keys:RuntimeWarning"),
+]
 
 T = 500
 RANK, ALPHA = 3, 5.0
@@ -93,7 +96,7 @@ def kohya(pipe, alpha=ALPHA):
             layer = prefix + layer.replace(".", "_")
             found[f"{layer}.lora_{'down' if factor[0] == 'A' else 'up'}.weight"] = value
             if alpha is not None:
-                found[f"{layer}.alpha"] = np.float32(alpha)
+                found[f"{layer}.alpha"] = np.array(alpha, np.float32)
     return found
 
 
@@ -138,7 +141,7 @@ def test_diffusers_reads_the_same_file_to_the_same_end(folder, tmp_path):
 
 
 def test_diffusers_own_file_with_its_metadata(folder, tmp_path):
-    pipe = adapted(folder, alpha_pattern={"to_q": 2.0})
+    pipe = adapted(folder, alpha_pattern={"to_q": 2.0, "q_proj": 1.0})
     type(pipe).save_lora_weights(
         tmp_path,
         unet_lora_layers={name: torch.from_numpy(value) for name, value in state(pipe.unet).items()},
@@ -146,7 +149,7 @@ def test_diffusers_own_file_with_its_metadata(folder, tmp_path):
             name: torch.from_numpy(value) for name, value in state(pipe.text_encoder).items()
         },
         unet_lora_adapter_metadata=pipe.unet.peft_config["default"].to_dict(),
-        text_encoder_lora_adapter_metadata={"r": RANK, "lora_alpha": ALPHA, "use_rslora": False},
+        text_encoder_lora_adapter_metadata={"r": RANK, "lora_alpha": ALPHA, "alpha_pattern": {"q_proj": 1.0}},
     )
     found = load_sd15(folder, lora=[(tmp_path, 1.0)]).denoise(X, T, PROMPT)
     assert far(found, clean(pipe, T)) < FLOAT32
@@ -211,7 +214,7 @@ def test_what_is_no_lora_of_this_model_is_named(folder, tmp_path):
         "an OFT adapter, which is not supported": {f"{layer}.oft_blocks": up},
         "tensor 'bundle_emb.x.string_to_param' is no part of a LoRA": {**good, "bundle_emb.x.string_to_param": up},
         "Stable Diffusion XL": {"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": down},
-        "has an alpha, but no factors": {**good, "lora_unet_conv_in.alpha": np.float32(1)},
+        "has an alpha, but no factors": {**good, "lora_unet_conv_in.alpha": np.array(1, np.float32)},
         "a textual inversion, which is a learnt word; use load_sd15": {"emb_params": up},
     }  # fmt: skip
     for message, tensors in tried.items():
