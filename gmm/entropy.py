@@ -14,11 +14,13 @@ from scipy.special import entr
 
 from gmm.checks import padded
 from gmm.curve import EntropyCurve, versions
+from gmm.decision import Decision, decide
 from gmm.estimate import Estimate
 from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition, trivial_partition
-from gmm.posterior_sampling import Decision, branches, decide, statistics, strata_of
+from gmm.posterior_sampling import statistics, strata_of
 from gmm.process import Process
+from gmm.proposal import has_boundaries
 
 
 class Schedule(NamedTuple):
@@ -142,7 +144,6 @@ def _facts(
     decision: Decision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
 ) -> dict[str, object]:
     """What it takes to compute the curve again."""
-    drawn = branches(decision, boundary)
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "source": "sampling",
@@ -152,8 +153,8 @@ def _facts(
         "dim": decision.mixture.dim,
         "covariance": type(decision.mixture.covariance).__name__,
         "dtype": str(decision.mixture.dtype),
-        "samples": strata_of(samples, drawn).points,
-        "boundary_points": drawn > 1,
+        "samples": strata_of(decision, samples, boundary).points,
+        "boundary_points": boundary and has_boundaries(decision),
         "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
         **versions(),
     }
