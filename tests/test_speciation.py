@@ -38,7 +38,12 @@ print(speciation.__version__)
 
 @pytest.mark.parametrize(
     ("hiding", "first"),
-    [("theory.py", ""), ("theory.py", "import theory\n"), ("gmm/__init__.py", ""), ("gmm/__init__.py", "import gmm\n")],
+    [
+        ("theory.py", ""),
+        ("theory.py", "import theory\n"),
+        ("gmm/__init__.py", ""),
+        ("gmm/__init__.py", "import gmm\n"),
+    ],
 )
 def test_a_file_or_folder_that_hides_a_package_is_named(tmp_path, hiding, first):
     path = tmp_path / hiding
