@@ -9,10 +9,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import entr
 
 from gmm.checks import padded
+from gmm.clock import Times
 from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
 from gmm.estimate import Estimate
@@ -34,7 +35,7 @@ class Schedule(NamedTuple):
     diffusion: np.ndarray
 
 
-def schedule(process: Process, times: Float[ArrayLike, " T"]) -> Schedule:
+def schedule(process: Process, times: Times) -> Schedule:
     """Evaluate a process at `times` (T,) in float64, whatever the caller's precision.
 
     Raises:
@@ -58,7 +59,7 @@ def _functions_of_time(process: Process, t: Float[Array, " T"]) -> tuple[Float[A
 def class_entropy(
     mixture: Mixture,
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     *,
     partition: Partition | None = None,
     key: PRNGKeyArray,
@@ -151,7 +152,7 @@ def _facts(
 def clone_agreement(
     mixture: Mixture,
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     *,
     partition: Partition | None = None,
     key: PRNGKeyArray,
