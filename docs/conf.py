@@ -61,8 +61,12 @@ def _inventory(text: Path) -> str:
     name, number = head.split()
     made = HERE / "_build" / "inventories" / f"{text.stem}.inv"
     made.parent.mkdir(parents=True, exist_ok=True)
-    header = f"# Sphinx inventory version 2\n# Project: {name}\n# Version: {number}\n# compressed with zlib.\n"
-    made.write_bytes(header.encode() + zlib.compress("".join(f"{line} -\n" for line in lines if line).encode()))
+    header = (
+        f"# Sphinx inventory version 2\n# Project: {name}\n# Version: {number}\n# compressed with zlib.\n"
+    )
+    made.write_bytes(
+        header.encode() + zlib.compress("".join(f"{line} -\n" for line in lines if line).encode())
+    )
     return str(made)
 
 
@@ -70,5 +74,8 @@ intersphinx_mapping = {
     "jax": ("https://docs.jax.dev/en/latest", _inventory(HERE / "inventories" / "jax.txt")),
     "numpy": ("https://numpy.org/doc/stable", _inventory(HERE / "inventories" / "numpy.txt")),
     "xarray": ("https://docs.xarray.dev/en/stable", _inventory(HERE / "inventories" / "xarray.txt")),
-    "diffusers": ("https://huggingface.co/docs/diffusers", _inventory(HERE / "inventories" / "diffusers.txt")),
+    "diffusers": (
+        "https://huggingface.co/docs/diffusers",
+        _inventory(HERE / "inventories" / "diffusers.txt"),
+    ),
 }
