@@ -244,7 +244,7 @@ def _shared_spectrum(covariance: Covariance, step: Float[Array, " d"]) -> Commut
 def _dense(covariance: Covariance, step: Float[Array, " d"]) -> Dense:
     parts = [spectrum_of(covariance, component) for component in (0, 1)]
     frame = common_frame([part.basis for part in parts])
-    first, second = (_inside(part, frame) for part in parts)
+    first, second = (inside_frame(part, frame) for part in parts)
     middle, vectors = np.linalg.eigh(0.5 * (first + second))
     inside = step if frame is None else step @ frame
     half = vectors.T @ (0.5 * (second - first)) @ vectors
@@ -268,7 +268,7 @@ def common_frame(bases: list[Float[Array, "d _"]]) -> Float[Array, "d r"] | None
     return np.linalg.qr(np.concatenate(bases, axis=1))[0]
 
 
-def _inside(part: Spectrum, frame: Float[Array, "d r"] | None) -> Float[Array, "r r"]:
+def inside_frame(part: Spectrum, frame: Float[Array, "d r"] | None) -> Float[Array, "r r"]:
     """The covariance between the columns of `frame`, of which the basis is a part."""
     missing = part.basis.shape[0] - part.basis.shape[1]
     rest = part.rest if missing else 0.0
