@@ -12,8 +12,8 @@ lie in more than one cell count. Under the same integral
 
 The line (`gmm.chernoff`) becomes a plane: c is the minimum of a convex function on the simplex, and trapezoid sums
 on lattices err by sums of terms of one sign, which convexity bounds beforehand. Shifted lattices (two for four
-classes, three for three), whose leading errors add up to zero, give the value (their mean) and a bound of its error
-(how far each is from it).
+classes, three for three), whose leading errors add up to zero, give the value (their mean); the bound of what they
+leave is its error, or how far each is from the mean where that is less.
 
 T_A = (-1)^{|A|} E ∫ Π_{k∈A}(1 - e^{-sx_k/S}) ds/s² makes H an alternating sum of elementary symmetric functions of
 numbers in [0, 1]: every truncation brackets it (Bonferroni), and |T_A| is at most |T_B| for every B inside A.
@@ -33,11 +33,13 @@ from gmm.subset_basis import Subset
 Array = np.ndarray
 # Nodes are left out where the integrand is below this share of the tolerance.
 _LEFT_OUT = 1e-3
-_NODES_AT_ONCE = 2**19
+_BLOCK = 2**16  # numbers in a temporary array that stays in the cache
 _EPS = float(np.finfo(np.float64).eps)
 # Lattices of more nodes than this take longer than anybody waits.
 MAX_NODES = 2**26
-_SHARES = np.concatenate([np.linspace(0.05, 0.9, 18), 1 - np.geomspace(0.08, 1e-4, 10)])
+# More than a dual lattice has shortest vectors.
+_NEIGHBOURS = 24
+_SHARES = np.concatenate([np.linspace(0.1, 0.9, 9), 1 - np.geomspace(0.05, 1e-4, 7)])
 
 
 class Term(NamedTuple):
@@ -97,7 +99,7 @@ def cluster_term(
     wanted = np.log(tolerance) + max(floor - plane.log_top, 0.0)
     if wanted > 0 or plane.log_top < -800:
         return _negligible(plane, cells, cell_count)
-    step = _step(plane, -wanted)
+    step = _step(plane, np.log(_NEIGHBOURS) - wanted)
     members = cells[:, None] == np.arange(cell_count)
     size = len(plane.c)
     log_small = wanted + np.log(_LEFT_OUT)
@@ -107,7 +109,8 @@ def cluster_term(
     found = [_lattice_sum(plane, step, shift, log_small, members, rates) for shift in shifts]
     sums, moduli, counts = (np.array(part) for part in zip(*found, strict=True))
     mean = np.average(sums, axis=0, weights=np.where(2 * shifts % lattices == 0, 1, 2))
-    error = np.abs(sums - mean).max(axis=0) + 8 * _EPS * (4 + abs(plane.log_top)) * moduli.max(axis=0)
+    error = np.minimum(np.abs(sums - mean).max(axis=0), np.exp(wanted) * moduli.max(axis=0))
+    error += 8 * _EPS * (4 + abs(plane.log_top)) * moduli.max(axis=0)
     # What lies beyond the nodes: no larger than `log_small` on their surface, and falling as e^{-π|u|/2}.
     error += np.exp(log_small) * counts.max() ** ((size - 2) / (size - 1)) * 2 * size / step
     scale = (-1) ** size * np.exp(plane.log_top + (size - 1) * np.log(step / (2 * np.pi)))
@@ -166,25 +169,34 @@ def _on_simplex(subset: Subset, log_weights: Array, c: Array) -> tuple[float, Ar
 
 
 def _step(plane: _Plane, exponent: float) -> float:
-    """The lattice step for which one lattice errs by e^{-exponent} of the integrand's modulus.
+    """The lattice step for which the mean over the shifted lattices errs by e^{-exponent} of the integrand's modulus.
 
-    A neighbour in the dual lattice tilts one a_k by s = 2π/h; its term is at most F(c')/F(c) e^{∓s(c_k - c'_k)}
-    for every c' on the simplex.
+    A vector n of the dual lattice stands for an error of at most e^{-s n·(c - c')} F(c')/F(c), s = 2π/h, whatever
+    c' is on the simplex. The shifts leave those with a sum that their number divides.
     """
+    size = len(plane.c)
+    lattices = _lattices(size)
     wanted = []
-    for k, own in enumerate(plane.c):
-        for end in (0.0, 1.0):
-            places = own + (end - own) * _SHARES
-            rise = [_rise(plane, k, place) for place in places]
-            wanted.append(np.min((exponent + np.maximum(rise, 0)) / np.abs(places - own)))
+    for lifted in (set(s) for k in range(1, size) for s in itertools.combinations(range(size), k)):
+        vectors = [n for n in _dual_vectors(size, frozenset(lifted)) if sum(n) % lattices == 0]
+        if not vectors:
+            continue
+        falls = min(float(np.dot(n, plane.c)) for n in vectors)
+        low = np.isin(np.arange(size), list(lifted))
+        # Along the way to the face of the simplex on which n is smallest.
+        goal = np.where(low, 0, plane.c) / plane.c[~low].sum()
+        rise = [
+            _on_simplex(plane.subset, plane.log_weights, (1 - part) * plane.c + part * goal)[0] - plane.log_top
+            for part in _SHARES
+        ]
+        wanted.append(np.min((exponent + np.maximum(rise, 0)) / (_SHARES * falls)))
     return float(2 * np.pi / max(wanted))
 
 
-def _rise(plane: _Plane, k: int, place: float) -> float:
-    """log F at c_k = place, the others in proportion, less its minimum."""
-    c = plane.c * (1 - place) / (1 - plane.c[k])
-    c[k] = place
-    return _on_simplex(plane.subset, plane.log_weights, c)[0] - plane.log_top
+def _dual_vectors(size: int, lifted: frozenset[int]) -> list[tuple[int, ...]]:
+    """Short integer vectors that are zero outside of `lifted` and positive inside."""
+    entries = [(1, 2) if k in lifted else (0,) for k in range(size)]
+    return list(itertools.product(*entries))
 
 
 def _lattice_sum(
@@ -195,7 +207,7 @@ def _lattice_sum(
     unit = step / _lattices(len(plane.c))
     table = _gamma_table(plane.c, unit, int(np.abs(nodes).max(initial=1)) * len(plane.c))
     total, modulus = np.zeros(3 + members.shape[1]), np.zeros(3 + members.shape[1])
-    rows = max(64, _NODES_AT_ONCE // 16)
+    rows = max(16, _BLOCK // max(16, plane.subset.width))
     for start in range(0, len(nodes), rows):
         j = nodes[start : start + rows]
         u = unit * j
@@ -204,14 +216,15 @@ def _lattice_sum(
         for k, row in enumerate(table):
             ratio *= row[j[:, k] + len(row) // 2]
         shares = (plane.c + 1j * u) @ members
-        columns = [ratio, ratio * (1 - (shares**2).sum(axis=1))]
-        columns.append(ratio * growth if growth is not None else np.full(len(j), np.nan))
-        columns += list((ratio[:, None] * shares).T)
         # Nodes at -u are complex conjugates; the origin is its own.
         mirrored = 2 * shift % _lattices(len(plane.c)) == 0
-        weight = np.where(mirrored & (j != 0).any(axis=1), 2.0, 1.0)
-        total += np.array([weight @ column.real for column in columns])
-        modulus += np.array([weight @ np.abs(column) for column in columns])
+        ratio *= np.where(mirrored & (j != 0).any(axis=1), 2.0, 1.0)
+        factors = np.empty((len(j), 3 + shares.shape[1]), complex)
+        factors[:, 0], factors[:, 1] = 1, 1 - (shares**2).sum(axis=1)
+        factors[:, 2] = np.nan if growth is None else growth
+        factors[:, 3:] = shares
+        total += (ratio @ factors).real
+        modulus += np.abs(ratio) @ np.abs(factors)
     return total, modulus, len(nodes)
 
 
@@ -267,7 +280,7 @@ def _first_half(nodes: Int[Array, "n S"]) -> Array:
 
 def _log_modulus(plane: _Plane, u: Float[Array, "n S"]) -> Float[Array, " n"]:
     """log|F(c + iu)/F(c)|."""
-    rows = max(64, _NODES_AT_ONCE // 16)
+    rows = max(16, _BLOCK // max(16, plane.subset.width))
     found = np.empty(len(u))
     for part in (slice(i, i + rows) for i in range(0, len(u), rows)):
         a = plane.c + 1j * u[part]

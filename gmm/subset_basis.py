@@ -34,6 +34,11 @@ class Expansion(NamedTuple):
 class Subset(Protocol):
     """Some of the components at one noise level."""
 
+    @property
+    def width(self) -> int:
+        """Numbers that one node takes in temporary arrays."""
+        ...
+
     def expand(self, c: Float[Array, " S"]) -> Expansion:
         """log C(c) with derivatives; each is right up to what a multiple of (1, ..., 1) adds."""
         ...
@@ -99,6 +104,10 @@ class SharedNoisy:
         index = np.ix_(subset, subset)
         return SharedNoisy(self.squares[index], self.change[index])
 
+    @property
+    def width(self) -> int:
+        return len(self.squares)
+
     def expand(self, c: Float[Array, " S"]) -> Expansion:
         slope = -0.5 * self.squares @ c
         return Expansion(0.5 * float(c @ slope), slope, -0.5 * self.squares)
@@ -152,6 +161,10 @@ class DiagonalNoisy:
         index = list(subset)
         return dataclasses.replace(self, means=self.means[index], precision=self.precision[index])
 
+    @property
+    def width(self) -> int:
+        return max(1, len(self.count))
+
     def _centred(self, c: Float[Array, " S"]) -> tuple[Array, Array, Array, Array]:
         """Ā (m,), X (S, m), the means from their centre in units of Ā, and l (S,)."""
         middle = c @ self.precision
@@ -176,18 +189,35 @@ class DiagonalNoisy:
         imaginary = u @ linear - 0.5 * np.arctan(x) @ self.count + 0.5 * np.einsum("ni,ni->n", x, pulled)
         if not rates:
             return real + 1j * imaginary, None
-        weight = 0.5 * self.noise * middle
-        inverse = fall - 1j * (x * fall)
-        spread = (own - 1) ** 2
-        growth = np.einsum(
-            "ni,ni->n", inverse, (c @ spread + square + 1j * (u @ spread)) * (weight * self.count)
-        )
-        # Σ a_k w_k² (m_k - m̂)² with m̂ the complex centre.
-        centre = 1j * y * inverse
-        for power, factor in ((2, 1.0), (1, -2 * centre), (0, centre**2)):
-            moment = (own**2) * means**power * weight
-            growth += ((c @ moment + 1j * (u @ moment)) * factor).sum(axis=1)
+        growth = self._growth(c, u, middle, own, means, x, y, fall)
         return real + 1j * imaginary, growth
+
+    def _growth(
+        self, c: Array, u: Array, middle: Array, own: Array, means: Array, x: Array, y: Array, fall: Array
+    ) -> Complex[Array, " n"]:
+        """½σ²Σ[count Var_a(w)/A + Σ_k a_k w_k² (m_k - m̂)²], w the precisions, A = Σ a_k w_k, m̂ the complex centre.
+
+        With f = 1/(1+x²) and g = xf, 1/(1+ix) = f - ig; real arrays take a third of the time of complex ones.
+        """
+        weight = 0.5 * self.noise * middle
+        turned = x * fall
+        spread, first, second = (own - 1) ** 2, own**2 * means, own**2
+        counted, spread_middle = weight * self.count, c @ spread - 1
+        tilt = u @ spread
+        real = fall @ (counted * spread_middle) + (turned * tilt) @ counted + counted.sum()
+        imaginary = (fall * tilt) @ counted - turned @ (counted * spread_middle) - x @ counted
+        start = (first * means) @ weight
+        real += c @ start
+        imaginary += u @ start
+        middle_first, tilt = c @ first, u @ first
+        real += 2 * (y * (fall * tilt - turned * middle_first)) @ weight
+        imaginary -= 2 * (y * (fall * middle_first + turned * tilt)) @ weight
+        middle_second, tilt = c @ second, u @ second
+        pulled = y * y * fall
+        even, odd = pulled * (2 * fall - 1), 2 * pulled * turned
+        real -= (even * middle_second + odd * tilt) @ weight
+        imaginary -= (even * tilt - odd * middle_second) @ weight
+        return real + 1j * imaginary
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -223,6 +253,10 @@ class DenseNoisy:
     def take(self, subset: tuple[int, ...]) -> "DenseNoisy":
         index = list(subset)
         return DenseNoisy(self.means[index], self.precision[index], self.rest.take(subset), self.noise)
+
+    @property
+    def width(self) -> int:
+        return max(1, self.means.shape[1] ** 2)
 
     def _centred(self, c: Float[Array, " S"]) -> tuple[Array, Array, Array, Array]:
         """L⁻¹ with Ā = LLᵀ, X (S, r, r), L⁻¹P_k(m_k - centre) (S, r), and l (S,)."""
