@@ -334,7 +334,7 @@ class _Spectral(Covariance):
 
     def apply(self, x: Float[Array, "n d"], component: Int[Array, " n"] | None = None) -> Float[Array, "n d"]:
         if not self.shared:
-            one_by_one = lambda args: self.take(args[1]).apply(args[0][None, :])[0]  # noqa: E731
+            one_by_one = lambda args: self.take(args[1]).apply(args[0][None, :])[0]
             # One (d, r) basis a sample: a few at a time keep the gathered bases small.
             size = max(1, 2**22 // (self.basis.shape[-1] * self.basis.shape[-2]))
             return lax.map(one_by_one, (x, component), batch_size=min(size, x.shape[0]))

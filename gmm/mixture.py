@@ -298,7 +298,7 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
 def _check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
     check_shape("component", component, f"() or {batch} like x", [(), batch])
     known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)  # noqa: E731
+    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
     check_values("component", component, known, whole)
     return jnp.asarray(component)
 

@@ -1,4 +1,4 @@
-"""Arithmetic of the networks: what is never rounded to half precision, what float32 means, work in equal parts."""
+"""Arithmetic of the networks: types wide enough, precision of matrix products, equal parts of work."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def wide(dtype: np.dtype) -> np.dtype:
-    """The type of what must not be rounded to half precision: `dtype`, but at least float32."""
+    """`dtype`, but at least float32: for values that must not be rounded to half precision."""
     return np.dtype(jnp.promote_types(dtype, np.float32))
 
 
 def precision(dtype: np.dtype) -> jax.lax.Precision:
-    """float32 means float32: accelerators would multiply in tensorfloat32 or bfloat16 unless told."""
+    """The precision of matrix products in `dtype`: full for float32, which accelerators would otherwise round."""
     return jax.lax.Precision.HIGHEST if dtype.itemsize >= 4 else jax.lax.Precision.DEFAULT
 
 

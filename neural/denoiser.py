@@ -1,20 +1,21 @@
-"""What a network has to offer: ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``, and little more.
+"""The protocol of networks, ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``, and functions on it.
 
-Everything that works with networks (samplers, estimators, guidance) asks for a `Denoiser` and for nothing else:
-a process, the conditions that it knows, and one function. Three more things are used where they are there::
+Samplers, estimators and guidance take a `Denoiser`: a process, the conditions, and one function. Four more attributes
+are used where they exist::
 
-    state_shape                        shape of one state; else the caller says it (`shape=`)
-    unconditional                      a denoiser that, asked with condition None, answers for the law without condition
-    denoise_classes(x, t, conditions)  (n, K, ...): one state under many conditions, sharing what can be shared
-    encode(conditions)                 what `denoise` takes in the conditions' place: a pytree of arrays with one
-                                       leading axis K. Needed where conditions are not integers (prompts): a traced
-                                       program chooses among arrays, not among words
+    state_shape                        shape of one state; else the caller passes `shape=`
+    unconditional                      a denoiser whose condition None stands for the law without a condition
+    denoise_classes(x, t, conditions)  (n, K, ...): one state under many conditions, with shared work done once
+    encode(conditions)                 arrays that `denoise` takes in the conditions' place: a pytree with one leading
+                                       axis K. Needed where conditions are not integers (prompts), because a traced
+                                       program cannot select among words
 
-A denoiser that is a JAX pytree is compiled once for all its weights; any other object is taken as it is, its arrays
-becoming constants of the program.
+A denoiser that is a JAX pytree is compiled once for all its weights. The arrays of any other object become constants
+of the compiled program.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
@@ -35,16 +36,16 @@ Conditions = Any  # what `encode` returns: a pytree of arrays (K, ...), integers
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """The protocol; see the module."""
+    """The protocol; see the docstring of the module."""
 
     @property
     def process(self) -> Process:
-        """The forward process that it inverts."""
+        """The forward process."""
         ...
 
     @property
     def conditions(self) -> Sequence[Any]:
-        """What it can be conditioned on; empty for an unconditional network."""
+        """The possible conditions; empty for an unconditional network."""
         ...
 
     def denoise(self, x: State, t: Any, condition: Any = None) -> State:
@@ -53,8 +54,8 @@ class Denoiser(Protocol):
         Args:
             x: (n, ...) noisy states.
             t: () time of the process.
-            condition: one for the whole batch, or one for each state (leading axis n); encoded. None asks for
-                the law without condition, of denoisers that know it.
+            condition: one for the whole batch, or one for each state (leading axis n); encoded. None stands for the
+                law without a condition, where the denoiser supports it.
         """
         ...
 
@@ -64,7 +65,7 @@ class Denoiser(Protocol):
 
 @pytree("mixture", "process")
 class MixtureDenoiser:
-    """The exact denoiser of a Gaussian mixture: a network that has learnt all there is to learn.
+    """The exact denoiser of a Gaussian mixture, which a perfectly trained network equals.
 
     Attributes:
         mixture: law of x_0; conditions are its components.
@@ -94,7 +95,7 @@ class MixtureDenoiser:
 
     @property
     def unconditional(self) -> "MixtureDenoiser":
-        """Itself: without condition it answers for the whole mixture, with the mixture's own weights."""
+        """The denoiser itself: condition None stands for the whole mixture, with the mixture's own weights."""
         return self
 
     def denoise(self, x: State, t: Any, condition: Any = None) -> State:
@@ -103,8 +104,8 @@ class MixtureDenoiser:
 
     def denoise_classes(self, x: State, t: Any, conditions: Int[Array, " K"]) -> Float[Array, "n K d"]:
         """E[x_0 | x_t, component] of every state under each of K components."""
-        each = lambda k: denoise(self.mixture, self.process, x, t, k)  # noqa: E731
-        return jax.vmap(each, out_axes=1)(jnp.asarray(conditions))
+        given_class = functools.partial(denoise, self.mixture, self.process, x, t)
+        return jax.vmap(given_class, out_axes=1)(jnp.asarray(conditions))
 
 
 def mixture_denoiser(mixture: Mixture, process: Process) -> MixtureDenoiser:
@@ -182,21 +183,21 @@ def _whole(values: np.ndarray) -> np.ndarray:
     return np.full(values.shape, np.issubdtype(values.dtype, np.integer) or not values.size)
 
 
-# ------------------------------------------------------------------------- what callers do with any denoiser
+# ------------------------------------------------------------------------------- functions on any denoiser
 
 
 def state_shape(denoiser: Denoiser, shape: Sequence[int] | None = None) -> tuple[int, ...]:
-    """Shape of one state: what the caller says, else what the denoiser does.
+    """Shape of one state: `shape` where the caller passes it, else the denoiser's own `state_shape`.
 
     Raises:
-        ValueError: when neither says anything.
+        ValueError: when there is neither.
     """
-    found = getattr(denoiser, "state_shape", None) if shape is None else shape
-    if found is None:
+    sizes = getattr(denoiser, "state_shape", None) if shape is None else shape
+    if sizes is None:
         raise ValueError(
             f"shape must be given: {type(denoiser).__name__} has no `state_shape`; pass shape=(...), that of one state"
         )
-    return tuple(int(size) for size in found)
+    return tuple(int(size) for size in sizes)
 
 
 def state_dtype(denoiser: Denoiser) -> jnp.dtype:
@@ -221,7 +222,7 @@ def encode(denoiser: Denoiser, conditions: Sequence[Any]) -> Conditions:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
             f"conditions must be integers for {type(denoiser).__name__}, got {conditions[0]!r}; "
-            "a denoiser that takes anything else needs a method `encode`"
+            "a denoiser with other conditions needs a method `encode`"
         )
     known = np.asarray(denoiser.conditions)
     check_values(
@@ -240,21 +241,24 @@ def denoise_each(
         x: (n, ...) noisy states.
         t: () time.
         conditions: encoded, leading axis K.
-        at_once: conditions in one call of `denoise_classes`; None for all. Without that method conditions are
-            taken one at a time.
+        at_once: number of conditions in one call of `denoise_classes`; None for all. Without that method every
+            condition is a call of its own.
     """
     shared = getattr(denoiser, "denoise_classes", None)
     count = len(jax.tree.leaves(conditions)[0])
     if shared is None:
-        each = jax.lax.map(lambda condition: denoiser.denoise(x, t, condition), conditions)
-        return jnp.moveaxis(each, 0, 1)
+        by_condition = jax.lax.map(lambda condition: denoiser.denoise(x, t, condition), conditions)
+        return jnp.moveaxis(by_condition, 0, 1)
     if at_once is None or at_once >= count:
         return shared(x, t, conditions)
     blocks = -(-count // at_once)
     number = jnp.minimum(jnp.arange(blocks * at_once), count - 1).reshape(blocks, at_once)
-    block = lambda index: shared(x, t, jax.tree.map(lambda leaf: leaf[index], conditions))  # noqa: E731
-    found = jnp.moveaxis(jax.lax.map(block, number), 0, 1)
-    return found.reshape(x.shape[0], blocks * at_once, *x.shape[1:])[:, :count]
+
+    def block(index: Array) -> Array:
+        return shared(x, t, jax.tree.map(lambda leaf: leaf[index], conditions))
+
+    by_condition = jnp.moveaxis(jax.lax.map(block, number), 0, 1)
+    return by_condition.reshape(x.shape[0], blocks * at_once, *x.shape[1:])[:, :count]
 
 
 # ----------------------------------------------------------------------------- denoisers as arguments of jit
@@ -263,7 +267,7 @@ def denoise_each(
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Opaque:
-    """An object that is no pytree, as a pytree without leaves; equal to itself alone."""
+    """An object that is not a pytree, wrapped as a pytree without leaves; equal only to itself."""
 
     value: Any
 
@@ -275,17 +279,17 @@ class _Opaque:
 
 
 def as_pytree(denoiser: Any) -> Any:
-    """`denoiser` if it is a pytree, else a wrapper that jitted functions can take; see `from_pytree`."""
+    """`denoiser` if it is a pytree, else a wrapper that jitted functions accept; `from_pytree` is the inverse."""
     return _Opaque(denoiser) if jax.tree_util.all_leaves([denoiser]) else denoiser
 
 
 def from_pytree(wrapped: Any) -> Any:
-    """What `as_pytree` was given."""
+    """The object that `as_pytree` was called with."""
     return wrapped.value if isinstance(wrapped, _Opaque) else wrapped
 
 
 def as_partial(denoiser: Any) -> Partial:
-    """`denoiser.denoise` as a pytree: of the denoiser's arrays where it is one, else of nothing."""
+    """`denoiser.denoise` as a pytree of the denoiser's arrays; without leaves where the denoiser is not a pytree."""
     if jax.tree_util.all_leaves([denoiser]):
         return Partial(denoiser.denoise)
     return Partial(type(denoiser).denoise, denoiser)

@@ -1,6 +1,7 @@
 """Mixture families as plain descriptions, so that a network can carry the law that it was trained on."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 import gmm
 from gmm.checks import choose
+from gmm.schema import Count, Finite, from_values
 
 FAMILIES = ("pair", "simplex", "orthogonal", "random", "tree")
 
@@ -31,12 +33,12 @@ class FamilySpec:
     """
 
     family: str
-    dim: int
-    classes: int
-    branching: tuple[int, ...] = ()
-    energies: tuple[float, ...] = ()
-    separation: float = 1.0
-    variance: float = 1.0
+    dim: Count
+    classes: Count
+    branching: tuple[Count, ...] = ()
+    energies: tuple[Finite, ...] = ()
+    separation: Finite = 1.0
+    variance: Finite = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,6 +47,8 @@ class FamilySpec:
             raise ValueError(f"classes must be 2 for a pair, got {self.classes}")
         if (self.family == "tree") != bool(self.branching):
             raise ValueError(f"branching belongs to a tree and a tree to branching, got {self.family}")
+        if self.branching and math.prod(self.branching) != self.classes:
+            raise ValueError(f"a tree of branching {self.branching} has not {self.classes} classes")
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "FamilySpec":
@@ -53,12 +57,7 @@ class FamilySpec:
         Raises:
             ValueError: when it is not of that form.
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        lists = {key: tuple(fields[key]) for key in ("branching", "energies") if key in fields}
-        try:
-            return cls(**{key: value for key, value in {**fields, **lists}.items() if key in known})
-        except TypeError as error:
-            raise ValueError(f"a mixture must be described by {', '.join(sorted(known))}") from error
+        return from_values(cls, fields)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain form."""

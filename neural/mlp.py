@@ -32,6 +32,8 @@ NO_CLASS = -1
 COSINES = 8  # cos(πjv), v the place of log σ in the trained range: what the network knows of the noise level
 AFFINE = 3  # 1, cosθ, sinθ: what a class's shift depends on; with these one Gaussian a class is exact
 KIND = "mlp"
+LARGEST = 1e30
+"""Of the constants: their squares must be float32 numbers or nearly so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Config:
                 raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
         for name in ("sigma_data", "sigma_min", "sigma_max"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"{name} must be a positive number, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < LARGEST:
+                raise ValueError(f"{name} must be a positive number, got {value!r:.60}")
         if self.sigma_min >= self.sigma_max:
             raise ValueError(
                 f"sigma_min must be below sigma_max, got {self.sigma_min:g} and {self.sigma_max:g}"
@@ -315,6 +317,9 @@ def from_checkpoint(checkpoint: Checkpoint) -> MLP:
 
 
 def _check_tensors(config: Config, tensors: Mapping[str, np.ndarray]) -> None:
+    # Before the names of the tensors are listed, of which a large depth has more than any memory holds.
+    if config.depth > len(tensors):
+        raise ValueError(f"depth is {config.depth}, but there are only {len(tensors)} tensors")
     expected = tensor_shapes(config)
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ValueError(f"{len(missing)} tensor(s) missing: {', '.join(missing[:5])}")

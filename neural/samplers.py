@@ -2,10 +2,10 @@
 
 Notation: x_t = α x_0 + σ ε, level = σ/α, γ = (α/σ)². In the coordinate x/α every process is the EDM process
 of its level, whose probability flow is dx/dlevel = (x - D)/level (Karras et al. 2022, eq. 1 and algorithm 2);
-the Heun solver works there. The stochastic chain works on x itself and may start where α = 0.
+the Heun solver works in it. The stochastic chain works on x itself and may start where α = 0.
 
-A sampler is one `lax.scan`, jitted once per shape, whose body holds each network once: time to compile counts
-for networks of this size. With several devices the batch is split over them.
+A sampler is one `lax.scan`, jitted once per shape, whose body holds each network once, because large networks take
+long to compile. With several devices the batch is split over them.
 """
 
 import dataclasses
@@ -26,10 +26,9 @@ from gmm.dynamics import reverse_kernel, time_grid
 from gmm.guidance import Constant, Guidance, gap_of, steer
 from gmm.process import Process
 from neural.denoiser import Denoiser, State, as_partial, encode
+from neural.progress import Progress
 
 Times = Float[ArrayLike, " steps"] | Sequence[float]
-Watch = Callable[[int, int], None]
-"""Called with evaluations done and in all."""
 Scale = float | Callable[[np.ndarray], Float[ArrayLike, "..."]] | Guidance
 
 
@@ -38,8 +37,8 @@ def edm_times(
 ) -> np.ndarray:
     """EDM's grid: times whose levels σ/α are equally spaced in their seventh root (Karras et al. 2022, eq. 5).
 
-    A process that does not reach so far up or down is sampled on the part of the range that it has. The
-    final step to zero noise is not on the grid: samplers add it.
+    A process that covers only a part of the range is sampled on that part. The final step to zero noise is not
+    on the grid: samplers add it.
 
     Args:
         process: forward process.
@@ -69,7 +68,7 @@ class Churn:
     Attributes:
         amount: S_churn; a step raises its level by the factor 1 + min(amount/steps, √2 - 1).
         low, high: S_min and S_max, the levels σ/α between which noise is added.
-        noise: S_noise, standard deviation of the added noise relative to what the raise calls for.
+        noise: S_noise, standard deviation of the added noise relative to the one that raises the level exactly.
     """
 
     amount: float = 0.0
@@ -93,7 +92,7 @@ def heun(
     guidance_scale: Scale = 1.0,
     churn: Churn = Churn(),
     key: PRNGKeyArray | None = None,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> State:
     """Samples by EDM's second-order sampler, deterministic unless churned.
 
@@ -102,17 +101,16 @@ def heun(
     Args:
         denoiser: any denoiser that JAX can trace.
         noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
-        condition: handed to the denoiser.
+        condition: passed to the denoiser.
         times: (steps,) falling times of the denoiser's process; default `edm_times(process)`.
-        guide: denoiser of the unconditional law, called without condition; for autoguidance the worse model,
-            called with it. Default: the denoiser's own `unconditional`, needed only where guidance is asked
-            for.
+        guide: denoiser of the unconditional law, called without a condition; for autoguidance the worse model,
+            called with the condition. Default: the denoiser's own `unconditional`. Needed only for guidance.
         guidance_scale: w in D = D_guide + w (D - D_guide): a number, a function of the level σ/α, or a schedule
-            (`gmm.cfg` and its like). Schedules that track a likelihood ratio need the stochastic chain of
+            (`gmm.cfg` and others). Schedules that track a likelihood ratio need the stochastic chain of
             `ancestral`.
         churn: noise to add before each step.
-        key: for churn only; one, or one for each sample, whose noise then does not depend on the others.
-        watch: told after every evaluation how many are done; the steps then run one by one.
+        key: for churn only: one key, or one for each sample, whose noise then does not depend on the others.
+        progress: called with (evaluations done, total) after each; the steps then run one by one.
 
     Returns:
         (n, ...) samples of x_0.
@@ -125,7 +123,7 @@ def heun(
     if isinstance(guidance_scale, Guidance) and guidance_scale.needs_ratio:
         raise ValueError(
             f"guidance_scale must not track a likelihood ratio here, got {guidance_scale}: a deterministic path has "
-            "none; sample with `ancestral`"
+            "none; use `ancestral`"
         )
     table = _heun_table(process, times, churn, guidance_scale)
     if churn.amount and key is None:
@@ -135,7 +133,10 @@ def heun(
     draw = Partial(_normal, key) if churn.amount else None
     start = noise * table.level[0].astype(noise.dtype)
     carry = _in_parts(
-        lambda carry, rows, index: _heun_steps(model, carry, rows, index, draw)[0], (start,) * 3, table, watch
+        lambda carry, rows, index: _heun_steps(model, carry, rows, index, draw)[0],
+        (start,) * 3,
+        table,
+        progress,
     )
     return carry[1]
 
@@ -149,7 +150,7 @@ def ancestral(
     times: Times | None = None,
     guide: Denoiser | None = None,
     guidance_scale: Scale = 1.0,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> State:
     """Samples by the stochastic `gmm.reverse_kernel` with x_0 = D: ancestral sampling, DDIM with η = 1.
 
@@ -158,13 +159,13 @@ def ancestral(
     Args:
         denoiser: any denoiser that JAX can trace.
         noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
-        condition: handed to the denoiser.
-        key: for the noise of the steps; one or n, as in `heun`.
-        times: (steps,) falling times of the denoiser's process; default `edm_times(process)`. The first may
-            have α = 0.
+        condition: passed to the denoiser.
+        key: for the noise of the steps; one key or n, as in `heun`.
+        times: (steps,) falling times of the denoiser's process; default `edm_times(process)`. α may be 0 at the
+            first.
         guide: as in `heun`.
         guidance_scale: as in `heun`.
-        watch: as in `heun`.
+        progress: as in `heun`.
 
     Returns:
         (n, ...) samples of x_0.
@@ -174,7 +175,7 @@ def ancestral(
     """
     table = _chain_table(denoiser.process, _grid(denoiser.process, times), guidance_scale)
     return _sample_chain(
-        denoiser, noise, condition, table, Partial(_normal, key), guide, guidance_scale, watch
+        denoiser, noise, condition, table, Partial(_normal, key), guide, guidance_scale, progress
     )
 
 
@@ -189,9 +190,9 @@ def ddim(
     key: PRNGKeyArray | None = None,
     guide: Denoiser | None = None,
     guidance_scale: Scale = 1.0,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> State:
-    """Samples by DDIM (Song et al. 2021, arXiv 2010.02502, eq. 12): first-order steps, with as much noise as asked.
+    """Samples by DDIM (Song et al. 2021, arXiv 2010.02502, eq. 12): first-order steps with a chosen share of noise.
 
     One evaluation a step. With `ddim_times` and `end=0` the steps are those of diffusers' ``DDIMScheduler`` as
     Stable Diffusion is published with (leading spacing, offset 1, last ᾱ that of step 0).
@@ -199,15 +200,15 @@ def ddim(
     Args:
         denoiser: any denoiser that JAX can trace.
         noise: (n, ...) unit normal start; the samples have its shape and type (at least float32).
-        condition: handed to the denoiser.
+        condition: passed to the denoiser.
         times: (steps,) falling times of the denoiser's process; default `edm_times(process)`.
         end: time that the last step ends at; None for zero noise, where it is a plain denoising.
         eta: standard deviation of the steps' noise in units of the exact reverse chain's: 0 is deterministic, 1
             is `ancestral`.
-        key: for noise only; one or n, as in `heun`.
+        key: for noise only; one key or n, as in `heun`.
         guide: as in `heun`.
         guidance_scale: as in `heun`; schedules that track a likelihood ratio need `ancestral`.
-        watch: as in `heun`.
+        progress: as in `heun`.
 
     Returns:
         (n, ...) samples of x_0, or of x_end.
@@ -231,11 +232,11 @@ def ddim(
         )
     table = _chain_table(process, times, guidance_scale, eta, end)
     draw = Partial(_normal, key) if eta else None
-    return _sample_chain(denoiser, noise, condition, table, draw, guide, guidance_scale, watch)
+    return _sample_chain(denoiser, noise, condition, table, draw, guide, guidance_scale, progress)
 
 
 def ddim_times(process: Process, steps: int, *, offset: int = 1) -> np.ndarray:
-    """Equally spaced steps of a discrete process, as DDIM is run: ⌊N/steps⌋·i + offset, i falling from steps - 1.
+    """Equally spaced steps of a discrete process, the grid of DDIM: ⌊N/steps⌋·i + offset, i falling from steps - 1.
 
     Args:
         process: with the times 0..N-1.
@@ -253,7 +254,7 @@ def ddim_times(process: Process, steps: int, *, offset: int = 1) -> np.ndarray:
         raise ValueError(f"steps must be in 1..{last + 1}, got {steps}")
     times = (np.arange(steps)[::-1] * ((last + 1) // steps) + offset).astype(float)
     if not 0 <= times[-1] <= times[0] <= last:
-        raise ValueError(f"offset {offset} leads out of 0..{last} with {steps} steps")
+        raise ValueError(f"offset must keep the times in 0..{last}, got {offset} with {steps} steps")
     return times
 
 
@@ -265,31 +266,31 @@ def _sample_chain(
     draw: Partial | None,
     guide: Denoiser | None,
     scale: Scale,
-    watch: Watch | None,
+    progress: Progress | None,
 ) -> State:
     noise, condition = _split_over_devices(noise, _encoded(denoiser, condition))
     model = _model(denoiser, condition, guide, scale)
     start = noise * _on_host(denoiser.process.sigma, table.t[0]).astype(noise.dtype)
     carry = start, jnp.zeros(start.shape[0], start.dtype)
-    return _in_parts(lambda carry, rows, index: _chain(model, carry, rows, index, draw), carry, table, watch)[
-        0
-    ]
+    return _in_parts(
+        lambda carry, rows, index: _chain(model, carry, rows, index, draw), carry, table, progress
+    )[0]
 
 
-def _in_parts(program: Callable[..., Any], carry: Any, table: Any, watch: Watch | None) -> Any:
-    """All rows of a table in one program; if somebody watches, row by row."""
+def _in_parts(program: Callable[..., Any], carry: Any, table: Any, progress: Progress | None) -> Any:
+    """The carry after all rows of a table: in one program, or row by row where `progress` is called."""
     rows = len(table.t)
-    if watch is None:
+    if progress is None:
         return program(carry, table, np.arange(rows))
     for row in range(rows):
-        one = type(table)(*(column[row : row + 1] for column in table))
-        carry = jax.block_until_ready(program(carry, one, np.array([row])))
-        watch(row + 1, rows)
+        single = type(table)(*(column[row : row + 1] for column in table))
+        carry = jax.block_until_ready(program(carry, single, np.array([row])))
+        progress(row + 1, rows)
     return carry
 
 
 def _encoded(denoiser: Denoiser, condition: Any) -> Any:
-    """Conditions that are words as the arrays that the denoiser makes of them, once for all steps."""
+    """The condition; words are encoded by the denoiser, once for all steps."""
     if isinstance(condition, str):
         condition = [condition]
     words = isinstance(condition, list | tuple) and any(isinstance(part, str) for part in condition)
@@ -324,7 +325,7 @@ def _heun_table(process: Process, times: np.ndarray, churn: Churn, scale: Scale)
     if not np.isfinite(nominal).all():
         raise ValueError(f"times must have finite σ/α, got {times[0]:g} first; start a little before it")
     raised, after = churn.raised(nominal), np.append(nominal[1:], 0.0)
-    # Predictors sit at the raised level, correctors where the step ends; the step to zero noise has none.
+    # Predictors are at the raised level, correctors where the step ends; the step to zero noise has no corrector.
     level = _alternate(raised, after)
     t = np.clip(_on_host(process.time_at_log_snr, -2 * np.log(level)), process.t_min, process.t_max)
     return _Evaluations(
@@ -345,7 +346,7 @@ def _alternate(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _chain_table(
     process: Process, times: np.ndarray, scale: Scale, eta: float = 1.0, end: float | None = None
 ) -> _Steps:
-    """A step is x_s = state·x_t + clean·D + deviation·noise; of the exact chain's variance it takes the share η²."""
+    """The table of steps x_s = state·x_t + clean·D + deviation·noise, whose noise has η² times the exact variance."""
     before, after = (times[:-1], times[1:]) if end is None else (times, np.append(times[1:], end))
 
     def kernel(part: str) -> np.ndarray:
@@ -353,7 +354,7 @@ def _chain_table(
 
     state, clean, variance = kernel("state"), kernel("clean"), kernel("variance")
     if eta != 1:
-        # What the noise does not take of σ_s² stays in the direction of the noise that x_t has.
+        # The part of σ_s² that is not fresh noise keeps the direction of the noise in x_t.
         kept = _on_host(process.sigma, after) ** 2 - eta**2 * variance
         state = np.sqrt(kept) / _on_host(process.sigma, before)
         clean = _on_host(process.alpha, after) - _on_host(process.alpha, before) * state
@@ -371,7 +372,7 @@ def _chain_table(
 
 
 def _scales(scale: Scale, level: np.ndarray) -> np.ndarray:
-    """The weight at each level; ones where it depends on the state too."""
+    """The weight at each level; ones where the weight also depends on the state."""
     if isinstance(scale, Guidance):
         values = 1.0 if _of_state(scale) else _on_host(scale.weight, level)
     else:
@@ -384,13 +385,13 @@ def _of_state(scale: Scale) -> bool:
 
 
 class _Model(NamedTuple):
-    """What to evaluate: the denoiser under its condition, pulled away from the guide's answer.
+    """The guided denoiser: the denoiser under its condition, moved away from the guide's prediction.
 
     Attributes:
         denoise: the denoiser.
         guide: denoiser of the reference, or None for none.
-        condition: handed to the denoiser.
-        guide_condition: handed to the guide.
+        condition: passed to the denoiser.
+        guide_condition: passed to the guide.
         schedule: the schedule, where its weight depends on the state.
     """
 
@@ -479,9 +480,9 @@ def _chain(
 
 
 def _gained(row: _Steps, move: State, denoised: State, reference: State) -> Float[Array, " n"]:
-    """log N(x_s; m_c, v I) - log N(x_s; m_0, v I) over a step: what it tells for the condition."""
+    """log N(x_s; m_c, v I) - log N(x_s; m_0, v I): the log-likelihood ratio of a step."""
     towards = (denoised - reference) * (move - row.clean * 0.5 * (denoised + reference))
-    # The step to zero noise has no variance, and nothing comes after it.
+    # The last step, to zero noise, has no variance; its ratio is not used.
     precision = jnp.where(
         row.deviation > 0, row.clean / jnp.where(row.deviation > 0, row.deviation, 1) ** 2, 0
     )
@@ -521,14 +522,14 @@ def _level(process: Process, t: Array) -> Array:
 
 
 def _on_host(function: Callable[..., Array], *arguments: Any) -> np.ndarray:
-    """Evaluate in float64 whatever JAX is set to: all samples would share the rounding of a grid."""
+    """The values in float64, whatever JAX is set to, because all samples share the rounding of a grid."""
     with jax.enable_x64(True), jax.ensure_compile_time_eval():
         arrays = [jnp.asarray(a, jnp.float64) if isinstance(a, np.ndarray | float) else a for a in arguments]
         return np.asarray(function(*arrays), np.float64)
 
 
 def _split_over_devices(x: Float[ArrayLike, "n ..."], condition: Any) -> tuple[State, Any]:
-    """Lay a batch out over as many of this host's devices as divide it."""
+    """A batch and its conditions, placed on as many of this host's devices as divide the batch."""
     x = jnp.asarray(x)
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     if isinstance(condition, Sequence | int | np.ndarray) and not isinstance(condition, str):
@@ -539,5 +540,8 @@ def _split_over_devices(x: Float[ArrayLike, "n ..."], condition: Any) -> tuple[S
         return x, condition
     batch = NamedSharding(Mesh(np.array(devices[:count]), ("batch",)), PartitionSpec("batch"))
     everywhere = NamedSharding(batch.mesh, PartitionSpec())
-    place = lambda a: jax.device_put(a, batch if np.shape(a)[:1] == x.shape[:1] else everywhere)  # noqa: E731
+
+    def place(array: Array) -> Array:
+        return jax.device_put(array, batch if np.shape(array)[:1] == x.shape[:1] else everywhere)
+
     return place(x), jax.tree.map(place, condition)

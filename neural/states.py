@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmm.datasets import LabelledData
+from gmm.schema import from_values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +30,9 @@ class StateMap:
     """
 
     shape: tuple[int, ...]
-    shift: float = 0.0
-    scale: float = 1.0
-    patch: int = 1
+    shift: float
+    scale: float
+    patch: int
 
     def __post_init__(self) -> None:
         sizes_fit = 1 <= len(self.shape) <= 3 and all(type(n) is int and n > 0 for n in self.shape)
@@ -68,13 +69,7 @@ class StateMap:
         Raises:
             ValueError: when it is not of that form.
         """
-        try:
-            numbers = float(fields["shift"]), float(fields["scale"])
-            return cls(tuple(fields["shape"]), *numbers, fields["patch"])
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"a state map must have shape, shift, scale and patch, got {dict(fields)}"
-            ) from error
+        return from_values(cls, fields)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain form."""

@@ -1,8 +1,8 @@
-"""U-turns of a network: noise a sample to t, come back, and see whether its class has stayed.
+"""U-turns of a network: noise a sample to time t, denoise it again, and compare its class before and after.
 
-The probability that it does is E Σ_c p(c|X_t)² where the way back samples the law that the sample came from (Biroli,
-Bonnaire, de Bortoli, Mezard 2024; `gmm.u_turn` for mixtures): a check of a measured posterior that asks the network
-for nothing but samples, and somebody else for their class.
+The probability that the class is the same is E Σ_c p(c|X_t)² if the reverse process samples the law that the sample
+came from (Biroli, Bonnaire, de Bortoli, Mezard 2024; `gmm.u_turn` for mixtures). This checks a measured posterior with
+samples of the network and a classifier that is independent of it.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,21 +34,21 @@ def u_turn(
     steps: int = 64,
     end: float = 0.02,
 ) -> list[Estimate]:
-    """The probability that the class of x_0, noised to t and denoised again, is in its cell still.
+    """The probability that a sample noised to t and denoised again is in the cell of its class.
 
     Args:
-        denoiser: of the unconditional law, asked without condition: it must be the law that x0 follows.
+        denoiser: a denoiser of the unconditional law, called without a condition; x0 must follow that law.
         x0: (n, ...) clean samples, n >= 2.
         labels: (n,) class of each, 0..K-1.
-        times: (T,) times to turn at.
-        judge: clean samples (n, ...) -> log posterior of the K classes (n, K); not the network's own business.
-        partitions: of the K classes; one answer for each.
+        times: (T,) times at which the noising stops.
+        judge: clean samples (n, ...) -> log posterior of the K classes (n, K), by a classifier of the caller's.
+        partitions: partitions of the K classes; one result for each.
         key: JAX random key; the same noise serves all times.
-        steps: of the way back, equal in log-SNR; its kernel is right to first order in them.
-        end: σ/α at which the way back ends with a plain denoising; below that of all times.
+        steps: number of steps of the reverse process, equal in log-SNR; its kernel is of first order in the step.
+        end: σ/α at which the reverse process ends with a plain denoising; below that of all times.
 
     Returns:
-        For every partition value and standard error, (T,) each.
+        For every partition the probability and its standard error, (T,) each.
 
     Raises:
         ValueError: on fewer than two samples, labels of another length, steps < 1, or a time that is not noisier
@@ -63,31 +63,32 @@ def u_turn(
     process.check_times(turns)
     last = float(in_float64(lambda p, v: p.time_at_log_snr(v), process, np.array([-2 * np.log(end)]))[0])
     last = max(last, process.t_min)
-    check_values("times", turns, f"noisier than the end of the way back, t = {last:g}", lambda t: t > last)
+    check_values(
+        "times", turns, f"noisier than the end of the reverse process, t = {last:g}", lambda t: t > last
+    )
     forth, back = jax.random.split(key)
     noise = jax.random.normal(forth, x0.shape, x0.dtype)
-    found = []
+    results = []
     for t in turns:
         alpha, sigma = (
             in_float64(lambda p, s, of=of: getattr(p, of)(s), process, np.array([t]))[0]
             for of in ("alpha", "sigma")
         )
-        # The chain starts at σ_t times what it is given.
+        # The chain multiplies its start by σ_t.
         state = jnp.asarray(alpha / sigma, x0.dtype) * x0 + noise
         common = jax.random.clone(back)  # on purpose the same for all times
         returned = ancestral(denoiser, state, None, key=common, times=time_grid(process, t, last, steps))
-        found.append(_stays(judge(returned), labels, partitions))
-    return [Estimate(*np.array(each).T) for each in zip(*found, strict=True)]
+        results.append(_stays(judge(returned), labels, partitions))
+    return [Estimate(*np.array(column).T) for column in zip(*results, strict=True)]
 
 
 def _stays(
     log_posterior: Float[Array, "n K"], labels: np.ndarray, partitions: Sequence[Partition]
 ) -> list[tuple[float, float]]:
     """Mean posterior of the cell that each sample started in, and its standard error."""
-    found = []
+    results = []
     for partition in partitions:
         cells = cell_log_posterior(log_posterior, jnp.asarray(partition.labels), partition.cells)
-        own = np.asarray(cells, np.float64)[np.arange(len(labels)), partition.labels[labels]]
-        stays = np.exp(own)
-        found.append((stays.mean(), stays.std(ddof=1) / np.sqrt(len(stays))))
-    return found
+        stays = np.exp(np.asarray(cells, np.float64)[np.arange(len(labels)), partition.labels[labels]])
+        results.append((stays.mean(), stays.std(ddof=1) / np.sqrt(len(stays))))
+    return results

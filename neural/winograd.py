@@ -1,6 +1,6 @@
 """3x3 convolutions with fewer multiplications: Winograd's minimal filtering F(2x2, 3x3).
 
-Each tile of 2x2 outputs is computed from 4x4 inputs with 16 multiplications a pair of channels in place of
+Each tile of 2x2 outputs is computed from 4x4 inputs with 16 multiplications per pair of channels instead of
 36 (Lavin and Gray 2016, arXiv 1509.09308, section 4.1): transform inputs and kernel, multiply the 16
 positions as one batched matrix product over channels, transform back. The transforms are sums of at most
 three terms of weight 1 or ½, so float32 loses 1e-6 against a direct sum, not the 1e-5 of larger tiles.
@@ -17,21 +17,21 @@ from neural.arithmetic import largest_divisor
 
 Images = Float[Array, "n height width channels"]
 Layout = Literal["HWIO", "OIHW"]
-"""Order of a kernel's axes: height, width, channels in and out. None is ever transposed."""
+"""Order of a kernel's axes: height, width, channels in and out. Kernels are never transposed."""
 
-# Transformed inputs are four times their image. Some images, or strips of one, at a time keep them in a CPU's
-# cache: from 4 images of 64x64 pixels on, that decides between losing and winning.
+# Transformed inputs are four times as large as the image. Working on a few images, or strips of one, at a time keeps
+# them in a CPU's cache; without it, the algorithm is slower than direct convolution from 4 images of 64x64 pixels on.
 CHUNK_BYTES = 2**23
 
 
-# Fewer tiles than this do not repay the transform of the kernel; a direct convolution has to turn kernels of the
-# second layout round, which costs as much. Narrower layers do not repay the transform of the image.
+# With fewer tiles than this the transform of the kernel costs more than it saves; in the second layout a direct
+# convolution has to transpose the kernel, which costs as much. With fewer channels the image's transform costs more.
 LEAST_TILES: dict[Layout, int] = {"HWIO": 64, "OIHW": 16}
 LEAST_CHANNELS = 64
 
 
 def pays(images: tuple[int, ...], weight: tuple[int, ...], dtype: jnp.dtype, layout: Layout = "HWIO") -> bool:
-    """Whether `convolve` should beat a direct convolution of these shapes on a CPU."""
+    """Whether `convolve` is expected to be faster than a direct convolution of these shapes on a CPU."""
     n, height, width, channels = images
     size, out = (weight[:2], weight[3]) if layout == "HWIO" else (weight[2:], weight[0])
     return (
@@ -83,7 +83,7 @@ def _convolve(padded: Images, kernel: Float[Array, "16 _ _"], contracted: int) -
 def _transform_kernel(weight: Float[Array, "_ _ _ _"], layout: Layout, x: Images) -> Float[Array, "16 _ _"]:
     """The 16 positions first, the channels in the layout's order."""
     spread = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-    # As a matrix product it runs on every core, which sums of slices do not.
+    # A matrix product runs on every core; sums of slices do not.
     both = jnp.asarray(np.kron(spread, spread), weight.dtype) + _zero_after(x)
     if layout == "HWIO":
         flat, axis, channels = weight.reshape(9, -1), 0, weight.shape[2:]
@@ -94,10 +94,9 @@ def _transform_kernel(weight: Float[Array, "_ _ _ _"], layout: Layout, x: Images
 
 
 def _zero_after(x: Array) -> Float[Array, ""]:
-    """A zero that is known only once `x` is.
+    """A zero that depends on `x`.
 
-    Kernels could be transformed before anything else, and XLA would do so with those of all layers at once:
-    gigabytes.
+    Without this dependence XLA would transform the kernels of all layers before anything else, which takes gigabytes.
     """
     return (jnp.signbit(x[0, 0, 0, 0]).astype(jnp.uint32) >> 1).astype(x.dtype)
 

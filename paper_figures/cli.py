@@ -15,19 +15,19 @@ from typing import Annotated
 
 import typer
 
-from paper_figures.command_compare import compare
-from paper_figures.command_data import data
-from paper_figures.command_figures import figures
-from paper_figures.command_guidance import guidance
-from paper_figures.command_models import models
-from paper_figures.command_sample import sample
-from paper_figures.command_show import show
-from paper_figures.command_sweep import sweep
-from paper_figures.command_train import train
-from paper_figures.command_weights import weights
-from paper_figures.command_window import window
+from paper_figures.commands.compare import compare
+from paper_figures.commands.data import data
+from paper_figures.commands.figures import figures
+from paper_figures.commands.guidance import guidance
+from paper_figures.commands.lists import ListCommand
+from paper_figures.commands.models import models
+from paper_figures.commands.sample import sample
+from paper_figures.commands.show import show
+from paper_figures.commands.sweep import sweep
+from paper_figures.commands.train import train
+from paper_figures.commands.weights import weights
+from paper_figures.commands.window import window
 from paper_figures.interruption import insisting
-from paper_figures.lists import ListCommand
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -30,6 +30,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.guidance import Guidance
 from gmm.process import Process
+from theory.noise import shares
 
 Array = np.ndarray
 SAMPLERS = ("sde", "flow")
@@ -98,7 +99,7 @@ def guided_pair(
     _check(pair)
     rho = np.asarray(rho, np.float64)
     last = energy / variance if variance > 0 else math.inf
-    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))  # noqa: E731
+    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))
     check_values("rho", rho, f"in ({FIRST_RHO:g}, energy/variance = {last:g}]", inside)
     asked, back = np.unique(rho, return_inverse=True)
     solve = _fokker_planck if sampler == "sde" else _quantiles
@@ -136,14 +137,15 @@ def guided_curve(
         A curve whose standard errors are zero; metadata has the error estimate.
     """
     grid = schedule(process, times)
-    rho = energy / (variance + np.exp(-grid.log_snr))
-    # dρ/dλ = ρ (1 - s² ρ/E); a centred difference in log ρ, within the range.
+    signal, moved = shares(grid.log_snr, variance)
+    rho = energy * signal
+    # A centred difference in log ρ, within the range.
     step, end = 0.01, energy / variance if variance > 0 else math.inf
     high, low = np.minimum(rho * (1 + step), end), rho * (1 - step)
     options: dict[str, Any] = {"variance": variance, "prior": prior, "sampler": sampler}
     found = guided_pair(energy, guidance, np.concatenate([rho, high, low]), **options)
     entropy, above, below = found.entropy.reshape(3, -1)
-    slope = (above - below) / (high - low) * rho * (1 - variance * rho / energy)
+    slope = (above - below) / (high - low) * rho * moved
     zeros = np.zeros_like(rho)
     h = [prior, 1 - prior]
     return EntropyCurve(
@@ -319,7 +321,7 @@ def _quantiles(pair: _Pair, asked: Array, refine: int) -> Array:
 def _runge_kutta(pair: _Pair, q: Array, a: float, b: float) -> Array:
     h = b - a
     first, middle, last = (math.exp(a + share * h) for share in (ASIDE, 0.5, 1 - ASIDE))
-    slope = lambda q, rho: 0.5 * pair.push(q, rho)  # noqa: E731
+    slope = lambda q, rho: 0.5 * pair.push(q, rho)
     k1 = slope(q, first)
     k2 = slope(q + 0.5 * h * k1, middle)
     k3 = slope(q + 0.5 * h * k2, middle)

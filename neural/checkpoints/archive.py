@@ -1,7 +1,7 @@
 """The zip archives that torch writes: entries lie uncompressed, so an archive is a table of views.
 
-Nothing is inflated. What an entry's header says twice must agree, entries may not overlap, and an entry that
-is read has its checksum verified.
+Nothing is inflated. What an entry's header says twice must agree, entries may not overlap, and the
+checksum of an entry is verified when the entry is read.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ _ZIP64_FIELD = 1
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One file of the archive: its bytes and the checksum that they should have."""
+    """One file of the archive: its bytes and their checksum; 0 where the writer has computed none, as torch may."""
 
     data: memoryview
     crc: int
 
     def checked(self) -> memoryview:
-        """The bytes, once their checksum is known to be right."""
-        if zlib.crc32(self.data) != self.crc:
+        """The bytes, after a check of their checksum."""
+        if self.crc and zlib.crc32(self.data) != self.crc:
             raise CheckpointError("an entry of the archive has the wrong checksum; the file is damaged")
         return self.data
 

@@ -1,4 +1,4 @@
-"""What a checkpoint is to this project, the one error of every reader, and bytes that cannot be overrun."""
+"""What a checkpoint is to this project, the one error of every reader, and a cursor that cannot leave its bytes."""
 
 import dataclasses
 import mmap

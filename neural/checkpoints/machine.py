@@ -2,14 +2,14 @@
 
 A pickle is a program. Python's own machine imports any name and calls anything that the program asks for. This
 one knows only the opcodes that data need, looks names up in a table that its caller wrote, never imports, and
-calls only the constructors of that table. What a program can spend is bounded: opcodes, stack, open marks.
-Bytes are views of the file; nothing is allocated on the word of a length field.
+calls only the constructors of that table. What a program can cost is bounded: opcodes, stack, open marks, and what
+the constructors read and copy. Bytes are views of the file; nothing is allocated on the word of a length field.
 """
 
 import dataclasses
 import pickletools
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 
 from neural.checkpoints.checkpoint import CheckpointError, Cursor, quoted
 
@@ -18,6 +18,9 @@ MAX_OPCODES = 1_000_000
 MAX_STACK = 100_000
 MAX_MARKS = 1_000
 MAX_TEXT = 1 << 24
+WORK = 4
+"""Work allowed for each byte of a file: honest files use a value twice, and protocol 2 spells bytes as text."""
+FREE_WORK = 1 << 16
 
 # Hashing a tuple takes time exponential in its depth where parts are shared, and whole numbers whose hashes meet,
 # such as multiples of 2^61 - 1, make a dictionary take quadratic time: keys are texts (whose hashes nobody can
@@ -68,11 +71,19 @@ Persistent = Callable[[object], object]
 
 
 class Budget:
-    """What a file may still use, over all pickles in it: opcodes, and bytes that are files of their own."""
+    """What a file may still cost, over all pickles in it: opcodes, and work in proportion to its size.
+
+    A value of the memo is used again for two bytes of the file, however large it is. What a constructor may read
+    or copy, its arguments, is therefore counted at each use.
+
+    Args:
+        size: of the file, in bytes.
+        opcodes: how many may run.
+    """
 
     def __init__(self, size: int, opcodes: int = MAX_OPCODES) -> None:
         self.left = opcodes
-        self.bytes_left = size
+        self.work_left = WORK * size + FREE_WORK
 
     def spend(self) -> None:
         """Count one opcode."""
@@ -80,12 +91,19 @@ class Budget:
         if self.left < 0:
             raise CheckpointError(f"more than {MAX_OPCODES} opcodes in the pickles of one file")
 
-    def open(self, raw: memoryview) -> Cursor:
-        """A cursor for bytes inside the file. Opened again and again they could hold more than the file."""
-        self.bytes_left -= len(raw)
-        if self.bytes_left < 0:
-            raise CheckpointError("the file opens the same bytes again and again")
-        return Cursor(raw)
+    def use(self, arguments: tuple) -> None:
+        """Count the arguments of a constructor and the sizes of those that have one.
+
+        Raises:
+            CheckpointError: when a file uses its values so often that its cost is out of proportion to its size.
+        """
+        self.work_left -= len(arguments)
+        if self.work_left >= 0:
+            self.work_left -= sum(len(part) for part in arguments if isinstance(part, Sized))
+        if self.work_left < 0:
+            raise CheckpointError(
+                "the file uses the same values again and again, out of proportion to its size"
+            )
 
 
 def run(
@@ -271,6 +289,7 @@ class _Machine:
             return
         if not isinstance(function, Global) or function.call is None:
             raise CheckpointError(f"the file calls {kind(function)}, which is not allowed")
+        self.budget.use(arguments)
         self.stack.append(function.call(arguments))
 
     def new(self) -> None:
@@ -294,6 +313,7 @@ class _Machine:
         state = self.pop()
         target = self.top()
         if isinstance(target, Buildable):
+            self.budget.use(state if type(state) is tuple else (state,))
             target.build(state)
         # A state_dict keeps version numbers of its modules as attributes of the dictionary; nobody needs them.
         elif not isinstance(target, Opaque) and (type(target) is not dict or type(state) is not dict):

@@ -6,14 +6,14 @@ strides on a storage, a storage is a piece of the file.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from neural.checkpoints.checkpoint import CheckpointError, quoted
-from neural.checkpoints.machine import Buildable, Global, Globals, is_key, kind
+from neural.checkpoints.machine import Buildable, Global, Globals, Opaque, is_key, kind
 
 # PyTorch itself stops at 64 axes, NumPy at 64; a network's tensors have at most five.
 MAX_AXES = 16
@@ -90,22 +90,23 @@ class Tensor:
 
 
 class ArrayShell(Buildable):
-    """A NumPy array, which a pickle makes empty and fills afterwards."""
+    """A NumPy array, which a pickle makes empty and fills afterwards; one of text or objects stays empty."""
 
     def __init__(self) -> None:
         self.array: np.ndarray | None = None
 
     def build(self, state: object) -> None:
-        version, shape, dtype, fortran, raw = fields(
-            "ndarray", state, int, tuple, DtypeShell, bool, memoryview
-        )
+        version, shape, dtype, fortran, raw = fields("ndarray", state, int, tuple, None, bool, None)
+        if isinstance(dtype, Opaque):
+            return
+        fields("ndarray", (dtype, raw), DtypeShell, memoryview)
         if version != 1 or self.array is not None:
             raise CheckpointError(f"a NumPy array of version {version}, or built twice")
         self.array = as_array(raw, dtype, shape, "F" if fortran else "C")
 
 
 class DtypeShell(Buildable):
-    """A NumPy dtype of plain numbers; its byte order comes afterwards."""
+    """A NumPy dtype of plain numbers, little-endian until the pickle says otherwise."""
 
     def __init__(self, code: str) -> None:
         if code not in _ARRAY_DTYPES:
@@ -116,8 +117,9 @@ class DtypeShell(Buildable):
 
     def build(self, state: object) -> None:
         _, order, *_ = fields("dtype", state, int, str, None, None, None, int, int, int)
-        if order not in ("<", "|", "="):
-            raise CheckpointError(f"NumPy values must be little-endian, got byte order {quoted(order)}")
+        if order not in ("<", "|", "=", ">"):
+            raise CheckpointError(f"NumPy's byte orders are < > | =, got {quoted(order)}")
+        self.dtype = self.dtype.newbyteorder("<" if order == "=" else order)
 
 
 class Record(Buildable):
@@ -162,7 +164,7 @@ def as_array(raw: memoryview, dtype: DtypeShell, shape: tuple, order: Any = "C")
 
 def check_shape(name: str, shape: Sequence[object]) -> None:
     """Raise unless every size is an integer of sane magnitude, and their product as well."""
-    sane = all(type(size) is int and 0 <= size <= MAX_SIZE for size in shape) and len(shape) <= MAX_AXES
+    sane = len(shape) <= MAX_AXES and all(type(size) is int and 0 <= size <= MAX_SIZE for size in shape)
     if not sane or math.prod(max(size, 1) for size in shape) > MAX_SIZE:  # type: ignore[type-var]
         shown = [size if type(size) is int else kind(size) for size in shape[:MAX_AXES]]
         raise CheckpointError(f"{name} has a shape that no network has: {shown}"[:200])
@@ -327,6 +329,22 @@ def _dtype(arguments: tuple) -> DtypeShell:
     return DtypeShell(code)
 
 
+def _inert_if_unknown(at: int, make: Callable[[tuple], object]) -> Callable[[tuple], object]:
+    """`make`, which returns the stand-in unchanged where argument `at` is the stand-in of an unknown type."""
+
+    def call(arguments: tuple) -> object:
+        unknown = len(arguments) > at and isinstance(arguments[at], Opaque)
+        return arguments[at] if unknown else make(arguments)
+
+    return call
+
+
+def _trainers_dtype(arguments: tuple) -> DtypeShell | Opaque:
+    """Arrays of text, objects, dates or records may lie beside the weights; their values are not read."""
+    code, _, _ = fields("dtype", arguments, str, None, None, optional=2)
+    return DtypeShell(code) if code in _ARRAY_DTYPES else Opaque("numpy.dtype")
+
+
 def _scalar(arguments: tuple) -> object:
     dtype, raw = fields("scalar", arguments, DtypeShell, memoryview)
     return as_array(raw, dtype, ()).item()
@@ -342,9 +360,12 @@ def _array_from_buffer(arguments: tuple) -> np.ndarray:
 def _encode(arguments: tuple) -> memoryview:
     """How protocol 2, which has no bytes, spells them."""
     text, encoding = fields("encode", arguments, str, str)
-    if encoding not in ("latin1", "latin-1") or any(ord(letter) > 255 for letter in text):
+    if encoding not in ("latin1", "latin-1"):
         raise CheckpointError(f"bytes spelled as text must be latin1, got {quoted(encoding)}")
-    return memoryview(text.encode("latin-1"))
+    try:
+        return memoryview(text.encode("latin-1"))
+    except UnicodeEncodeError as error:
+        raise CheckpointError("bytes spelled as text must be latin1; other letters are in it") from error
 
 
 _NDARRAY = Global("numpy.ndarray")
@@ -370,12 +391,18 @@ STATE_DICT: Globals = {
         _NDARRAY,
         Global("numpy.dtype", call=_dtype),
         # NumPy 2 renamed its inner modules.
-        Global("numpy.core.multiarray._reconstruct", call=_reconstruct_array),
-        Global("numpy._core.multiarray._reconstruct", call=_reconstruct_array),
-        Global("numpy.core.multiarray.scalar", call=_scalar),
-        Global("numpy._core.multiarray.scalar", call=_scalar),
-        Global("numpy.core.numeric._frombuffer", call=_array_from_buffer),
-        Global("numpy._core.numeric._frombuffer", call=_array_from_buffer),
+        *(
+            Global(f"numpy.{core}.{name}", call=_inert_if_unknown(at, make))
+            for core in ("core", "_core")
+            for name, at, make in (
+                ("multiarray._reconstruct", 0, _reconstruct_array),
+                ("multiarray.scalar", 0, _scalar),
+                ("numeric._frombuffer", 1, _array_from_buffer),
+            )
+        ),
     ),
 }
 """What the pickle of a dictionary of tensors may name."""
+
+TRAINER: Globals = {**STATE_DICT, **_table(Global("numpy.dtype", call=_trainers_dtype))}
+"""The same where a trainer's objects may lie beside the tensors."""

@@ -88,6 +88,10 @@ def _views(header: dict[str, Any], data: memoryview) -> dict[str, np.ndarray]:
         reached = end
     if reached != len(data):
         raise CheckpointError(f"tensors take {reached} bytes, the file has {len(data)} for them")
+    # After the check that no bytes belong to two tensors: looking at all values costs as much as the file is long.
+    for name, tensor in tensors.items():
+        if tensor.dtype.kind == "b" and tensor.size and tensor.view(np.uint8).max() > 1:
+            raise CheckpointError(f"tensor {quoted(name)} is BOOL but holds bytes other than 0 and 1")
     return tensors
 
 
@@ -109,10 +113,7 @@ def _view(name: str, entry: object, data: memoryview) -> tuple[np.ndarray, tuple
             f"tensor {quoted(name)} of shape {shape} and dtype {code} cannot be bytes {begin} to {end} of "
             f"{len(data)}"
         )
-    raw = np.frombuffer(data[begin:end], np.uint8)
-    if dtype.kind == "b" and raw.size and raw.max() > 1:
-        raise CheckpointError(f"tensor {quoted(name)} is BOOL but holds bytes other than 0 and 1")
-    return raw.view(dtype).reshape(shape), (begin, end)
+    return np.frombuffer(data[begin:end], dtype).reshape(shape), (begin, end)
 
 
 def _attributes(metadata: object) -> dict[str, Any]:

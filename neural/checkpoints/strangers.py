@@ -1,40 +1,58 @@
-"""Names that the checkpoints of trainers ask for and that no weights need: inert stand-ins.
+"""Stand-ins for the names that a trainer's checkpoint uses and that no weights need.
 
 Beside its ``state_dict`` such a file holds whatever the trainer keeps: callbacks, schedulers, configurations,
-objects of any package. A stand-in is a word that nothing is looked up for: not imported, not called; what is
-put into it is dropped (`neural.checkpoints.machine.Opaque`). That alone is what makes it safe. Names of the
-standard library that are no plain values, and names that load or run code, are refused all the same: no trainer
-stores ``os.system``, and a file that asks for it deserves no trust in its numbers either.
+objects of any package. A stand-in is only a word: nothing is imported or called for it, and what is put into it
+is dropped (`neural.checkpoints.machine.Opaque`). That alone makes it safe. Names of the standard library that
+are no plain values, and names that load or run code, are refused all the same: no trainer stores ``os.system``,
+and the numbers of a file that asks for it deserve no trust either.
 """
 
+import _compat_pickle  # how Python's own pickle module translates the names of Python 2
+import builtins
+import collections.abc
 import sys
 
 from neural.checkpoints.checkpoint import CheckpointError, quoted
 from neural.checkpoints.machine import Opaque
 
 MAX_NAMES = 1_000
-"""Different names in one file; a trainer's has some tens."""
+"""Different names in one file; a trainer's file has some tens."""
 
+# Plain values of the standard library, and the functions by which Python's pickler spells plain values:
+# `int | None` is functools.reduce(operator.or_, ...), `Optional[int]` operator.getitem(Union, ...).
 _VALUES: dict[str, frozenset[str]] = {
     module: frozenset(names.split())
     for module, names in {
+        "_functools": "reduce",
+        "_operator": "getitem or_",
         "argparse": "Namespace",
-        "builtins": "bool bytes complex dict float frozenset int list object range set slice str tuple",
-        "__builtin__": "bool bytes complex dict float frozenset int list object range set slice str tuple unicode",
-        "collections": "ChainMap Counter UserDict defaultdict deque",
+        "array": "_array_reconstructor array",
+        "collections": "ChainMap Counter UserDict UserList UserString defaultdict deque",
+        "dataclasses": "_MISSING_TYPE",
         "datetime": "date datetime time timedelta timezone",
         "decimal": "Decimal",
         "fractions": "Fraction",
+        "functools": "partial reduce",
+        "inspect": "Parameter Signature _ParameterKind _empty",
+        "itertools": "count",
+        "logging": "Logger RootLogger getLogger",
+        "operator": "getitem or_",
         "pathlib": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
         "pathlib._local": "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath",
         "random": "Random",
-        "types": "SimpleNamespace",
-        "typing": "Any Dict List Optional Tuple Union",
+        "re": "RegexFlag _compile",
+        "types": "GenericAlias SimpleNamespace",
+        "typing": "Any Callable ClassVar Dict Final FrozenSet Generic Iterable Iterator List Literal Mapping "
+        "NamedTuple NewType NoneType Optional ParamSpec Sequence Set Tuple Type TypeVar Union",
         "uuid": "UUID",
     }.items()
+} | {
+    "builtins": frozenset({"Ellipsis", "NotImplemented"}).union(
+        name for name, value in vars(builtins).items() if isinstance(value, type) and name[0] != "_"
+    ),
+    "collections.abc": frozenset({*collections.abc.__all__, "_CallableGenericAlias"}),
 }
-# What Python 2 called its modules, and the parts of this one that are no modules.
-_LIBRARY = sys.stdlib_module_names | {"__builtin__", "__builtins__", "cPickle", "commands", "copy_reg", "os2"}
+_LIBRARY = sys.stdlib_module_names | {"__builtins__", "os2"}
 # Of packages that trainers do use: what reads files or runs programs.
 _LOADERS = (
     "dnnlib.util", "numpy.ctypeslib", "numpy.distutils", "numpy.f2py", "numpy.load", "numpy.testing",
@@ -72,6 +90,9 @@ class Strangers:
 
 
 def _is_refused(module: str, name: str) -> bool:
+    # Protocol 2, torch's default, spells names as Python 2 did: `int` is __builtin__.long.
+    module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
+    module = _compat_pickle.IMPORT_MAPPING.get(module, module)
     if module.split(".")[0] in _LIBRARY:
         return name not in _VALUES.get(module, ())
     return any(f"{module}.{name}.".startswith(f"{loader}.") for loader in _LOADERS)

@@ -23,6 +23,7 @@ from neural.checkpoints.objects import (
     MAX_TENSORS,
     STATE_DICT,
     STORAGES,
+    TRAINER,
     Storage,
     Tensor,
     check_name,
@@ -78,7 +79,7 @@ def _read_torch(buffer: memoryview) -> Checkpoint:
         raise CheckpointError("neither a pickle of protocol 2 or later, nor a zip archive, nor safetensors")
     cursor = Cursor(buffer)
     if buffer[: len(LEGACY_MAGIC)] == LEGACY_MAGIC:
-        found = read_legacy(cursor, STATE_DICT, budget, strangers)
+        found = read_legacy(cursor, TRAINER, budget, strangers)
     else:
         # A network stores nothing of a trainer.
         found = machine.run(cursor, _pickled_network(budget), budget)
@@ -92,7 +93,7 @@ def _pickled_network(budget: Budget) -> Globals:
 
     def load(arguments: tuple) -> Storage:
         (raw,) = fields("_load_from_bytes", arguments, memoryview)
-        cursor = budget.open(raw)
+        cursor = Cursor(raw)
         storage = read_legacy(cursor, STORAGES, budget)
         if not isinstance(storage, Storage) or cursor.left:
             raise CheckpointError("the bytes of a tensor hold something else than one storage")
@@ -187,7 +188,7 @@ def _read_zip(buffer: memoryview, budget: Budget, unknown: Unknown) -> object:
     if order is not None and order.checked() != b"little":
         raise CheckpointError("the archive was not written on a little-endian machine")
     cursor = Cursor(entries[f"{root}data.pkl"].checked())
-    found = machine.run(cursor, STATE_DICT, budget, _from_entries(entries, root), unknown)
+    found = machine.run(cursor, TRAINER, budget, _from_entries(entries, root), unknown)
     if cursor.left:
         raise CheckpointError(f"{cursor.left} bytes after the end of the archive's pickle")
     return found

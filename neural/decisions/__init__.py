@@ -1,6 +1,6 @@
-"""Decisions: which of a model's conditions are told apart, and at which levels."""
+"""Decisions: which of a model's conditions are distinguished, and at which levels."""
 
-from neural.decisions.decision import Decision, Level, decision
+from neural.decisions.decision import Decision, Level
 from neural.decisions.files import FORMAT, Shipped, read_partition, shipped
 from neural.decisions.words import by_classes, by_prompts, every_class
 
@@ -11,7 +11,6 @@ __all__ = [
     "Shipped",
     "by_classes",
     "by_prompts",
-    "decision",
     "every_class",
     "read_partition",
     "shipped",

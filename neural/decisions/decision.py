@@ -1,7 +1,7 @@
 """A decision among conditions of a model: cells at one or several levels over one list of conditions.
 
-Every level places every condition, so that one set of trajectories answers them all. Conditions of the model
-that are not named are outside: the decision is conditioned on those that are.
+Every level places every condition in a cell, so that all levels share one set of trajectories. Conditions of the
+model that are not listed are outside: probabilities are conditioned on the listed ones.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ Cells = Mapping[str, Sequence[Any]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Level:
-    """One question.
+    """One level of a decision: a partition of the conditions, with names.
 
     Attributes:
-        name: what it asks about.
-        cells: (C,) names of the answers.
+        name: name of the level.
+        cells: (C,) names of the cells.
         partition: cell of each of the decision's conditions.
     """
 
@@ -35,14 +35,14 @@ class Level:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """Conditions, and questions about them.
+    """Conditions, and partitions of them.
 
     Attributes:
-        name: of the whole.
-        conditions: (K,) what `denoise` takes.
-        names: (K,) what people call them.
-        levels: questions, coarsest first; at least one.
-        about, source: where the cells come from, in words.
+        name: name of the decision.
+        conditions: (K,) conditions that `denoise` takes.
+        names: (K,) names of the conditions.
+        levels: levels, coarsest first; at least one.
+        about, source: a description, and where the cells come from.
     """
 
     name: str
@@ -52,12 +52,48 @@ class Decision:
     about: str = ""
     source: str = ""
 
+    @classmethod
+    def from_cells(
+        cls,
+        name: str,
+        levels: Sequence[tuple[str, Cells]],
+        names: Mapping[Any, str] | None = None,
+        **more: str,
+    ) -> "Decision":
+        """The decision with the given members of its cells.
+
+        Args:
+            name: name of the decision.
+            levels: (name, cells) of each level, coarsest first; cells map names to conditions.
+            names: names of the conditions; by default the conditions themselves as text.
+            more: `about` and `source`.
+
+        Raises:
+            ValueError: when a level has fewer than two cells, a cell is empty or lists a condition twice, two
+                cells of a level overlap, or a level leaves out a condition that another level places.
+        """
+        if not levels:
+            raise ValueError(f"{name} must have at least one level")
+        for level, cells in levels:
+            _check(level, cells, names or {})
+        conditions = tuple(dict.fromkeys(m for _, cells in levels for group in cells.values() for m in group))
+        display = {condition: str((names or {}).get(condition, condition)) for condition in conditions}
+        for level, cells in levels:
+            placed = {member for members in cells.values() for member in members}
+            if missing := [display[condition] for condition in conditions if condition not in placed]:
+                raise ValueError(f"levels must place the same conditions; {level} leaves out {missing[0]!r}")
+        built = tuple(
+            Level(level, tuple(cells), Partition(_labels(conditions, cells))) for level, cells in levels
+        )
+        return cls(name, conditions, tuple(display.values()), built, **more)
+
     def prior(self, how: str = "classes") -> Float[np.ndarray, " K"]:
         """Probabilities of the conditions.
 
         Args:
-            how: "classes", every condition alike; or "cells", every cell of the first level alike, and within
-                it every condition: one half each for a contrast of two, as in the paper's appendix B.
+            how: "classes", all conditions equally likely; or "cells", all cells of the first level equally likely
+                and all conditions within a cell: one half each for a contrast of two cells, as in the paper's
+                appendix B.
         """
         choose("prior", how, PRIORS)
         if how == "classes":
@@ -66,7 +102,7 @@ class Decision:
         return 1 / (np.bincount(labels)[labels] * self.levels[0].partition.cells)
 
     def thinned(self, most: int, seed: int) -> "Decision":
-        """The same questions about at most `most` conditions of each cell of the finest level, drawn by `seed`.
+        """This decision with at most `most` conditions of each cell of the finest level, drawn by `seed`.
 
         Raises:
             ValueError: unless most >= 1.
@@ -80,17 +116,21 @@ class Decision:
             members = np.flatnonzero(labels == cell)
             kept += rng.permutation(members)[:most].tolist()
         kept.sort()
-        levels = tuple(_on(level, kept) for level in self.levels)
-        pick = lambda values: tuple(values[i] for i in kept)  # noqa: E731
+        levels = tuple(_restricted(level, kept) for level in self.levels)
         return dataclasses.replace(
-            self, conditions=pick(self.conditions), names=pick(self.names), levels=levels
+            self,
+            conditions=tuple(self.conditions[i] for i in kept),
+            names=tuple(self.names[i] for i in kept),
+            levels=levels,
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain form, for results to carry."""
-        members = lambda level, c: [  # noqa: E731
-            name for name, label in zip(self.names, level.partition.labels, strict=True) if label == c
-        ]
+        """The decision as plain values, which results carry."""
+
+        def members(level: Level, cell: int) -> list[str]:
+            labels = level.partition.labels
+            return [name for name, label in zip(self.names, labels, strict=True) if label == cell]
+
         return {
             "name": self.name,
             "levels": [
@@ -100,40 +140,6 @@ class Decision:
             "conditions": list(self.conditions),
             "names": list(self.names),
         }
-
-
-def decision(
-    name: str,
-    levels: Sequence[tuple[str, Cells]],
-    names: Mapping[Any, str] | None = None,
-    **more: str,
-) -> Decision:
-    """A decision from the members of its cells.
-
-    Args:
-        name: of the whole.
-        levels: (name, cells) of each level, coarsest first; cells map names to conditions.
-        names: what people call the conditions; default: as they are.
-        more: `about` and `source`.
-
-    Raises:
-        ValueError: when a level has fewer than two cells, a cell is empty or names a condition twice, or two
-            cells of a level overlap, or a level leaves out a condition that another names.
-    """
-    if not levels:
-        raise ValueError(f"{name} must have at least one level")
-    for level, cells in levels:
-        _check(level, cells, names or {})
-    conditions = tuple(dict.fromkeys(m for _, cells in levels for members in cells.values() for m in members))
-    called = {condition: str((names or {}).get(condition, condition)) for condition in conditions}
-    for level, cells in levels:
-        held = {member for members in cells.values() for member in members}
-        if left := [called[condition] for condition in conditions if condition not in held]:
-            raise ValueError(f"levels must place the same conditions; {level} leaves out {left[0]!r}")
-    built = tuple(
-        Level(level, tuple(cells), Partition(_labels(conditions, cells))) for level, cells in levels
-    )
-    return Decision(name, conditions, tuple(called.values()), built, **more)
 
 
 def _check(level: str, cells: Cells, names: Mapping[Any, str]) -> None:
@@ -160,7 +166,7 @@ def _labels(conditions: Sequence[Any], cells: Cells) -> np.ndarray:
     return np.array([cell_of[condition] for condition in conditions])
 
 
-def _on(level: Level, kept: Sequence[int]) -> Level:
+def _restricted(level: Level, kept: Sequence[int]) -> Level:
     labels = level.partition.labels[np.asarray(kept)]
     left, renumbered = np.unique(labels, return_inverse=True)
     return Level(level.name, tuple(level.cells[c] for c in left), Partition(renumbered))

@@ -4,17 +4,17 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from neural.decisions.decision import Decision, decision
+from neural.decisions.decision import Decision
 from neural.models.model import Model
 
-# Trackers evaluate every condition; beyond this many a person has to choose.
-MOST_WITHOUT_ASKING = 64
+# Trackers evaluate every condition; with more than this many, the user has to choose some.
+MOST_BY_DEFAULT = 64
 _SPAN = re.compile(r"(\d+)-(\d+)")
 _GROUP = "group:"
 
 
 def members(model: Model, word: str) -> tuple[int, ...]:
-    """Indices of the conditions that a word names.
+    """Indices of the conditions that a word stands for.
 
     A word is the name, an alias or the index of a condition; a span of indices ("151-268"); or the name of a
     group ("dog", or "group:dog" where a condition has that name too).
@@ -47,7 +47,7 @@ def _group(model: Model, name: str) -> tuple[int, ...]:
 
 
 def by_classes(model: Model, words: Sequence[str]) -> Decision:
-    """Every word a cell; see `members`.
+    """The decision between words, each a cell; see `members`.
 
     Raises:
         ValueError: for unknown words, fewer than two, words that overlap, or a model of free text.
@@ -56,16 +56,16 @@ def by_classes(model: Model, words: Sequence[str]) -> Decision:
         raise ValueError(
             f"{model.name} has no classes: it takes prompts (--prompts, or a partition of prompts)"
         )
-    found = [members(model, word) for word in words]
-    called = [model.names[f[0]] if len(f) == 1 else word for word, f in zip(words, found, strict=True)]
-    if len(set(called)) < len(called):
-        twice = next(name for name in called if called.count(name) > 1)
+    groups = [members(model, word) for word in words]
+    cells = [model.names[g[0]] if len(g) == 1 else word for word, g in zip(words, groups, strict=True)]
+    if len(set(cells)) < len(cells):
+        twice = next(name for name in cells if cells.count(name) > 1)
         raise ValueError(f"classes must differ, got {twice!r} twice")
-    return _among(model, " | ".join(called), [("classes", dict(zip(called, found, strict=True)))])
+    return _of_indices(model, " | ".join(cells), [("classes", dict(zip(cells, groups, strict=True)))])
 
 
 def by_prompts(model: Model, prompts: Sequence[str]) -> Decision:
-    """Every prompt a cell.
+    """The decision between prompts, each a cell.
 
     Raises:
         ValueError: for fewer than two prompts, equal ones, or a model that takes no text.
@@ -73,18 +73,18 @@ def by_prompts(model: Model, prompts: Sequence[str]) -> Decision:
     check_free_text(model)
     if len(set(prompts)) < len(prompts):
         raise ValueError(f"prompts must differ, got {list(prompts)}")
-    return decision(" | ".join(prompts), [("prompts", {prompt: [prompt] for prompt in prompts})])
+    return Decision.from_cells(" | ".join(prompts), [("prompts", {prompt: [prompt] for prompt in prompts})])
 
 
 def every_class(model: Model) -> Decision:
-    """All conditions of a model at the levels it knows of, the finest last.
+    """The decision among all conditions of a model at its levels, the finest last.
 
     Raises:
-        ValueError: for a model of free text, or of so many classes that nobody would want to wait.
+        ValueError: for a model of free text, or of more than `MOST_BY_DEFAULT` classes.
     """
     if model.free_text:
         raise ValueError(f"{model.name} takes prompts: name them by --prompts, or name a --partition")
-    if len(model.names) > MOST_WITHOUT_ASKING:
+    if len(model.names) > MOST_BY_DEFAULT:
         raise ValueError(
             f"{model.name} has {len(model.names)} classes: name some by --classes, or name a --partition "
             "(`speciation models partitions` lists those that ship)"
@@ -95,7 +95,7 @@ def every_class(model: Model) -> Decision:
         if len(groups) < len(model.names):  # the finest level has names of its own
             levels.append((name, {f"{name} {cell}": group for cell, group in enumerate(groups)}))
     finest = {name: [index] for index, name in enumerate(model.names)}
-    return _among(model, "all classes", [*levels, ("classes", finest)])
+    return _of_indices(model, "all classes", [*levels, ("classes", finest)])
 
 
 def check_free_text(model: Model) -> None:
@@ -104,11 +104,11 @@ def check_free_text(model: Model) -> None:
         raise ValueError(f"{model.name} has classes and takes no prompts; name classes by --classes")
 
 
-def _among(model: Model, name: str, levels: Sequence) -> Decision:
-    """Cells of indices become cells of the model's own conditions."""
+def _of_indices(model: Model, name: str, levels: Sequence) -> Decision:
+    """The decision whose cells are given by indices of the model's conditions."""
     conditions = model.conditions or ()
     translated = [
         (level, {cell: [conditions[i] for i in group] for cell, group in cells.items()})
         for level, cells in levels
     ]
-    return decision(name, translated, dict(zip(conditions, model.names, strict=True)))
+    return Decision.from_cells(name, translated, dict(zip(conditions, model.names, strict=True)))

@@ -1,9 +1,9 @@
-"""What an EDM2 network looks like: sizes read off a checkpoint, and the shape of every tensor that follows.
+"""The sizes of an EDM2 network, read from a checkpoint, and the shape of every tensor that follows from them.
 
 The network is configuration G of Karras et al. 2024, "Analyzing and Improving the Training Dynamics of
-Diffusion Models" (arXiv 2312.02696, figure 21 and appendix B). A checkpoint fixes its sizes by the shapes of
-its tensors; what shapes cannot tell (the balances of the sums, the clipping limit, the width of a head) comes
-from the keyword arguments stored beside them, else from the values that all published networks use.
+Diffusion Models" (arXiv 2312.02696, figure 21 and appendix B). The shapes of a checkpoint's
+tensors determine its sizes. The other constants (the balances of the sums, the clipping limit, the width of a head)
+come from the keyword arguments stored beside the tensors, else from the values that all published networks use.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Block:
         channels_in: channels of the main path at its input.
         channels_skip: channels of the skip connection appended to them; 0 where there is none.
         channels_out: channels of its output.
-        resample: what happens to the pixels before anything else.
+        resample: change of the resolution at the block's input.
         heads: attention heads; 0 for a block without attention.
     """
 
@@ -186,8 +186,8 @@ def _block_shapes(block: Block, emb: int) -> dict[str, Shape]:
 _BLOCK_LEAVES = ("conv_res0.weight", "conv_res1.weight", "emb_linear.weight", "emb_gain")
 _BLOCK_NAME = re.compile(r"unet\.enc\.(\d{1,5})x\1_block\d{1,5}\.conv_res0\.weight")
 
-# Keyword arguments of a stored network that shapes cannot tell, and those that shapes decide or that do not
-# matter to a prediction.
+# Keyword arguments of a stored network that shapes do not determine, and those that shapes determine or that do not
+# change a prediction.
 _CONSTANTS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "channels_per_head": ("a positive integer", lambda v: type(v) is int and v > 0),
     "sigma_data": ("a positive number", lambda v: _is_number(v) and v > 0),
@@ -206,12 +206,12 @@ _IGNORED = (
 
 
 def read_config(shapes: Mapping[str, Shape], options: Mapping[str, Any] | None = None) -> Config:
-    """Read the sizes of a network off the shapes of its tensors and check that every tensor fits.
+    """The sizes of a network from the shapes of its tensors, after a check that every tensor fits.
 
     Args:
         shapes: shape of each tensor by `state_dict` name.
         options: keyword arguments that the network was built with, where the checkpoint has them. They
-            supply what shapes cannot tell and must not contradict what shapes tell.
+            supply the constants that shapes do not determine, and must not contradict the shapes.
 
     Raises:
         ValueError: naming the tensor that is missing, superfluous or of the wrong shape (with both shapes),
@@ -248,18 +248,18 @@ def _check_options(options: Mapping[str, Any]) -> None:
 
 
 def _is_number(value: object) -> bool:
-    # Compared, not converted: a whole number of a file may be larger than any float.
+    # Compared, not converted: a whole number in a file may be larger than every float.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and -_LARGEST < value < _LARGEST
 
 
 def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
-    """Each size from the one tensor that shows it; whether the rest agrees is `_check_fit`'s question."""
+    """The sizes, each from one tensor; `_check_fit` checks that the other tensors agree."""
 
     def size(name: str, axis: int) -> int:
         shape = shapes.get(name)
         if shape is None or not -len(shape) <= axis < len(shape) or 0 in shape:
-            found = "missing" if shape is None else f"of shape {tuple(shape)}"
-            raise ValueError(f"not an EDM2 network: tensor {name} is {found}, so the sizes cannot be read")
+            state = "missing" if shape is None else f"of shape {tuple(shape)}"
+            raise ValueError(f"not an EDM2 network: tensor {name} is {state}, so the sizes cannot be read")
         return shape[axis]
 
     blocks = [int(match[1]) for match in map(_BLOCK_NAME.fullmatch, shapes) if match]
@@ -268,11 +268,11 @@ def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
             "not an EDM2 network: no tensor is named like unet.enc.64x64_block0.conv_res0.weight"
         )
     resolutions = sorted(set(blocks), reverse=True)
-    # Stated from the coarsest level up: an odd number of pixels has no half, and none have no network.
+    # Computed from the coarsest level up, because an odd number of pixels cannot be halved.
     doubled = [resolutions[-1] << level for level in reversed(range(len(resolutions)))]
     if resolutions != doubled or not resolutions[-1]:
         raise ValueError(f"encoder resolutions must halve from level to level, got {resolutions[:20]}")
-    # Known before they are named one by one: a few tensors can promise millions of blocks.
+    # Counted before any name is built, because the names of a few tensors can imply millions of blocks.
     count = blocks.count(resolutions[0])
     least = 2 * len(resolutions) * count * len(_BLOCK_LEAVES)
     if least > 2 * len(shapes) + 100:

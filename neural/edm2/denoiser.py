@@ -5,8 +5,8 @@ Preconditioning (Karras et al. 2022, table 1), s = sigma_data::
     D(x, σ) = c_skip x + c_out F(c_in x, c_noise)      c_skip = s²/(σ²+s²)      c_out = σ s/√(σ²+s²)
                                                        c_in = 1/√(σ²+s²)        c_noise = ¼ log σ
 
-It is computed in at least float32 whatever the network computes in: at small σ, D is x but for a correction
-that half precision would drown.
+It is computed in at least float32, whatever the type of the network: at small σ, D differs from x by a correction
+that half precision would round away.
 """
 
 import dataclasses
@@ -47,10 +47,9 @@ class EDM2:
 
     Attributes:
         weights: folded weights by the checkpoint's names.
-        unconditional: the network that guidance and gaps use in place of the untrained zero label, if one
-            was loaded.
+        unconditional: the network that guidance and gaps use in place of the untrained zero label, or None.
         config: sizes and constants.
-        dtype: of the convolutions.
+        dtype: type of the convolutions.
     """
 
     weights: Weights
@@ -107,8 +106,8 @@ class EDM2:
     ) -> Float[Array, "n k h w c"]:
         """E[x_0 | x_t, condition] of every state under each of K classes.
 
-        The same numbers as K calls of `denoise`, to rounding; what does not depend on the class is computed
-        once a state.
+        Equal to K calls of `denoise` up to rounding; the part that does not depend on the class is computed once
+        per state.
 
         Args:
             x: (n, H, W, C) noisy images.
@@ -130,7 +129,7 @@ class EDM2:
         return d.reshape(n, labels.size, *x.shape[1:])
 
     def uncertainty(self, t: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-        """The network's own log variance u(σ): it expects E‖x_0 - D‖² = c_out² e^u a value (c_out above).
+        """The network's own log variance u(σ): it predicts E(x_0 - D)² = c_out² e^u for every coordinate.
 
         Args:
             t: noise standard deviations of any shape, positive.
@@ -165,7 +164,7 @@ class EDM2:
 
     def _check_times(self, t: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         check_values("t", t, "a positive noise standard deviation", lambda a: (a > 0) & np.isfinite(a))
-        # Half precision is widened before any arithmetic, integers become the default float.
+        # Half precision is widened before any arithmetic; integers become the default float.
         return jnp.asarray(t, jnp.promote_types(jnp.result_type(t, float), jnp.float32))
 
     def _check_labels(self, name: str, labels: Int[ArrayLike, "..."]) -> Int[Array, "..."]:

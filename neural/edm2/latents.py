@@ -1,8 +1,8 @@
 """Between the latents of the Stable Diffusion autoencoder and those that the ImageNet-512 networks see.
 
 The networks work on latents of sd-vae-ft-mse, normalised channel by channel to mean 0 and standard deviation
-0.5. Two things differ from that autoencoder's usual use: images enter it as pixels in [0, 1], not [-1, 1],
-and its factor 0.18215 is not applied.
+0.5. This differs from the autoencoder's usual use in two ways: its input is pixels in [0, 1], not [-1, 1], and its
+factor 0.18215 is not applied.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
-    """The affine map z ↦ scale·z + bias, one number of each a channel.
+    """The affine map z ↦ scale·z + bias, with one scale and one bias per channel.
 
     Attributes:
         raw_mean, raw_std: (C,) statistics of the autoencoder's latents over the training images.
@@ -39,7 +39,7 @@ class Latents:
         return jnp.asarray(raw) * _row(self.scale) + _row(self.bias)
 
     def to_raw(self, x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h w c"]:
-        """What the autoencoder's decoder takes, from the network's latents."""
+        """The input of the autoencoder's decoder, from the network's latents."""
         return (jnp.asarray(x) - _row(self.bias)) / _row(self.scale)
 
 

@@ -1,4 +1,4 @@
-"""Loading published networks: a file or a preset becomes a denoiser."""
+"""Published networks from a file or a preset."""
 
 import dataclasses
 import os

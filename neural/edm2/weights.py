@@ -1,11 +1,11 @@
-"""From a checkpoint's tensors to the weights that the network computes with, once, at load.
+"""The weights that the network computes with, made once from a checkpoint's tensors.
 
 Training keeps the stored rows unnormalised and normalises them in every forward pass (Karras et al. 2024).
 For inference the factors are constants, so they are multiplied in here: w / (1e-4 + RMS(w)) · gain / √fan_in
 for each output row w of every convolution and linear layer.
 
-The folded weights are keyed by the checkpoint's own names. A gain lives on in the layer that it scales, and
-layouts are those that XLA runs fastest: convolutions (height, width, in, out), linear layers (in, out).
+The folded weights have the checkpoint's own names. A gain becomes part of the layer that it scales. The layouts are
+the fastest for XLA: convolutions (height, width, in, out), linear layers (in, out).
 """
 
 import functools
@@ -42,11 +42,11 @@ def fold(
             official code computes with them in float32.
     """
     convert = functools.partial(_fold, tensors, config, np.dtype(dtype), as_published)
-    # Largest first: what a conversion takes besides its result is gone when all the results are there.
+    # Largest first, so that the temporary memory of a conversion is free again when all results exist.
     names = sorted(
         (name for name in tensors if not name.endswith("_gain")), key=lambda name: -tensors[name].size
     )
-    # NumPy lets go of the interpreter lock: threads share the conversion of some hundred million numbers.
+    # NumPy releases the interpreter lock: threads share the conversion of some hundred million numbers.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return {
             name: jax.device_put(array) for name, array in zip(names, pool.map(convert, names), strict=True)
@@ -58,7 +58,7 @@ def _fold(
 ) -> np.ndarray:
     stored = tensors[name]
     if not name.endswith(".weight"):
-        # A copy even where the type fits: weights must not be views of a file.
+        # A copy even where the type fits, because weights must not be views of a file.
         return np.array(stored, wide(dtype))
     gain = tensors.get(_gain_name(name) or "")
     order = np.arange(stored.shape[0])
@@ -67,7 +67,7 @@ def _fold(
     scale = _label_scale(name, config)
     kernel = stored.shape[2:]
     folded = np.empty((*kernel, stored.shape[1], stored.shape[0]), dtype if kernel else wide(dtype))
-    # A few rows at a time: no temporary array of the tensor's size, and those there are stay in the cache.
+    # A few rows at a time, so that temporary arrays stay small and in the cache.
     for begin in range(0, len(order), _ROWS):
         part = slice(begin, begin + _ROWS)
         rows = np.asarray(stored[order[part]], wide(dtype))
@@ -83,7 +83,7 @@ def _gain_name(name: str) -> str | None:
 
 
 def _label_scale(name: str, config: Config) -> float:
-    # The network is handed a class index where training multiplied a one-hot row by √label_dim.
+    # The network takes a class index; training multiplied a one-hot row by √label_dim.
     return config.label_dim**0.5 if name == "unet.emb_label.weight" else 1.0
 
 
@@ -100,7 +100,7 @@ def normalised(weight: Any, gain: np.ndarray | None = None, *, rounded: bool = F
 
 
 def _factor(gain: np.ndarray | None, fan_in: int, dtype: np.dtype, rounded: bool) -> np.ndarray:
-    """gain / √fan_in; a layer without a gain has the plain number 1, which float16 leaves alone."""
+    """gain / √fan_in; 1 / √fan_in, never rounded to float16, for a layer without a gain."""
     root = np.sqrt(np.float64(fan_in))
     if gain is None:
         return np.asarray(1 / root, dtype)
@@ -115,7 +115,7 @@ def _split_qkv(rows: np.ndarray, width: int) -> np.ndarray:
 
 
 def fold_traced(tensors: Mapping[str, Array], config: Config) -> dict[str, Array]:
-    """`fold` as a function that JAX can trace and differentiate: what training computes with.
+    """The weights of `fold` by a function that JAX can trace and differentiate; training uses it.
 
     Args:
         tensors: the checkpoint's, by `state_dict` name, in its layout.
@@ -137,7 +137,7 @@ def fold_traced(tensors: Mapping[str, Array], config: Config) -> dict[str, Array
 
 
 def forced(tensors: Mapping[str, Array]) -> dict[str, Array]:
-    """Every row of every weight at root mean square one, as training keeps them (eqs. 66 and 67)."""
+    """The tensors with every row of every weight at root mean square one, as in training (eqs. 66 and 67)."""
     return {
         name: normalised(tensor) * (tensor[0].size ** 0.5) if name.endswith(".weight") else tensor
         for name, tensor in tensors.items()

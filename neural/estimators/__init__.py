@@ -1,7 +1,8 @@
-"""H[Z|X_t] of any denoiser; docs/estimators.md tells how.
+"""H[Z|X_t] of any denoiser; docs/estimators.md explains the method.
 
-What is asked is checked in `question`, run in chunks by `runs` along the steps of `tracking`, judged by `trackers`, and
-told as curves by `curves`; `estimate` holds what people call.
+The public functions are in `estimate`. `question` checks the arguments, `chain` holds the data types, `rows` the
+coefficients of the steps, `tracking` the step, `trackers` the posteriors and rates, `runs` computes many trajectories
+in chunks, and `curves` turns their moments into entropy curves.
 """
 
 from neural.estimators.estimate import (

@@ -14,21 +14,21 @@ from gmm.entropy import schedule
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from neural.denoiser import state_dtype
+from neural.estimators.chain import Chain
 from neural.estimators.question import Question
 from neural.estimators.runs import Moments, Run, antiderivative
 from neural.estimators.trackers import COLUMNS, floor_of
-from neural.estimators.tracking import Chain
 
 
 def estimates_of(moments: Moments) -> dict[str, Estimate]:
-    """Each statistic over time, with its standard error."""
+    """Each statistic over time with its standard error, by name."""
     stderr = moments.stderr
     names = (*COLUMNS, "integral")
     return {name: Estimate(moments.mean[:, i], stderr[:, i]) for i, name in enumerate(names)}
 
 
 def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
-    """Of -log p(Z|X): from the posterior where it is that of Z, else from the surprises themselves."""
+    """(T,) variance of -log p(Z|X): from the posterior if z is averaged out, else from the surprises themselves."""
     column = dict(zip(COLUMNS, moments.mean.T, strict=False))
     if averaged_out:
         return column["second_moment"] - column["entropy"] ** 2
@@ -38,29 +38,34 @@ def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
 def _cells(
     moments: Moments, cells: int, counts: np.ndarray | None, integrals: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(T, C) surprise given each cell and its standard error; `counts` (C,) where the paths' own classes tell."""
+    """(T, C) mean surprise given each cell, and its error; `counts` (C,) paths per cell, None if z is averaged out."""
     begin = len(COLUMNS) + 1 + cells * integrals
     part = slice(begin, begin + cells)
     mean, stderr = moments.mean[:, part], moments.stderr[:, part]
     if counts is None:
         return mean, stderr
-    # Columns are zero for paths of other cells: back to sums over those of the cell.
-    many = np.where(counts > 1, counts, np.nan)[None, :]
+    # Columns are zero for paths of other cells: sums over all paths are sums over the cell's own paths.
+    paths = np.where(counts > 1, counts, np.nan)[None, :]
     total = moments.count * mean
     squares = moments.squares[:, part] + moments.count * mean**2
-    variance = np.maximum(squares - total**2 / many, 0) / (many - 1)
-    return total / np.where(counts > 0, counts, np.nan)[None, :], np.sqrt(variance / many)
+    variance = np.maximum(squares - total**2 / paths, 0) / (paths - 1)
+    return total / np.where(counts > 0, counts, np.nan)[None, :], np.sqrt(variance / paths)
 
 
 def online_curve(
-    question: Question, chain: Chain, found: Run, number: int, facts: Mapping[str, Any], crossed: bool = False
+    question: Question,
+    chain: Chain,
+    result: Run,
+    number: int,
+    facts: Mapping[str, Any],
+    crossed: bool = False,
 ) -> EntropyCurve:
-    """The tracked posterior's entropy; `crossed` where the class is known otherwise than from the posterior."""
-    moments, partition = found.moments[number], question.partitions[number]
+    """The curve of the tracked posterior's entropy; `crossed` adds the cross-entropy (class of a path known)."""
+    moments, partition = result.moments[number], question.partitions[number]
     column = estimates_of(moments)
     crossed = crossed or chain.guidance is not None
     averaged_out = not crossed and chain.tracker == "classes" and chain.drive == "class"
-    counts = np.bincount(partition.labels[found.z], minlength=partition.cells)
+    counts = np.bincount(partition.labels[result.z], minlength=partition.cells)
     per_cell, per_cell_stderr = _cells(moments, partition.cells, None if averaged_out else counts)
     more: dict[str, Any] = {}
     if crossed:
@@ -77,12 +82,12 @@ def online_curve(
 
 
 def gap_curve(
-    question: Question, chain: Chain, found: Run, number: int, facts: Mapping[str, Any], crossed: bool
+    question: Question, chain: Chain, result: Run, number: int, facts: Mapping[str, Any], crossed: bool
 ) -> EntropyCurve:
-    """The integral of the gap; `crossed` where the tracker's cross-entropy on data goes along."""
-    moments, partition = found.moments[number], question.partitions[number]
+    """The curve of the integrated gap; `crossed` where the tracker's cross-entropy on data is part of it."""
+    moments, partition = result.moments[number], question.partitions[number]
     column = estimates_of(moments)
-    counts = np.bincount(partition.labels[found.z], minlength=partition.cells)
+    counts = np.bincount(partition.labels[result.z], minlength=partition.cells)
     per_cell, per_cell_stderr = _cells(moments, partition.cells, counts, integrals=True)
     surprise = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
     curve = _curve(
@@ -104,7 +109,7 @@ def gap_curve(
 
 
 def integration_error(log_snr: np.ndarray, rate: np.ndarray) -> float:
-    """How far the integral moves when every other time is left out: some 16 times the error of the whole grid."""
+    """Largest change of the integral when every other time is left out: about 16 times the error of the whole grid."""
     if len(rate) < 4:
         return float("nan")
     fine, coarse = antiderivative(log_snr) @ rate, antiderivative(log_snr[::2]) @ rate[::2]
@@ -127,7 +132,7 @@ def _curve(
     elif chain.tracker == "share":
         share = np.bincount(question.partitions[number].labels, np.asarray(chain.shares, np.float64)) @ prior
         prior = np.array([share, 1 - share])
-    per_time = -grid.log_snr_slope  # rates come per unit of -log γ
+    per_time = -grid.log_snr_slope  # rates are per unit of -log γ
     return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,
@@ -143,12 +148,12 @@ def _curve(
 
 
 def described(guidance: Guidance | None) -> Any:
-    """A schedule as metadata keep it."""
+    """A guidance schedule as plain values for the metadata."""
     return None if guidance is None else guidance.to_dict()
 
 
 def facts_of(question: Question, key: PRNGKeyArray, samples: int) -> dict[str, Any]:
-    """What it takes to compute the curve again."""
+    """Everything needed to compute the curve again."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "denoiser": type(question.denoiser).__name__,

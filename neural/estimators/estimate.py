@@ -1,14 +1,13 @@
 r"""H[Z|X_t] of any denoiser: the posterior tracked along its own trajectories, and the integral of the denoiser gap.
 
-The mathematics stands where it is computed: the step in `tracking`, the trackers and rates in `trackers`;
-docs/estimators.md tells it in one piece. Every number comes with its standard error. Where not one of the trajectories
-is undecided any more, value and error are both too small: nothing short of more trajectories sees what is rarer than
-one in `samples`.
+docs/estimators.md explains the method; the formulas are in `tracking` (the step) and `trackers` (posteriors and rates).
+Every number has a standard error. Where no trajectory is undecided any more, value and error are both too small: events
+rarer than one in `samples` are only seen with more trajectories.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
@@ -18,24 +17,47 @@ from gmm.entropy import schedule
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from gmm.mixture import check_key
+from gmm.partition import Partition
 from neural.denoiser import Denoiser
+from neural.estimators.chain import Chain, Kept
 from neural.estimators.curves import described, estimates_of, facts_of, gap_curve, online_curve
 from neural.estimators.question import (
     Data,
     Options,
     Partitions,
     Question,
-    ask,
     check_samples,
     check_stochastic,
     labels_inside,
+    make_question,
     plain_chain,
     states_of,
     tracking_chain,
 )
-from neural.estimators.runs import NOTHING, Run, run
+from neural.estimators.runs import KEEP_NOTHING, Run, run
 from neural.estimators.sources import data_source, own_samples
-from neural.estimators.tracking import Chain, Kept
+
+
+@overload
+def online_entropy(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    *,
+    partition: Partition | None = None,
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> EntropyCurve: ...
+
+
+@overload
+def online_entropy(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    *,
+    partition: Sequence[Partition],
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> list[EntropyCurve]: ...
 
 
 def online_entropy(
@@ -55,52 +77,75 @@ def online_entropy(
     initial: Float[ArrayLike, "N ..."] | None = None,
     eta: float = 1.0,
     **options: Any,
-) -> Any:
-    """The posterior of the class, tracked along stochastic reverse trajectories of the model itself.
+) -> EntropyCurve | list[EntropyCurve]:
+    """The class entropy from the posterior tracked along stochastic reverse trajectories of the model itself.
 
-    A class is drawn from the prior and its denoiser followed, which samples the marginal exactly; the tracked posterior
-    is that of the chain, whose steps gain a little more information than the diffusion: `entropy` is too small by a
-    term of first order in the step (docs/estimators.md has its exact law for isotropic classes).
+    A class is drawn from the prior and its denoiser followed, which samples the marginal exactly. The tracked posterior
+    is that of the discrete chain, whose steps gain slightly more information than the diffusion: `entropy` is too small
+    by a term of first order in the step (docs/estimators.md has its exact law for isotropic classes).
 
     Args:
-        denoiser: what to ask.
+        denoiser: any denoiser.
         conditions: K conditions, the classes of the decision.
         partition: cells of the conditions, one label each (-1 leaves a condition out, and the prior is conditioned
-            on the rest); or several partitions of the same conditions, all answered by one set of trajectories.
-        prior: (K,) of the conditions; uniform by default.
-        tracker: "classes"; "unconditional", the published map, whose entropy keeps a floor; or "share". Formulas in
-            `trackers`.
+            on the rest); or several partitions of the same conditions, which share one set of trajectories.
+        prior: (K,) probabilities of the conditions; uniform by default.
+        tracker: "classes"; "unconditional", the published map, whose entropy keeps a floor; or "share". The formulas
+            are in `neural.estimators.trackers`.
         guidance: schedule of `gmm.guidance`, or a weight w. Trajectories are then guided to their class; the curve's
             `entropy` is that of the unguided posterior along them, `cross_entropy` the mean surprise of the class
             they were guided to.
         key: JAX random key.
-        samples: trajectories N, >= 2.
-        steps: times of the grid, and evaluations of each trajectory.
+        samples: number of trajectories N, >= 2.
+        steps: number of times of the grid, and of evaluations per trajectory.
         drive: "class"; or "mixture", "unconditional": the drawn class is then not that of the path.
-        guide: denoiser of the unconditional law, asked without condition (under autoguidance: the worse model,
-            asked with it); by default the denoiser's `unconditional`.
+        guide: denoiser of the unconditional law, called without a condition (under autoguidance: the worse model,
+            called with the condition); by default the denoiser's `unconditional`.
         shares: () or (K,) share of each class among the unconditional network's labels; by default equal.
         initial: (N, ...) states at the first time, for drives other than "class".
-        eta: of the sampler; only 1 will do.
+        eta: noise of the sampler; only 1 is supported, because with less noise the increments along a path are not
+            those of the diffusion's likelihood ratio.
         **options: see `Options`.
 
     Returns:
-        EntropyCurve with a point a time, first to last; for several partitions a list of them. `rate` averages
-        denoiser gaps along the trajectories; nothing is differenced.
+        EntropyCurve with one point per time, first to last; for several partitions a list of them. `rate` averages
+        denoiser gaps along the trajectories; it is not a difference of entropies.
 
     Raises:
         ValueError: when a condition is unknown, a partition or prior does not fit, a denoiser for the reference is
             missing, the sampler is not stochastic, or the denoiser returns something that is not finite.
     """
     check_stochastic(eta)
-    question = ask(denoiser, conditions, partition, prior, steps, Options(**options))
+    question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = tracking_chain(question, tracker, drive, guidance, guide, shares, initial is not None)
     first = None if initial is None else states_of(question, "initial", initial, check_samples(samples))
-    found = _run(question, chain, key, samples, first=first)
+    result = _run(question, chain, key, samples, first=first)
     facts = {"source": "online posterior", "tracker": tracker, "drive": drive}
     facts |= {"guidance": described(chain.guidance)} | facts_of(question, key, samples)
-    curves = [online_curve(question, chain, found, i, facts) for i in question.numbers]
+    curves = [online_curve(question, chain, result, i, facts) for i in question.numbers]
     return curves if question.many else curves[0]
+
+
+@overload
+def gap_entropy(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    *,
+    partition: Partition | None = None,
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> EntropyCurve: ...
+
+
+@overload
+def gap_entropy(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    *,
+    partition: Sequence[Partition],
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> list[EntropyCurve]: ...
 
 
 def gap_entropy(
@@ -114,51 +159,52 @@ def gap_entropy(
     samples: int | None = None,
     steps: int = 64,
     **options: Any,
-) -> Any:
-    """The I-MMSE integral H(γ) = H(γ_T) - ½ ∫ E‖D_Z - D‖² dγ over states that are noised samples.
+) -> EntropyCurve | list[EntropyCurve]:
+    """The class entropy from the I-MMSE integral H(γ) = H(γ_T) - ½ ∫ E‖D_Z - D‖² dγ over noised samples.
 
-    Samples are noised along whole paths, so that the posterior in D = Σ_c p(c|x) D_c is that of the same update; its
-    errors enter the integrand in second order. H(γ_T) is the posterior entropy at the first time, the head
-    H[Z] - H(γ_T) the information that is there already. Standard errors are those of independent paths, each with its
-    own integral; the error of the quadrature, a cubic spline in log γ, is estimated in `metadata["integration_error"]`.
+    Samples are noised along whole paths, and the posterior in D = Σ_c p(c|x) D_c is tracked along them; errors of the
+    posterior enter the integrand in second order. H(γ_T) is the posterior entropy at the first time. The head,
+    H[Z] - H(γ_T), is the information that the state has there already. Standard errors are those of independent paths,
+    each with its own integral. The error of the quadrature (a cubic spline in log γ) is in
+    `metadata["integration_error"]`.
 
     Args:
-        denoiser: what to ask.
+        denoiser: any denoiser.
         conditions: K conditions, the classes of the decision.
-        data: x_0 (m, ...) and labels (m,), numbers of conditions in their list, -1 for points to leave out. A point
-            serves one path until its class has none left; beyond that paths share points, and the error bars speak
-            of these data rather than of what they were drawn from. None: the model's own samples, by Heun's sampler.
+        data: x_0 (m, ...) and labels (m,): positions in the list `conditions`, -1 for points to leave out. Every point
+            is used for at most one path while its class has unused points; after that, points are used again, and the
+            error bars describe these data and not the law that they were drawn from. None: the model's own samples,
+            by Heun's sampler.
         partition: as in `online_entropy`.
         prior: as in `online_entropy`.
         key: JAX random key.
-        samples: paths N, >= 2; by default 1024, or as many as the data allow without sharing.
-        steps: times of the grid.
+        samples: number of paths N, >= 2; by default 1024, or as many as use each point of the data at most once.
+        steps: number of times of the grid.
         **options: see `Options`.
 
     Returns:
-        EntropyCurve, or a list of them, as `online_entropy`; on data with the tracker's `cross_entropy`.
+        EntropyCurve, or a list of them, as in `online_entropy`; on data with the tracker's `cross_entropy`.
 
     Raises:
         ValueError: as `online_entropy`, and when a class has no data.
     """
-    question = ask(denoiser, conditions, partition, prior, steps, Options(**options))
+    question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = plain_chain(question, on_data=True)
-    found, samples, facts = _run_on(question, chain, data, key, samples)
+    result, samples, facts = _run_on(question, chain, data, key, samples)
     facts |= {"source": "denoiser gap"} | facts_of(question, key, samples)
-    curves = [gap_curve(question, chain, found, i, facts, data is not None) for i in question.numbers]
+    curves = [gap_curve(question, chain, result, i, facts, data is not None) for i in question.numbers]
     return curves if question.many else curves[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Whether a network's posterior means what it says, on data.
+    """Whether a network's posterior is calibrated on data.
 
     Attributes:
         curve: the tracker's `entropy` and `cross_entropy` along paths of noised data.
-        excess: (T,) cross-entropy minus entropy, nats, with the standard error of the paired difference: positive is
-            overconfident. Finite steps alone make it positive.
-        balance: (T,) γ (E‖x_0-D‖² - E‖x_0-D_c‖² - E‖D_c-D‖²): zero where D_c is the posterior mean that it claims
-            to be.
+        excess: (T,) cross-entropy minus entropy in nats, with the standard error of the paired difference; a positive
+            value means overconfidence. Finite steps alone make it slightly positive.
+        balance: (T,) γ (E‖x_0-D‖² - E‖x_0-D_c‖² - E‖D_c-D‖²); zero where D_c is the posterior mean.
     """
 
     curve: EntropyCurve
@@ -168,10 +214,34 @@ class Calibration:
     def passes(self, tolerance: float = 0.02, stderrs: float = 4.0) -> bool:
         """Whether |excess| stays below `tolerance` times the prior entropy and `stderrs` standard errors, everywhere.
 
-        The tolerance is there for the steps, not for the network: halve the steps to see which it is.
+        The tolerance allows for finite steps, not for errors of the network: halve the steps to see which it is.
         """
         allowed = tolerance * self.curve.prior_entropy + stderrs * self.excess.stderr
         return bool(np.all(np.abs(self.excess.value) <= allowed))
+
+
+@overload
+def calibration(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    data: Data,
+    *,
+    partition: Partition | None = None,
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> Calibration: ...
+
+
+@overload
+def calibration(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    data: Data,
+    *,
+    partition: Sequence[Partition],
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> list[Calibration]: ...
 
 
 def calibration(
@@ -185,33 +255,33 @@ def calibration(
     samples: int | None = None,
     steps: int = 64,
     **options: Any,
-) -> Any:
-    """Two checks that can fail: the tracker runs along real labelled data, noised forward.
+) -> Calibration | list[Calibration]:
+    """A `Calibration`, or a list for several partitions: the tracked posterior against real labelled data.
 
-    On trajectories that a model made itself, entropy and cross-entropy agree whatever the model: the tracked
-    posterior is exactly that of the chain. On data they agree only where the posterior is right.
+    On trajectories that a model made itself, entropy and cross-entropy agree for every model, because the tracked
+    posterior is exactly that of the chain. On noised data they agree only where the posterior is right.
 
-    Arguments and errors as in `gap_entropy`; returns a `Calibration`, or a list for several partitions.
+    Arguments and errors are those of `gap_entropy`.
     """
-    question = ask(denoiser, conditions, partition, prior, steps, Options(**options))
+    question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = plain_chain(question, on_data=True)
-    found, samples, facts = _run_on(question, chain, data, key, samples)
+    result, samples, facts = _run_on(question, chain, data, key, samples)
     facts |= {"source": "tracker on data"} | facts_of(question, key, samples)
     results = []
     for i in question.numbers:
-        column = estimates_of(found.moments[i])
-        curve = online_curve(question, chain, found, i, facts, crossed=True)
+        column = estimates_of(result.moments[i])
+        curve = online_curve(question, chain, result, i, facts, crossed=True)
         results.append(Calibration(curve, column["excess"], column["balance"]))
     return results if question.many else results[0]
 
 
 class PosteriorPaths(NamedTuple):
-    """Tracked posteriors, path by path.
+    """Tracked posteriors of every path.
 
     Attributes:
         t, log_snr: (T,) the grid.
         log_posterior: (T, N, K) log p(c|path) of every condition.
-        condition: (N,) number of the condition that each path was made for.
+        condition: (N,) position of each path's condition in the list.
         log_ratio: (T, N) log p(path|condition)/p(path) by the unconditional network, or None without one.
         states: (T, N, ...) or None.
     """
@@ -241,36 +311,36 @@ def posterior_paths(
     states: bool = False,
     **options: Any,
 ) -> PosteriorPaths:
-    """The posteriors that `online_entropy` averages, kept path by path; on `data`, those of `gap_entropy`.
+    """The posteriors of every path that `online_entropy` averages; with `data`, those of `gap_entropy`.
 
-    The same key gives the same paths. With `states` their states are kept too, all N of them at all T times.
-    Other arguments, and errors, as there.
+    The same key gives the same paths. With `states=True` the states are kept too, all N at all T times.
+    Other arguments and errors are those of `online_entropy` and `gap_entropy`.
     """
-    question = ask(denoiser, conditions, None, prior, steps, Options(**options))
+    question = make_question(denoiser, conditions, None, prior, steps, Options(**options))
     keep = Kept(True, states)
     if data is not None:
         chain = plain_chain(question, on_data=True)
-        found, _, _ = _run_on(question, chain, data, key, samples, keep=keep)
+        result, _, _ = _run_on(question, chain, data, key, samples, keep=keep)
     else:
         chain = tracking_chain(question, tracker, drive, guidance, guide, None, initial is not None)
         first = None if initial is None else states_of(question, "initial", initial, samples)
-        found = _run(question, chain, key, samples, first=first, keep=keep)
-    log_w, x = found.kept
+        result = _run(question, chain, key, samples, first=first, keep=keep)
+    log_w, x = result.kept
     ratio = None
     if chain.reference is not None and not chain.same_condition:
-        own = np.take_along_axis(log_w, found.z[None, :, None], axis=2)[:, :, 0]  # type: ignore[arg-type]
-        ratio = own - question.log_prior[found.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
+        own = np.take_along_axis(log_w, result.z[None, :, None], axis=2)[:, :, 0]  # type: ignore[arg-type]
+        ratio = own - question.log_prior[result.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
     return PosteriorPaths(
         t=question.times,
         log_snr=schedule(denoiser.process, question.times).log_snr,
         log_posterior=log_w[:, :, : chain.classes],  # type: ignore[index]
-        condition=found.z,
+        condition=result.z,
         log_ratio=ratio,
         states=None if x is None else x.reshape(*x.shape[:2], *question.shape),
     )
 
 
-# ------------------------------------------------------------------------------------------- running it
+# ------------------------------------------------------------------------------------------------ runs
 
 
 def _run(question: Question, chain: Chain, key: PRNGKeyArray, samples: int, **more: Any) -> Run:
@@ -287,9 +357,9 @@ def _run_on(
     data: Data | None,
     key: PRNGKeyArray,
     samples: int | None,
-    keep: Kept = NOTHING,
+    keep: Kept = KEEP_NOTHING,
 ) -> tuple[Run, int, dict[str, Any]]:
-    """The run along noised data (or the model's own samples), its size, and what it was made on."""
+    """The run along noised data (or the model's own samples), the number of paths, and facts about the data."""
     check_key(key)
     if data is None:
         source = own_samples(chain, key, question.times)

@@ -1,4 +1,4 @@
-"""Published set-ups, and what a run costs."""
+"""Published set-ups, and the number of network evaluations of a run."""
 
 import dataclasses
 from typing import Any
@@ -11,12 +11,12 @@ from neural.samplers import edm_times
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Preset:
-    """A published set-up: keywords for `online_entropy`, to be spread into the call.
+    """A published set-up: keywords for `online_entropy`.
 
     Attributes:
-        steps: network evaluations of a trajectory.
-        samples: trajectories of a highlighted curve; others: of the rest.
-        timesteps: whether the grid is equal steps of the model's own index rather than EDM's.
+        steps: network evaluations per trajectory.
+        samples: number of trajectories of a highlighted curve; others: of every other curve.
+        timesteps: whether the grid has equal steps of the model's own index instead of EDM's spacing.
     """
 
     steps: int
@@ -25,7 +25,7 @@ class Preset:
     timesteps: bool = False
 
     def arguments(self, denoiser: Denoiser, *, highlighted: bool = True) -> dict[str, Any]:
-        """Keywords: one class against the unconditional network at prior ½, log-ratio from zero."""
+        """The keywords: one class against the unconditional network at prior ½, log-ratio from zero."""
         process = denoiser.process
         if self.timesteps:
             times = np.linspace(process.t_max, process.t_min, self.steps)
@@ -39,7 +39,7 @@ class Preset:
         }
 
 
-# arXiv 2602.09651 as far as it is known: partitions, prompts and Stable Diffusion's grid are not published.
+# arXiv 2602.09651 as far as it is published; its partitions, prompts and grid for Stable Diffusion are not.
 PAPER = {"edm2": Preset(64, 3000, 300), "sd15": Preset(100, 400, 400, timesteps=True)}
 
 
@@ -52,6 +52,6 @@ def evaluations(
     start: str = "state",
     guided: bool = False,
 ) -> int:
-    """Network evaluations of `online_entropy` with that many conditions: what a run costs before it starts."""
+    """Number of network evaluations of an `online_entropy` call with that many conditions."""
     references = int(tracker != "classes" or guided)
     return samples * (steps + (start == "state")) * (conditions + references)

@@ -1,4 +1,4 @@
-"""What is asked of a denoiser, checked once: conditions, partitions, prior, grid; and the chain that answers it."""
+"""The checked arguments of an estimator: conditions, partitions, prior, grid; and the chain made from them."""
 
 import dataclasses
 import os
@@ -14,9 +14,9 @@ from gmm.guidance import Guidance, cfg
 from gmm.mixture import WEIGHT_SUM_TOLERANCE
 from gmm.partition import Partition, trivial_partition
 from neural.denoiser import Denoiser, as_pytree, encode, state_dtype, state_shape
-from neural.estimators.runs import Progress
-from neural.estimators.trackers import TRACKERS, Decision
-from neural.estimators.tracking import DRIVES, STARTS, Chain, make_rows
+from neural.estimators.chain import DRIVES, STARTS, TRACKERS, Chain, PartitionArrays
+from neural.estimators.rows import make_rows
+from neural.progress import Progress
 from neural.samplers import edm_times
 
 Partitions = Partition | Sequence[Partition] | None
@@ -25,20 +25,20 @@ Data = tuple[Float[ArrayLike, "m ..."], Int[ArrayLike, " m"]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Options:
-    """What every estimator takes beside its own arguments, as keywords.
+    """Keywords that every estimator takes beside its own arguments.
 
     Attributes:
         times: (T,) falling times where log-SNR is finite, in place of the EDM grid of `steps` times (0.002..80).
-        start: what is known at the first time. "state": what the process has left of the class there; a chain's
-            first state is moved to its class, and log-weights start from -‖x_T - α D_c‖²/2σ². "prior": nothing;
-            all chains start at N(0, σ_T²), as samplers do, and the log-ratio at zero. Where σ_max is small
-            for the separation of the classes (Stable Diffusion's 14.6) the two differ.
-        within_variance: variance of every class, where it is known to be isotropic: trajectories and weights then
-            use the true variance of x_s given x_t, and no step is too long. Zero for networks.
-        shape: of one state, for denoisers that do not tell.
-        batch: states that the network sees at a time; by default as many as make 2^20 numbers.
-        folder: where finished chunks are kept and found again by the same call.
-        progress: called with (trajectories done, in all).
+        start: the information at the first time. "state": the information that the noisy state still has about the
+            class; a chain's first state is moved to its class, and log-weights start from -‖x_T - α D_c‖²/2σ².
+            "prior": none; all chains start at N(0, σ_T²), as samplers do, and the log-ratio starts at zero. The two
+            differ where σ_max is small compared with the separation of the classes (Stable Diffusion's 14.6).
+        within_variance: variance of every class, where the classes are known to be isotropic: trajectories and
+            weights then use the exact variance of x_s given x_t, at any step length. Zero for networks.
+        shape: shape of one state, for denoisers without `state_shape`.
+        batch: number of states in one call of the network; by default as many as make 2^20 numbers.
+        folder: where finished chunks are kept; the same call reads them again.
+        progress: called with (trajectories done, total).
     """
 
     times: Float[ArrayLike, " T"] | None = None
@@ -52,22 +52,23 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Question:
-    """A question that has been checked.
+    """The checked arguments of an estimator.
 
     Attributes:
-        denoiser: as handed in.
-        conditions: the K inside the decision; inside: their places among all `total` that were handed in.
-        partitions: of those conditions, nobody outside; many: whether a list of curves is wanted.
-        log_prior: (K,).
+        denoiser: the denoiser.
+        conditions: the K conditions inside the decision; inside: their positions among all conditions given.
+        given: all conditions given, those outside the decision included.
+        partitions: partitions of the K conditions; many: whether the caller wants a list of curves.
+        log_prior: (K,) log prior probabilities.
         times: (T,) the grid.
-        shape: of one state.
-        options: the rest.
+        shape: shape of one state.
+        options: the other options.
     """
 
     denoiser: Denoiser
     conditions: list[Any]
     inside: np.ndarray
-    total: int
+    given: list[Any]
     partitions: tuple[Partition, ...]
     many: bool
     log_prior: np.ndarray
@@ -77,20 +78,25 @@ class Question:
 
     @property
     def numbers(self) -> range:
-        """Of the partitions."""
+        """Numbers of the partitions."""
         return range(len(self.partitions))
 
     @property
-    def labels(self) -> int:
-        """How many conditions the denoiser knows; 0 where that is not a list."""
+    def total(self) -> int:
+        """Number of conditions given."""
+        return len(self.given)
+
+    @property
+    def known(self) -> int:
+        """Number of conditions that the denoiser lists; 0 where it has no list."""
         return len(tuple(self.denoiser.conditions or ()))
 
     def cell_prior(self, number: int) -> np.ndarray:
-        """(C,) prior of a partition's cells."""
+        """(C,) prior probabilities of a partition's cells."""
         return np.bincount(self.partitions[number].labels, np.exp(self.log_prior))
 
 
-def ask(
+def make_question(
     denoiser: Denoiser,
     conditions: Sequence[Any],
     partition: Partitions,
@@ -98,7 +104,7 @@ def ask(
     steps: int,
     options: Options,
 ) -> Question:
-    """Check what a person asks.
+    """The question that the arguments of an estimator describe.
 
     Raises:
         ValueError: naming the argument that does not fit.
@@ -116,7 +122,7 @@ def ask(
         denoiser=denoiser,
         conditions=[conditions[i] for i in inside],
         inside=inside,
-        total=len(conditions),
+        given=conditions,
         partitions=tuple(Partition(p.labels[inside]) for p in partitions),
         many=not (partition is None or isinstance(partition, Partition)),
         log_prior=_log_prior(len(conditions), prior, inside),
@@ -129,24 +135,24 @@ def ask(
 def _partitions(conditions: int, partition: Partitions) -> list[Partition]:
     if conditions == 0:
         raise ValueError("conditions must name at least one condition, got none")
-    found = [partition] if partition is None or isinstance(partition, Partition) else list(partition)
-    partitions = [trivial_partition(conditions) if p is None else p for p in found]
+    given = [partition] if partition is None or isinstance(partition, Partition) else list(partition)
+    partitions = [trivial_partition(conditions) if p is None else p for p in given]
     if not partitions:
         raise ValueError("partition must be a Partition or a list of at least one, got an empty list")
     for p in partitions:
-        check_shape("partition.labels", p.labels, f"({conditions},), one a condition", [(conditions,)])
+        check_shape("partition.labels", p.labels, f"({conditions},), one per condition", [(conditions,)])
         if not np.array_equal(p.inside, partitions[0].inside):
             raise ValueError(
-                "partitions asked about together must leave out the same conditions, since one set of trajectories "
-                "answers them all; ask about them one at a time"
+                "partitions in one call must leave out the same conditions, since they share one set of trajectories; "
+                "pass partitions that leave out other conditions in a call of their own"
             )
     return partitions
 
 
 def _log_prior(conditions: int, prior: Any, inside: np.ndarray) -> np.ndarray:
-    """(K,) log prior of the conditions inside, normalised."""
+    """(K,) log prior of the conditions inside the decision, normalised."""
     weights = np.full(conditions, 1 / conditions) if prior is None else np.asarray(prior, np.float64)
-    check_shape("prior", weights, f"({conditions},), one a condition", [(conditions,)])
+    check_shape("prior", weights, f"({conditions},), one per condition", [(conditions,)])
     check_values("prior", weights, "positive", lambda a: a > 0)
     if abs(weights.sum() - 1) > WEIGHT_SUM_TOLERANCE:
         raise ValueError(f"prior must sum to one, got {weights.sum():.9g}")
@@ -166,23 +172,23 @@ def _times(denoiser: Denoiser, steps: int, options: Options) -> np.ndarray:
 
 
 def check_stochastic(eta: float) -> None:
-    """Raise ValueError unless the sampler's noise is that of the reverse diffusion."""
+    """Raise ValueError unless η = 1, where the sampler's noise is that of the reverse diffusion."""
     if eta != 1:
         raise ValueError(
             f"eta must be 1 (the stochastic sampler), got {eta:g}: with less noise the increments along a path are not "
-            "those of the diffusion's likelihood ratio, and a deterministic path is certain of its class at once"
+            "those of the diffusion's likelihood ratio, and on a deterministic path the posterior is certain at once"
         )
 
 
 def check_samples(samples: int) -> int:
-    """`samples`, if a standard error can be had of so many."""
+    """`samples`, checked: a standard error needs two or more."""
     if samples < 2:
         raise ValueError(f"samples must be >= 2, got {samples}")
     return samples
 
 
 def states_of(question: Question, name: str, x: Any, count: int | None = None) -> np.ndarray:
-    """States (n, ...) that a person handed in, flat (n, d)."""
+    """States (n, ...) from the caller, checked and flat (n, d)."""
     x = np.asarray(x)
     if x.shape[1:] != question.shape or (count is not None and len(x) != count):
         n = "n" if count is None else count
@@ -196,8 +202,8 @@ def states_of(question: Question, name: str, x: Any, count: int | None = None) -
 def _guidance(guidance: Guidance | float | None) -> Guidance | None:
     if guidance is None:
         return None
-    found = guidance if isinstance(guidance, Guidance) else cfg(guidance)
-    return None if found.is_plain else found
+    schedule = guidance if isinstance(guidance, Guidance) else cfg(guidance)
+    return None if schedule.is_plain else schedule
 
 
 def tracking_chain(
@@ -209,15 +215,18 @@ def tracking_chain(
     shares: Any,
     given: bool,
 ) -> Chain:
-    """The chain of `online_entropy`, from what a person handed in."""
+    """The chain of `online_entropy`."""
     choose("tracker", tracker, TRACKERS)
     choose("drive", drive, DRIVES)
     schedule = _guidance(guidance)
     if drive != "class" and schedule is not None:
-        raise ValueError(f'guidance pulls towards a class: drive must be "class", got {drive!r}')
+        raise ValueError(
+            f'drive must be "class" under guidance, which needs the class of each path; got {drive!r}'
+        )
     if given and drive == "class":
         raise ValueError(
-            'initial states need drive="mixture" or "unconditional": a class has states of its own'
+            'initial needs drive="mixture" or drive="unconditional": with drive="class" the first states depend on the '
+            "class"
         )
     chain = plain_chain(question, drive=drive, tracker=tracker, guidance=schedule, given=given)
     return with_reference(question, chain, guide, shares)
@@ -232,10 +241,10 @@ def plain_chain(
     on_data: bool = False,
     given: bool = False,
 ) -> Chain:
-    """The chain, without a reference yet; `given` says whether first states are handed in."""
+    """The chain without a reference; `given` says whether the caller passes the first states."""
     if tracker == "classes" and any(p.cells < 2 for p in question.partitions):
         raise ValueError(
-            'a decision needs at least two cells, got one; tracker="unconditional" asks about one class'
+            'a decision needs at least two cells, got one; tracker="unconditional" works with one class'
         )
     options, dtype = question.options, state_dtype(question.denoiser)
     rows = make_rows(
@@ -248,7 +257,7 @@ def plain_chain(
         conditions=encode(question.denoiser, question.conditions),
         log_prior=jnp.asarray(question.log_prior, dtype),
         rows=rows,
-        decisions=tuple(Decision.of(partition) for partition in question.partitions),
+        partitions=tuple(PartitionArrays.of(partition) for partition in question.partitions),
         guidance=guidance,
         shares=jnp.zeros(len(question.conditions), dtype),
         drive=drive,
@@ -256,35 +265,35 @@ def plain_chain(
         shape=question.shape,
         dtype=dtype,
         at_once=len(question.conditions),
-        exhaustive=len(set(map(str, question.conditions))) == question.labels,
+        exhaustive=len(set(map(str, question.conditions))) == question.known,
         same_condition=guidance is not None and guidance.reference == "guide",
         given=given,
     )
 
 
 def with_reference(question: Question, chain: Chain, guide: Denoiser | None, shares: Any) -> Chain:
-    """The chain with a denoiser of the unconditional law, where anything asks for one."""
+    """The chain with a denoiser of the unconditional law, where tracker, drive or guidance needs one."""
     if chain.tracker == "classes" and chain.drive != "unconditional" and chain.guidance is None:
         return chain
     if chain.same_condition and (guide is None or chain.tracker != "classes"):
-        raise ValueError("autoguidance needs the worse model, guide=..., and the tracker of classes")
+        raise ValueError('autoguidance needs the worse model as guide=... and tracker="classes"')
     reference = getattr(question.denoiser, "unconditional", None) if guide is None else guide
     if reference is None:
         raise ValueError(
             f"tracker={chain.tracker!r}, drive={chain.drive!r} and guidance need a denoiser of the unconditional law, "
-            f"which {type(question.denoiser).__name__} does not bring; pass guide=..."
+            f"and {type(question.denoiser).__name__} has no `unconditional`; pass guide=..."
         )
     return dataclasses.replace(chain, reference=as_pytree(reference), shares=_shares(question, chain, shares))
 
 
 def _shares(question: Question, chain: Chain, shares: Any) -> Float[Array, " K"]:
-    """(K,) shares of the labels; equal ones of all that the denoiser knows where nothing is said."""
-    if shares is None and chain.tracker == "share" and not question.labels:
+    """(K,) shares of the labels; by default equal shares of all conditions that the denoiser lists."""
+    if shares is None and chain.tracker == "share" and not question.known:
         raise ValueError(
-            "shares must be given: the denoiser has no list of conditions to share the labels equally"
+            "shares must be given: the denoiser lists no conditions, so that equal shares are not defined"
         )
-    value = np.asarray(1 / max(question.labels, 1) if shares is None else shares, np.float64)
-    check_shape("shares", value, f"() or ({question.total},), one a condition", [(), (question.total,)])
+    value = np.asarray(1 / max(question.known, 1) if shares is None else shares, np.float64)
+    check_shape("shares", value, f"() or ({question.total},), one per condition", [(), (question.total,)])
     check_values("shares", value, "in (0, 1]", lambda a: (a > 0) & (a <= 1))
     return jnp.asarray(np.broadcast_to(value, (question.total,))[question.inside], chain.dtype)
 

@@ -1,15 +1,14 @@
-"""Many trajectories: in chunks, over devices, onto disk, and down to moments.
+"""Runs many trajectories in chunks, over devices, keeps finished chunks on disk, and reduces them to moments.
 
-The noise of trajectory i depends on the key and on i alone. Chunks are therefore a matter of memory and of nothing
-else: whatever their size, and however many devices share one, the numbers are the same up to rounding.
+The noise of trajectory i depends on the key and on i alone. The size of the chunks therefore changes the memory
+needed and nothing else: the numbers are the same up to rounding, on any number of devices.
 """
 
 import dataclasses
 import functools
-import hashlib
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,21 @@ from scipy.interpolate import CubicSpline
 
 from gmm.files import write_aside
 from neural.denoiser import from_pytree
-from neural.estimators.trackers import COLUMNS, Decision, averaged
-from neural.estimators.tracking import Chain, Kept, Paths, draw_classes, draw_noise, trajectories
+from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
+from neural.estimators.trackers import COLUMNS, averaged
+from neural.estimators.tracking import draw_classes, draw_noise, trajectories
+from neural.fingerprint import fingerprint
+from neural.progress import Progress
 
-Progress = Callable[[int, int], None]
 Source = Callable[
     [np.ndarray, np.ndarray], Any
 ]  # numbers (n,) and classes (n,) of trajectories -> x_0 (n, d)
 
-# Numbers in the largest array of a chunk unless told otherwise: 64 states of 64 x 64 x 4, 4 MiB in float32. What the
-# network needs beside it is usually a few hundred times as much.
+# Default limit on the numbers in the largest array of a chunk: 64 states of 64 x 64 x 4, 4 MiB in float32. The
+# network's own memory is usually a few hundred times as much.
 STATE_NUMBERS = 2**20
-RECORD_NUMBERS = 2**22  # statistics of a chunk before they are averaged
-NOTHING = Kept(None, None)
+RECORD_NUMBERS = 2**22  # limit on the statistics of a chunk before they are averaged
+KEEP_NOTHING = Kept(None, None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Moments:
         return np.sqrt(self.squares / (self.count - 1) / self.count)
 
     def merged(self, other: "Moments") -> "Moments":
-        """Those of both (Chan, Golub, LeVeque 1983)."""
+        """Moments of both groups of trajectories together (Chan, Golub, LeVeque 1983)."""
         count = self.count + other.count
         gap = other.mean - self.mean
         mean = self.mean + gap * (other.count / count)
@@ -64,10 +65,10 @@ class Run:
     """All trajectories of an estimate.
 
     Attributes:
-        moments: for each decision those of `COLUMNS`, of "integral", of the cells and, on data, of the cells'
-            integrals.
-        z: (N,) class of each.
-        kept: log-weights (T, N, J) and states (T, N, d), where they were.
+        moments: for each partition the moments of `COLUMNS`, of "integral", of the cells and, on data, of the
+            integrals of the cells.
+        z: (N,) class of each trajectory.
+        kept: log-weights (T, N, J) and states (T, N, d), where the caller asked to keep them.
     """
 
     moments: tuple[Moments, ...]
@@ -86,20 +87,20 @@ def run(
     folder: str | os.PathLike[str] | None = None,
     facts: str = "",
     progress: Progress | None = None,
-    keep: Kept = NOTHING,
+    keep: Kept = KEEP_NOTHING,
 ) -> Run:
-    """Trajectories 0..samples-1.
+    """The moments of trajectories 0..samples-1.
 
     Args:
-        chain: what to run.
+        chain: what to compute.
         key: random key.
-        samples: how many.
+        samples: number of trajectories.
         source: where x_0 comes from, for chains that data drive.
-        first: (samples, d) states to start from.
-        batch: states that the network sees at a time.
-        folder: where finished chunks are kept, to be read by a later run of the same.
-        facts: what tells this run from others beside chain and key: the data.
-        progress: called with (trajectories done, in all).
+        first: (samples, d) first states.
+        batch: number of states in one call of the network.
+        folder: where finished chunks are kept; a later run with the same arguments reads them.
+        facts: text that identifies the data; chain and key are compared anyway.
+        progress: called with (trajectories done, total).
         keep: which of log-weights and states to return path by path.
 
     Raises:
@@ -126,11 +127,11 @@ def run(
 
 
 def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
-    """Trajectories in a chunk: what memory and `batch` allow, in whole multiples of the devices."""
+    """Number of trajectories in a chunk: what memory and `batch` allow, a multiple of the number of devices."""
     dim, predictions = int(np.prod(chain.shape)), chain.classes + (chain.reference is not None)
-    width = len(COLUMNS) + 1 + sum(2 * decision.cells for decision in chain.decisions)
+    width = len(COLUMNS) + 1 + sum(2 * partition.cells for partition in chain.partitions)
     size = STATE_NUMBERS // (dim * predictions)
-    if batch is not None:  # denoisers that share see all classes of a state at once
+    if batch is not None:  # `denoise_classes` takes all classes of a state in one call
         size = batch // chain.classes if hasattr(from_pytree(chain.denoiser), "denoise_classes") else batch
     size = max(1, min(size, samples, RECORD_NUMBERS // (width * len(chain.rows.t))))
     devices = len(jax.local_devices())
@@ -154,7 +155,7 @@ def _compute(
 
 
 def _placed(paths: Paths, chain: Chain) -> Paths:
-    """The chunk's trajectories dealt out to this host's devices."""
+    """The chunk's trajectories, placed on this host's devices in equal parts."""
     devices = jax.local_devices()
     key, *arrays = paths
     if len(devices) == 1 or not getattr(from_pytree(chain.denoiser), "traceable", True):
@@ -167,11 +168,11 @@ def _placed(paths: Paths, chain: Chain) -> Paths:
 def _chunk(chain: Chain, paths: Paths, antiderivative: Float[Array, "T T"], keep: Kept) -> tuple[Any, ...]:
     record = trajectories(chain, paths, keep)[1]
     skipped = len(chain.rows.t) - antiderivative.shape[0]
-    found = tuple(
-        _moments(_with_integrals(columns[skipped:], antiderivative, chain, paths, decision), paths.real)
-        for columns, decision in zip(record.columns, chain.decisions, strict=True)
+    moments = tuple(
+        _moments(_with_integrals(columns[skipped:], antiderivative, chain, paths, partition), paths.real)
+        for columns, partition in zip(record.columns, chain.partitions, strict=True)
     )
-    return found, record.finite, jax.tree.map(lambda leaf: leaf[skipped:], record.kept)
+    return moments, record.finite, jax.tree.map(lambda leaf: leaf[skipped:], record.kept)
 
 
 def _with_integrals(
@@ -179,16 +180,16 @@ def _with_integrals(
     antiderivative: Float[Array, "T T"],
     chain: Chain,
     paths: Paths,
-    decision: Decision,
+    partition: PartitionArrays,
 ) -> Float[Array, "T n G"]:
-    """Beside the statistics: -log p and its like at the first time, less what the rate takes away."""
+    """The statistics with the integrals beside them: the value at the first time minus the integral of the rate."""
     named = {name: columns[:, :, i] for i, name in enumerate(COLUMNS)}
     rate = named["rate" if averaged(chain, paths) else "own_rate"]
     taken = antiderivative.astype(columns.dtype) @ rate
     scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], by_cell]
     if paths.x0 is not None:
-        own = jnp.asarray(decision.labels)[paths.z][:, None] == jnp.arange(decision.cells)[None, :]
+        own = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
         parts.append(own[None] * (named["surprise"][:1] - taken)[:, :, None])
     return jnp.concatenate(parts, axis=2)
 
@@ -205,9 +206,9 @@ def _antiderivative(chain: Chain) -> Float[np.ndarray, "T T"]:
 
 
 def antiderivative(x: Float[np.ndarray, " T"]) -> Float[np.ndarray, "T T"]:
-    """The matrix that takes values at x to the integral, from x[0] to each x, of the cubic spline through them.
+    """The matrix that maps values at x to the integrals, from x[0] to each x, of the cubic spline through them.
 
-    Error of fourth order; linear, so that errors of values carry over to integrals path by path.
+    Its error is of fourth order. The map is linear, so that each path has its own integral.
     """
     if len(x) < 2:
         return np.zeros((1, 1))
@@ -222,7 +223,7 @@ def _check_finite(chain: Chain, finite: np.ndarray) -> None:
     raise ValueError(
         f"the denoiser returned values that are not finite at step {max(bad - skipped, 0) + 1} of "
         f"{len(rows.t) - skipped} (t = {rows.t[bad]:.6g}, σ/α = {rows.level[bad]:.6g}); "
-        "a dtype of wider range (bfloat16 for float16, float32) or a smaller largest noise level is the usual way out"
+        "use a dtype with a wider range (bfloat16 instead of float16, or float32), or a smaller largest noise level"
     )
 
 
@@ -238,7 +239,7 @@ def _joined(parts: list[Run]) -> Run:
 
 
 class _Store:
-    """Finished chunks in a folder, one file each, named by what they were computed from."""
+    """Finished chunks in a folder, one file each; the name is a hash of all that determines the numbers."""
 
     def __init__(self, folder: Path, fingerprint: str, keep: Kept) -> None:
         names = [name for name, wanted in keep._asdict().items() if wanted]
@@ -259,35 +260,24 @@ class _Store:
         """A finished chunk, or None where there is none that can be read."""
         try:
             with np.load(self._path(start, stop), allow_pickle=False) as arrays:
-                found = dict(arrays)
+                stored = dict(arrays)
         except (OSError, ValueError, zipfile.BadZipFile):
             return None
-        count = sum(name.startswith("mean_") for name in found)
+        count = sum(name.startswith("mean_") for name in stored)
         moments = tuple(
-            Moments(stop - start, found[f"mean_{i}"], found[f"squares_{i}"]) for i in range(count)
+            Moments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)
         )
-        return Run(moments, found["z"], Kept(*(found.get(name) for name in Kept._fields)))
+        return Run(moments, stored["z"], Kept(*(stored.get(name) for name in Kept._fields)))
 
 
 def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
-    """A hash of all that decides the numbers: weights, conditions, table, key.
+    """A hash of all that determines the numbers: weights, conditions, table, key.
 
-    Of a denoiser that is no pytree only its type is known: a folder for each such model is the caller's part.
+    Of a denoiser that is not a pytree only the type is hashed: the caller uses one folder for each such model.
     """
-    digest = hashlib.sha256(facts.encode())
-    digest.update(type(from_pytree(chain.denoiser)).__qualname__.encode())
-    fixed = dataclasses.replace(chain, at_once=0)
-    for leaf in _leaves(fixed, key):
-        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
-        digest.update(np.ascontiguousarray(leaf).view(np.uint8).data)
-    digest.update(
-        repr((chain.drive, chain.tracker, chain.shape, [d.cells for d in chain.decisions])).encode()
-    )
-    digest.update(repr((type(chain.guidance).__qualname__, chain.exhaustive, str(chain.dtype))).encode())
-    return digest.hexdigest()[:20]
-
-
-def _leaves(*trees: Any) -> Iterator[np.ndarray]:
-    for leaf in jax.tree.leaves(trees):
-        typed = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        yield np.atleast_1d(np.asarray(jax.random.key_data(leaf) if typed else leaf))
+    words = (
+        facts, type(from_pytree(chain.denoiser)).__qualname__, type(chain.guidance).__qualname__,
+        chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
+        chain.exhaustive, chain.same_condition, chain.given, str(chain.dtype),
+    )  # fmt: skip
+    return fingerprint(words, dataclasses.replace(chain, at_once=0), key)

@@ -1,9 +1,9 @@
-r"""From log-weights to a decision: which hypotheses, what posterior, and at what rate it becomes certain.
+r"""From log-weights to statistics: the hypotheses, their posterior, and the rate at which it becomes certain.
 
 L_c is the tracked log-weight of class c (prior included), L_∅ that of the unconditional network, C a cell of a
 partition of the classes, z the class of the trajectory::
 
-    classes         p_C = Σ_{c∈C} e^{L_c} / Σ_c e^{L_c}                 class against class: the class entropy
+    classes         p_C = Σ_{c∈C} e^{L_c} / Σ_c e^{L_c}                 classes against each other: the class entropy
     unconditional   p = 1/(1+e^{-ℓ}),  ℓ = log Σ_{c∈C} (π_c/π_C) w_c - L_∅    C ∋ z against the unconditional network
                     at prior ½: the published map. Inside the class p cannot exceed 1/(1+ω), ω the cell's share of
                     the labels: the entropy keeps a floor h_b(1/(1+ω))
@@ -19,54 +19,29 @@ Where z given the path has the posterior's law, the second term of the first lin
 is I-MMSE (Guo, Shamai, Verdu 2005).
 """
 
-import dataclasses
-import functools
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gmm.mixture import log_normalise
-from gmm.partition import Partition, cell_log_posterior
+from gmm.partition import cell_log_posterior
+from neural.estimators.chain import Chain, PartitionArrays, Paths
 
-if TYPE_CHECKING:
-    from neural.estimators.tracking import Chain, Paths
-
-TRACKERS = ("classes", "unconditional", "share")
-# Statistics of one trajectory at one time, side by side; after them one column a cell.
+# Statistics of one trajectory at one time, in this order; after them one column per cell.
 COLUMNS = ("entropy", "disagreement", "second_moment", "rate", "surprise", "excess", "own_rate", "balance")
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["labels"], meta_fields=["cells"])
-@dataclasses.dataclass(frozen=True, eq=False)
-class Decision:
-    """A partition of the K conditions, as arrays.
-
-    Attributes:
-        labels: (K,) cell of each condition; all take part.
-        cells: C.
-    """
-
-    labels: Int[np.ndarray, " K"]
-    cells: int
-
-    @classmethod
-    def of(cls, partition: Partition) -> "Decision":
-        """The decision of a partition without outsiders."""
-        return cls(np.asarray(partition.labels), partition.cells)
-
-
 def floor_of(share: float) -> float:
-    """Entropy in nats below which the published map cannot fall for a cell of that share of the labels."""
+    """Floor in nats: the published map's entropy cannot fall below it for a cell with that share of the labels."""
     p = 1 / (1 + share)
     return -p * math.log(p) - (1 - p) * math.log1p(-p)
 
 
 class Hypotheses(NamedTuple):
-    """log_p (n, H), their denoisers (n, H, d) and D (n, d), and which one is the trajectory's own (n,)."""
+    """Hypotheses: log_p (n, H), denoisers (n, H, d), their mean D (n, d), and the trajectory's own index (n,)."""
 
     log_p: Float[Array, "n H"]
     denoised: Float[Array, "n H d"]
@@ -75,30 +50,30 @@ class Hypotheses(NamedTuple):
 
 
 def columns(
-    chain: "Chain",
-    decision: Decision,
-    paths: "Paths",
+    chain: Chain,
+    partition: PartitionArrays,
+    paths: Paths,
     half_snr: Array,
     log_w: Float[Array, "n J"],
     predicted: Float[Array, "n J d"],
     drive: Float[Array, "n d"],
 ) -> Float[Array, "n F"]:
-    """The statistics `COLUMNS` of n trajectories at one time, and for each cell what `per_cell` is made of.
+    """The statistics `COLUMNS` of n trajectories at one time, then for each cell the term of `per_cell`.
 
     Rates are per unit of -log γ, towards noise: γ times the formulas of the module, sign reversed.
     """
-    found = _hypotheses(chain, decision, paths, log_w, predicted)
-    p = jnp.exp(found.log_p)
+    hypotheses = _hypotheses(chain, partition, paths, log_w, predicted)
+    p = jnp.exp(hypotheses.log_p)
     # 0 log 0 = 0: a posterior that underflows contributes nothing.
-    log_p = jnp.where(p > 0, found.log_p, 0)
+    log_p = jnp.where(p > 0, hypotheses.log_p, 0)
     entropy = -jnp.sum(p * log_p, axis=1)
-    away = found.denoised - found.mean[:, None, :]
+    away = hypotheses.denoised - hypotheses.mean[:, None, :]
     squares = jnp.sum(away**2, axis=-1)
-    own_log_p = jnp.take_along_axis(found.log_p, found.own[:, None], axis=1)[:, 0]
-    own_square = jnp.take_along_axis(squares, found.own[:, None], axis=1)[:, 0]
+    own_log_p = jnp.take_along_axis(hypotheses.log_p, hypotheses.own[:, None], axis=1)[:, 0]
+    own_square = jnp.take_along_axis(squares, hypotheses.own[:, None], axis=1)[:, 0]
     rate = jnp.sum(p * squares, axis=1)
     if not averaged(chain, paths):
-        push = jnp.einsum("nhd,nd->nh", away, drive - found.mean)
+        push = jnp.einsum("nhd,nd->nh", away, drive - hypotheses.mean)
         rate = rate + 2 * jnp.sum(p * log_p * push, axis=1)
     scalars = (
         entropy,
@@ -108,52 +83,52 @@ def columns(
         -own_log_p,
         -own_log_p - entropy,
         half_snr * own_square,
-        _balance(found, half_snr, paths),
+        _balance(hypotheses, half_snr, paths),
     )
-    return jnp.concatenate([jnp.stack(scalars, axis=1), _by_cell(chain, decision, paths, p, log_p)], axis=1)
+    return jnp.concatenate([jnp.stack(scalars, axis=1), _by_cell(chain, partition, paths, p, log_p)], axis=1)
 
 
-def averaged(chain: "Chain", paths: "Paths") -> bool:
-    """Whether the tracked posterior is that of the trajectory's class, so that z can be averaged out."""
+def averaged(chain: Chain, paths: Paths) -> bool:
+    """Whether the tracked posterior is the posterior of the trajectory's class z, so that z can be averaged out."""
     return (
         chain.tracker == "classes" and chain.drive == "class" and chain.guidance is None and paths.x0 is None
     )
 
 
-def _balance(found: Hypotheses, half_snr: Array, paths: "Paths") -> Float[Array, " n"]:
+def _balance(hypotheses: Hypotheses, half_snr: Array, paths: Paths) -> Float[Array, " n"]:
     """γ (‖x_0-D‖² - ‖x_0-D_z‖² - ‖D_z-D‖²) = 2γ (x_0-D_z)·(D_z-D), zero on average for a calibrated network."""
     if paths.x0 is None:
-        return jnp.zeros(found.own.shape, found.mean.dtype)
-    own = jnp.take_along_axis(found.denoised, found.own[:, None, None], axis=1)[:, 0]
-    return 4 * half_snr * jnp.sum((paths.x0 - own) * (own - found.mean), axis=-1)
+        return jnp.zeros(hypotheses.own.shape, hypotheses.mean.dtype)
+    own = jnp.take_along_axis(hypotheses.denoised, hypotheses.own[:, None, None], axis=1)[:, 0]
+    return 4 * half_snr * jnp.sum((paths.x0 - own) * (own - hypotheses.mean), axis=-1)
 
 
 def _by_cell(
-    chain: "Chain", decision: Decision, paths: "Paths", p: Float[Array, "n H"], log_p: Float[Array, "n H"]
+    chain: Chain, partition: PartitionArrays, paths: Paths, p: Float[Array, "n H"], log_p: Float[Array, "n H"]
 ) -> Float[Array, "n C"]:
     """-p_C log p_C / π_C where z can be averaged out, else the surprise of the trajectory's own cell."""
-    labels = jnp.asarray(decision.labels)
+    labels = jnp.asarray(partition.labels)
     if averaged(chain, paths):
-        prior = jax.ops.segment_sum(jnp.exp(chain.log_prior), labels, num_segments=decision.cells)
+        prior = jax.ops.segment_sum(jnp.exp(chain.log_prior), labels, num_segments=partition.cells)
         return -p * log_p / prior[None, :]
     own = labels[paths.z] if chain.tracker == "classes" else jnp.zeros_like(paths.z)
     surprise = -jnp.take_along_axis(log_p, own[:, None], axis=1)
-    return surprise * (labels[paths.z][:, None] == jnp.arange(decision.cells)[None, :])
+    return surprise * (labels[paths.z][:, None] == jnp.arange(partition.cells)[None, :])
 
 
 # ------------------------------------------------------------------------------------------------ hypotheses
 
 
 def _hypotheses(
-    chain: "Chain",
-    decision: Decision,
-    paths: "Paths",
+    chain: Chain,
+    partition: PartitionArrays,
+    paths: Paths,
     log_w: Float[Array, "n J"],
     predicted: Float[Array, "n J d"],
 ) -> Hypotheses:
     if chain.tracker == "classes":
-        return _class_against_class(chain.classes, decision, paths.z, log_w, predicted)
-    log_share, ratio, inside = _own_cell(chain, decision, paths.z, log_w, predicted)
+        return _class_against_class(chain.classes, partition, paths.z, log_w, predicted)
+    log_share, ratio, inside = _own_cell(chain, partition, paths.z, log_w, predicted)
     without, zero = predicted[:, -1], jnp.zeros_like(paths.z)
     if chain.tracker == "unconditional":
         log_p = jnp.stack([jax.nn.log_sigmoid(ratio), jax.nn.log_sigmoid(-ratio)], axis=1)
@@ -170,15 +145,15 @@ def _hypotheses(
 
 def _class_against_class(
     classes: int,
-    decision: Decision,
+    partition: PartitionArrays,
     z: Int[Array, " n"],
     log_w: Float[Array, "n J"],
     predicted: Float[Array, "n J d"],
 ) -> Hypotheses:
-    log_p, labels, of_class = log_w[:, :classes], jnp.asarray(decision.labels), predicted[:, :classes]
-    if decision.cells < classes:
-        log_cell = cell_log_posterior(log_p, labels, decision.cells)
-        member = labels[None, None, :] == jnp.arange(decision.cells)[None, :, None]
+    log_p, labels, of_class = log_w[:, :classes], jnp.asarray(partition.labels), predicted[:, :classes]
+    if partition.cells < classes:
+        log_cell = cell_log_posterior(log_p, labels, partition.cells)
+        member = labels[None, None, :] == jnp.arange(partition.cells)[None, :, None]
         log_inside = log_p - jnp.where(jnp.isfinite(log_cell), log_cell, 0)[:, labels]
         of_class = jnp.where(member, jnp.exp(log_inside)[:, None, :], 0) @ of_class
         log_p = log_normalise(log_cell)
@@ -189,14 +164,14 @@ def _class_against_class(
 
 
 def _own_cell(
-    chain: "Chain",
-    decision: Decision,
+    chain: Chain,
+    partition: PartitionArrays,
     z: Int[Array, " n"],
     log_w: Float[Array, "n J"],
     predicted: Float[Array, "n J d"],
 ) -> tuple[Any, ...]:
     """log ω (n,), ℓ (n,) and the denoiser (n, d) of the cell that each trajectory's class is in."""
-    labels = jnp.asarray(decision.labels)
+    labels = jnp.asarray(partition.labels)
     member = labels[None, :] == labels[z][:, None]
     among = jnp.where(member, log_w[:, : chain.classes], -jnp.inf)
     log_cell = jax.nn.logsumexp(among, axis=1)

@@ -1,4 +1,4 @@
-"""The 1000 classes of ImageNet (ILSVRC 2012) by index: names, spellings, and the groups that WordNet puts them in.
+"""The 1000 classes of ImageNet (ILSVRC 2012) by index: names, spellings, and their groups in WordNet.
 
 A class is a noun of WordNet 3.0 (Russakovsky et al. 2015, arXiv 1409.0575, section 3); models index the
 classes in the order of their WordNet identifiers. Names are WordNet's, groups its "is a kind of" relation.
@@ -16,7 +16,7 @@ GROUPS_FILE = Path(__file__).with_name("groups.tsv")
 
 
 class ImageNetClass(NamedTuple):
-    """One class: WordNet identifier, a name that no other class has, and every spelling of WordNet's."""
+    """One class: WordNet identifier, a unique name, and every spelling in WordNet."""
 
     wnid: str
     name: str
@@ -34,18 +34,18 @@ def classes() -> tuple[ImageNetClass, ...]:
 
 @functools.cache
 def groups() -> dict[str, tuple[int, ...]]:
-    """Classes below every noun that has two or more, by name, the largest first: "dog" holds the 118 breeds."""
+    """The classes below every noun with two classes or more, by name, the largest first: "dog" has the 118 breeds."""
     return {name: indices(spanned) for _, name, spanned in _rows(GROUPS_FILE)}
 
 
 def names() -> tuple[str, ...]:
     """(1000,) names."""
-    return tuple(one.name for one in classes())
+    return tuple(c.name for c in classes())
 
 
 def aliases() -> dict[str, tuple[str, ...]]:
     """Every spelling, and the WordNet identifier, by name."""
-    return {one.name: (*one.spellings, one.wnid) for one in classes()}
+    return {c.name: (*c.spellings, c.wnid) for c in classes()}
 
 
 def spans(members: Iterable[int]) -> str:

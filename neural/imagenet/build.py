@@ -3,8 +3,8 @@
     python -m neural.imagenet.build DICT SYNSETS
 
 DICT is WordNet 3.0's folder with ``data.noun`` (Debian's package ``wordnet-base``, or Princeton's archive);
-SYNSETS is a text file with the 1000 identifiers ``nXXXXXXXX`` in the order of the classes, one a line (timm
-ships one as ``imagenet_synsets.txt``). An identifier is the byte offset of a noun's entry in ``data.noun``, so
+SYNSETS is a text file with the 1000 identifiers ``nXXXXXXXX`` in the order of the classes, one per line (timm
+has one as ``imagenet_synsets.txt``). An identifier is the byte offset of a noun's entry in ``data.noun``, so
 that names and groups are looked up, not matched.
 """
 
@@ -22,7 +22,7 @@ _DOMAINS = {5: "animal", 6: "artifact", 13: "food", 17: "object", 18: "person", 
 
 
 class Synset(NamedTuple):
-    """A noun: what it is called, the file that it stands in, and what it is a kind of."""
+    """A noun: its words, the domain of its lexicographer file, and the nouns that it is a kind of."""
 
     lemmas: tuple[str, ...]
     domain: str
@@ -49,19 +49,19 @@ def read_nouns(path: Path) -> dict[int, Synset]:
 
 
 def ancestors(nouns: dict[int, Synset], offset: int) -> set[int]:
-    """Everything that a noun is a kind of."""
-    found: set[int] = set()
+    """All nouns that a noun is a kind of, directly or not."""
+    reached: set[int] = set()
     waiting = [offset]
     while waiting:
         for above in nouns[waiting.pop()].hypernyms:
-            if above not in found:
-                found.add(above)
+            if above not in reached:
+                reached.add(above)
                 waiting.append(above)
-    return found
+    return reached
 
 
 def class_names(synsets: Sequence[Synset]) -> list[str]:
-    """First lemmas; those that two classes share get the second lemma, or else the domain, in brackets."""
+    """First lemmas; a lemma that two classes share is followed by the second lemma, or by the domain, in brackets."""
     count = Counter(synset.lemmas[0].casefold() for synset in synsets)
     domains = defaultdict(set)
     for synset in synsets:
@@ -80,14 +80,14 @@ def group_rows(nouns: dict[int, Synset], classes: Sequence[int]) -> list[tuple[s
     for index, offset in enumerate(classes):
         for above in ancestors(nouns, offset) | {offset}:
             members[above].append(index)
-    held = {above: below for above, below in members.items() if len(below) > 1}
-    ordered = sorted(held, key=lambda above: (-len(held[above]), above))
+    groups = {above: below for above, below in members.items() if len(below) > 1}
+    ordered = sorted(groups, key=lambda above: (-len(groups[above]), above))
     count = Counter(nouns[above].lemmas[0] for above in ordered)
     rows = []
     for above in ordered:
         first, *others = nouns[above].lemmas
         name = first if count[first] == 1 else f"{first} ({others[0] if others else _wnid(above)})"
-        rows.append((_wnid(above), name, spans(held[above])))
+        rows.append((_wnid(above), name, spans(groups[above])))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Models by name or path: a denoiser with what a person needs to ask it something."""
+"""Models by name or path: a denoiser with the names of its conditions, its data and its grid."""
 
 from neural.models.grids import Grid
 from neural.models.model import Model

@@ -15,15 +15,13 @@ GRID = Grid("edm", steps=32, sigma_min=0.002, sigma_max=80.0)
 
 
 def load(source: str, dtype: str) -> Model:
-    """A network by preset, official name or file; its unconditional sibling comes with it if it is there."""
+    """The model of a preset, official name or file, with its unconditional sibling if that file exists."""
     from neural.edm2 import load_edm2
 
     network = load_edm2(source, dtype=dtype)
     classes = network.config.label_dim
     if not classes:
-        raise ValueError(
-            f"{source} is an unconditional network: it has no classes to decide between; name the conditional one"
-        )
+        raise ValueError(f"{source} is an unconditional network without classes; pass the conditional one")
     return Model(
         name=source,
         kind="edm2",
@@ -33,14 +31,14 @@ def load(source: str, dtype: str) -> Model:
         **_named(classes),
         grid=GRID,
         unconditional=network.unconditional,
-        # Latents need the autoencoder, which is another file: `neural.pictures.decoded`.
+        # Latents need the autoencoder, which is a file of its own: `neural.pictures.decoded`.
         pictures=from_rgb if network.config.img_channels == RGB else None,
         facts={"files": [str(path) for path in checkpoints.locate(source)], "network": repr(network)},
     )
 
 
 def _named(classes: int) -> dict[str, Any]:
-    """Names of the classes: ImageNet's where there are as many; a checkpoint has none of its own."""
+    """Names of the classes: ImageNet's if there are 1000, else numbers, since a checkpoint stores no names."""
     if classes != imagenet.CLASSES:
         return {"names": tuple(map(str, range(classes)))}
     return {

@@ -1,7 +1,7 @@
-"""Grids of noise levels on which samplers step, and the step at which a noise level is reached.
+"""Grids of noise levels of samplers, and the step at which a noise level is reached.
 
-Steps are counted as samplers count them: index 0 is the first evaluation, at the most noise. An index between
-two whole numbers is a level between two evaluations, by interpolation in log(σ/α).
+Index 0 is the first evaluation, at the most noise. An index between two whole numbers stands for a level between two
+evaluations, by interpolation in log(σ/α).
 """
 
 import dataclasses
@@ -20,13 +20,13 @@ Spacing = Literal["edm", "log-snr", "time"]
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-    """A family of grids: how a sampler places its noise levels, whatever the number of steps.
+    """How a sampler places its noise levels, for any number of steps.
 
     Attributes:
         spacing: "edm" (equal steps in (σ/α)^{1/7}; Karras et al. 2022, eq. 5), "log-snr" (equal steps in log
             SNR) or "time" (equal steps in the process's own time).
-        steps: how many evaluations the model's users take by default.
-        sigma_min, sigma_max: levels σ/α that it spans; cut to what the process visits.
+        steps: default number of evaluations.
+        sigma_min, sigma_max: range of levels σ/α, cut to the range of the process.
     """
 
     spacing: Spacing = "edm"
@@ -35,7 +35,7 @@ class Grid:
     sigma_max: float = 80.0
 
     def times(self, process: Process, steps: int | None = None) -> Float[np.ndarray, " steps"]:
-        """Falling times of the evaluations; the step to zero noise that ends a sampler is not among them.
+        """Falling times of the evaluations, without the last step to zero noise.
 
         Raises:
             ValueError: on fewer than two steps or an unknown spacing.
@@ -55,7 +55,7 @@ class Grid:
     def index(
         self, process: Process, log_snr: Float[ArrayLike, "..."], steps: int | None = None
     ) -> Float[np.ndarray, "..."]:
-        """The step index, fractional, at which a sampler is at a noise level; NaN outside the grid."""
+        """The fractional step index at which a sampler reaches a noise level; NaN outside the grid."""
         times = self.times(process, steps)
         levels = -0.5 * in_float64(lambda p, t: p.log_snr(t), process, times)
         wanted = -0.5 * np.asarray(log_snr, np.float64)

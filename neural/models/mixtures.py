@@ -1,7 +1,7 @@
-"""Exact denoisers of Gaussian mixtures as models: networks that have learnt all there is to learn.
+"""Exact denoisers of Gaussian mixtures as models.
 
 ``mixture:FAMILY:CLASSES:DIM`` or ``mixture:FAMILY:CLASSES:DIM:PROCESS``: ``mixture:simplex:10:64``,
-``mixture:tree:2x4:64:vp``. Within-class variance 1, mean square 1 of a coordinate of a class mean.
+``mixture:tree:2x4:64:vp``. The within-class variance is 1, and so is the mean square of a coordinate of a class mean.
 """
 
 import math
@@ -25,7 +25,7 @@ _FORM = f"{PREFIX}FAMILY:CLASSES:DIM[:PROCESS], such as mixture:simplex:10:64 or
 
 
 def load(source: str, dtype: str) -> Model:
-    """The model that such a name describes.
+    """The model that a name of this form describes.
 
     Raises:
         ValueError: when the name is not of that form or describes no mixture.

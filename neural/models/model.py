@@ -1,4 +1,4 @@
-"""Model: a denoiser with its conditions by name, the data behind it, and the grid on which people sample it."""
+"""Model: a denoiser with the names of its conditions, its training data, and the usual grid of its samplers."""
 
 import dataclasses
 import difflib
@@ -16,30 +16,30 @@ _SUGGESTIONS = 3
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
-    """What a name or a path of a model stands for.
+    """A model that a name or a path stands for.
 
     Attributes:
-        name: as it was asked for.
-        kind: which loader made it.
+        name: the name or path that the user gave.
+        kind: name of the loader.
         denoiser: ``process``, ``conditions`` and ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``.
-        shape: of one state, e.g. (64, 64, 4).
+        shape: shape of one state, e.g. (64, 64, 4).
         conditions: what ``denoise`` takes, in the order of `names`; None for a model of free text, which takes
-            any prompt.
-        names: (K,) names of the conditions, unlike one another; empty for free text.
-        classes_of: whose classes they are, e.g. "imagenet"; empty where nobody else has them.
+            every prompt.
+        names: (K,) names of the conditions, all different; empty for free text.
+        classes_of: the data set that defines the classes, e.g. "imagenet"; empty where it is the model's own.
         aliases: further spellings by name of a condition.
         groups: names of sets of conditions ("dog"), each with the indices of its members.
-        grid: on which samplers step.
+        grid: noise levels of its samplers.
         unconditional: a denoiser of the unconditional law, called with condition None, or None where the model
             has no trained one.
-        mixture: the exact law that the model was trained on, if it is one; component k is condition k.
-        levels: decisions about that law by name, coarsest first.
+        mixture: the law that the model was trained on, where it is a mixture; component k is condition k.
+        levels: partitions of the conditions by name, coarsest first.
         data: reads the data that the model was trained on, in the model's own coordinates, y[i] the index of
-            point i's condition; None where the data are not at hand. It may raise ValueError, saying what to get.
-        tokenize: reads prompts, of a model of free text; raises ValueError where it cannot, so that nothing is
-            begun with prompts that will not be understood.
-        pictures: states (n, ...) as pictures, bytes (n, H, W, 1 or 3); None where they are none.
-        facts: for results to carry: files, hashes, licence.
+            point i's condition; None where the data are not available. It may raise a ValueError that says what to get.
+        tokenize: reads prompts, for a model of free text; raises ValueError where it cannot, before any computation
+            starts.
+        pictures: states (n, ...) as pictures, bytes (n, H, W, 1 or 3); None where states are not pictures.
+        facts: facts that results carry: files, hashes, licence.
     """
 
     name: str
@@ -71,9 +71,9 @@ class Model:
         return self.conditions is None
 
     def find(self, word: str) -> int:
-        """Index of the condition that a word names: its name, its index, or an alias.
+        """Index of the condition with this name, index, or alias.
 
-        Case counts only where it tells two apart.
+        Upper and lower case count only where two conditions differ by nothing else.
 
         Raises:
             ValueError: for an unknown word, with the nearest names; for one that several conditions share,
@@ -93,11 +93,11 @@ class Model:
         raise ValueError(f"{self.name} has no class {word!r}{self._nearest(word)}")
 
     def _spellings(self, fold: Callable[[str], str]) -> dict[str, tuple[int, ...]]:
-        found: dict[str, tuple[int, ...]] = {}
+        spellings: dict[str, tuple[int, ...]] = {}
         for index, name in enumerate(self.names):
             for spelling in dict.fromkeys(map(fold, (name, *self.aliases.get(name, ())))):
-                found[spelling] = (*found.get(spelling, ()), index)
-        return found
+                spellings[spelling] = (*spellings.get(spelling, ()), index)
+        return spellings
 
     def _nearest(self, word: str) -> str:
         last = f"indices 0..{len(self.names) - 1}"

@@ -1,7 +1,6 @@
-"""Which model a name or a path stands for.
+"""The model that a name or a path stands for.
 
-A kind of model is one value, `Kind`; whoever adds a kind writes one module and names it in `_MODULES`, or calls
-`register` from outside.
+A kind of model is one value, `Kind`. A new kind is a module listed in `_MODULES`, or a call of `register` from outside.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ from neural import checkpoints
 from neural.checkpoints import Checkpoint, CheckpointError
 from neural.models.model import Model
 
-# Each has a value KIND. Those that recognise files by less come later.
+# Each defines KIND. Kinds that recognise files by fewer features come later.
 _MODULES = ("neural.models.mixtures", "neural.models.trained", "neural.models.edm2", "neural.models.sd15")
 
 
@@ -29,7 +28,7 @@ class Candidate:
 
     @functools.cached_property
     def checkpoint(self) -> Checkpoint | None:
-        """What the file holds, if it is a checkpoint that can be read."""
+        """The checkpoint in the file, or None if the file is not a readable checkpoint."""
         if not self.path.is_file():
             return None
         try:
@@ -44,11 +43,11 @@ class Kind:
 
     Attributes:
         name: one word.
-        names: names that are always known, with a line on each.
-        answers: whether it takes a name that is none of those.
+        names: names of models of this kind, with a line on each.
+        answers: whether a further name is of this kind.
         recognises: whether a file or folder holds such a model.
-        half: whether it computes in bfloat16 and float16 too.
-        load: (name or path, dtype) -> model; a ValueError says what to fetch, or which extra to install.
+        half: whether it supports bfloat16 and float16.
+        load: (name or path, dtype) -> model; raises ValueError with what to fetch or which extra to install.
     """
 
     name: str
@@ -63,12 +62,12 @@ KINDS: dict[str, Kind] = {}
 
 
 def register(kind: Kind) -> None:
-    """Make a kind of model known, in place of one of the same name."""
+    """Add a kind of model, in place of one of the same name."""
     KINDS[kind.name] = kind
 
 
 def model_names() -> dict[str, str]:
-    """Every name that is always known, with a line on each."""
+    """Every model name, with a line on each."""
     return {name: about for kind in _kinds() for name, about in kind.names.items()}
 
 
@@ -78,12 +77,12 @@ def load_model(source: str | os.PathLike[str], *, dtype: str = "float32") -> Mod
     Args:
         source: a name (`model_names`), or a file or folder that holds a model: an EDM2 ``.pkl`` or
             ``.safetensors``.
-        dtype: precision that the model computes in: "float32", or "float64" where JAX is set to 64 bit; of
-            networks also "bfloat16" or "float16".
+        dtype: precision of the computation: "float32", or "float64" where JAX is set to 64 bit; for some networks
+            also "bfloat16" or "float16".
 
     Raises:
-        ValueError: for an unknown name, with the nearest known one; for a path that holds no known model; for a
-            precision that the kind has not; when files are missing, with the way to get them.
+        ValueError: for an unknown name, with the nearest known one; for a path without a known model; for a precision
+            that the kind does not support; when files are missing, with the way to get them.
     """
     name = os.fspath(source)
     for kind in _kinds():
@@ -103,7 +102,7 @@ def load_model(source: str | os.PathLike[str], *, dtype: str = "float32") -> Mod
         if kind.recognises(candidate):
             return _load(kind, str(path), dtype)
     if path.is_file():
-        checkpoints.read(path)  # where it cannot be read, the reason is the better answer
+        checkpoints.read(path)  # raises the more precise error where the file cannot be read
     raise ValueError(f"{path} holds no model of a known kind ({', '.join(KINDS)})")
 
 

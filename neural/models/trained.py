@@ -1,8 +1,8 @@
 """Networks that `speciation train` made, the shipped ones among them, as models."""
 
+import dataclasses
 import functools
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from gmm.datasets import BUILT_IN, LabelledData, load_data
+from gmm.schema import Finite, from_values
 from neural import checkpoints, mlp, zoo
 from neural.checkpoints import Checkpoint, CheckpointError, cache_folder
 from neural.edm2.loading import load_edm2
@@ -23,15 +24,15 @@ from neural.states import StateMap
 PREFIX = "zoo:"
 TRAINED = "trained"
 STEPS, IMAGE_STEPS = 64, 40
-# Noise levels at which image networks have been trained and judged: hardly any batch held a level below.
+# Noise levels at which image networks were trained and evaluated: hardly any batch contained a lower level.
 IMAGE_RANGE = (0.02, 80.0)
-# Where a folder of that name is looked for when a network was trained on it.
+# Environment variables that name the folder with the training data.
 DATA_FOLDERS = ("SPECIATION_DATA",)
 SYSTEM_FOLDER = Path("/usr/share/datasets")
 
 
 def load(source: str, dtype: str) -> Model:
-    """A shipped network by its name, or one from a file.
+    """The model of a shipped network's name, or of a file.
 
     Raises:
         CheckpointError: (a ValueError) when the file cannot be read or contradicts itself.
@@ -46,11 +47,36 @@ def load(source: str, dtype: str) -> Model:
         raise CheckpointError(f"{path}: {error}") from error
 
 
+@dataclasses.dataclass(frozen=True)
+class _Data:
+    """What a file says about the data that its network was trained on."""
+
+    source: str
+    classes: tuple[str, ...]
+    states: StateMap
+    range: tuple[Finite, Finite] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """What a file says about the training of its network; more may stand beside it."""
+
+    family: FamilySpec | None = None
+    data: _Data | None = None
+
+    def __post_init__(self) -> None:
+        if (self.family is None) == (self.data is None):
+            raise ValueError(
+                "a network is trained on a family of mixtures or on data: one of the two must be named"
+            )
+
+
 def _model(source: str, path: Path, checkpoint: Checkpoint, dtype: str) -> Model:
     trained = checkpoint.attributes[TRAINED]
     network = _network(path, checkpoint, dtype)
-    law = trained.get("family")
-    about = _of_family(FamilySpec.from_dict(law), dtype) if law else _of_data(trained["data"], network)
+    on = from_values(_Trained, trained)
+    law = on.family
+    about = _of_family(law, network, dtype) if law else _of_data(on.data, network)
     config = network.config
     low, high = (config.sigma_min, config.sigma_max) if law else IMAGE_RANGE
     return Model(
@@ -77,7 +103,10 @@ def _network(path: Path, checkpoint: Checkpoint, dtype: str) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), network)
 
 
-def _of_family(family: FamilySpec, dtype: str) -> dict[str, Any]:
+def _of_family(family: FamilySpec, network: Any, dtype: str) -> dict[str, Any]:
+    sizes, wanted = (family.dim, family.classes), (*network.state_shape, len(network.conditions))
+    if sizes != wanted:
+        raise ValueError(f"its mixture has dimension and classes {sizes}, its network {wanted}")
     mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), family.mixture())
     partitions = family.levels() if family.family == "tree" else ()
     return {
@@ -87,32 +116,32 @@ def _of_family(family: FamilySpec, dtype: str) -> dict[str, Any]:
     }
 
 
-def _of_data(about: Mapping[str, Any], network: Any) -> dict[str, Any]:
-    state_map = StateMap.from_dict(about["states"])
+def _of_data(about: Any, network: Any) -> dict[str, Any]:
+    state_map = about.states
     if state_map.state_shape != network.state_shape:
         raise ValueError(
             f"its data give states of shape {state_map.state_shape}, its network takes {network.state_shape}"
         )
-    names = tuple(map(str, about["classes"]))
+    names = about.classes
     if len(names) != len(network.conditions):
         raise ValueError(f"it names {len(names)} classes, its network has {len(network.conditions)}")
-    data = functools.partial(_data, about["source"], state_map, names)
-    return {"names": names, "data": data, "pictures": _pictures(state_map, about.get("range"))}
+    data = functools.partial(_data, about.source, state_map, names)
+    return {"names": names, "data": data, "pictures": _pictures(state_map, about.range)}
 
 
-def _pictures(state_map: StateMap, ends: Any) -> ToPictures | None:
-    """Grey or coloured pictures of images, from the data's darkest value to its brightest."""
+def _pictures(state_map: StateMap, ends: tuple[float, float] | None) -> ToPictures | None:
+    """The map from states to grey or coloured pictures, from the data's darkest value to its brightest."""
     if ends is None or len(state_map.shape) == 1 or state_map.shape[2:] not in ((), (1,), (3,)):
         return None
-    low, high = map(float, ends)
-    if not -np.inf < low < high < np.inf:
+    low, high = ends
+    if not low < high:
         raise ValueError(f"the range of its data must be two rising numbers, got {ends}")
     shape = (*state_map.shape[:2], *(state_map.shape[2:] or (1,)))
     return lambda x: from_unit((state_map.to_points(x).reshape(-1, *shape) - low) / (high - low))
 
 
 def _data(source: str, state_map: StateMap, names: tuple[str, ...]) -> LabelledData:
-    """The data that a network was trained on, read again, in the coordinates of its states."""
+    """The data that a network was trained on, in the coordinates of its states."""
     data = state_map.in_states(load_data(find_data(source)))
     if set(data.classes) - set(names):
         raise ValueError(f"{source} must hold the classes {', '.join(names)}; got {', '.join(data.classes)}")
@@ -121,10 +150,10 @@ def _data(source: str, state_map: StateMap, names: tuple[str, ...]) -> LabelledD
 
 
 def find_data(source: str) -> str:
-    """Where data of that name are: itself, or a folder of that name in $SPECIATION_DATA, the cache, or the system's.
+    """The path of data: `source` itself, or the folder of that name in $SPECIATION_DATA, the cache, or the system's.
 
     Raises:
-        ValueError: when it is nowhere, with what to get.
+        ValueError: when there is no such folder, with the way to provide it.
     """
     if source == BUILT_IN or Path(source).exists():
         return source
@@ -134,7 +163,7 @@ def find_data(source: str) -> str:
         if place.exists():
             return str(place)
     raise ValueError(
-        f"the data {source!r} that the network was trained on are not on this machine; put the folder at {places[0]}"
+        f"the data {source!r} of the network's training were not found; put the folder at {places[0]}"
         ", or set SPECIATION_DATA to the folder that holds it"
     )
 

@@ -38,7 +38,7 @@ def test_dense_form_and_spectrum_are_those_of_the_definition(slug):
 def test_maps_act_on_eigenvalues_alone(slug):
     problem = PROBLEMS[slug]
     operator, dense, dim = problem.covariance(), problem.dense(), problem.dim
-    form = lambda op: np.broadcast_to(op.dense(dim), dense.shape)  # noqa: E731
+    form = lambda op: np.broadcast_to(op.dense(dim), dense.shape)
     close(form(operator.map(jnp.reciprocal)), np.linalg.inv(dense))
     root = form(operator.map(jnp.sqrt))
     close(root @ root, dense)
@@ -195,7 +195,7 @@ def test_zero_variance_is_allowed_in_every_type():
 
 @pytest.mark.parametrize("make", [Full, lambda cov: LowRank(jnp.linalg.cholesky(cov), 0.0)])
 def test_gradients_reach_through_decompositions_unless_eigenvalues_repeat(make):
-    form = lambda cov: make(cov).map(jnp.reciprocal).quadratic(jnp.ones((1, 3)), jnp.zeros((1, 3)))[0, 0]  # noqa: E731
+    form = lambda cov: make(cov).map(jnp.reciprocal).quadratic(jnp.ones((1, 3)), jnp.zeros((1, 3)))[0, 0]
     cov = np.diag([1.0, 2.0, 4.0]) + 0.3
     pulled = np.linalg.solve(cov, np.ones(3))
     gradient = np.asarray(jax.grad(form)(cov))

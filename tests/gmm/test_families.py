@@ -74,9 +74,7 @@ def test_tree_gram_counts_common_ancestors():
 
 def test_random_gram_matrices_have_one_law_reduced_or_not():
     """Inner product of the first two of many means: two samples of 300, Kolmogorov-Smirnov at 1e-4."""
-    draw = lambda reduced, seed: gram(  # noqa: E731
-        families.random(jax.random.key(seed), 3, 6, reduced=reduced)
-    )[0, 1]
+    draw = lambda reduced, seed: gram(families.random(jax.random.key(seed), 3, 6, reduced=reduced))[0, 1]
     full, reduced = ([draw(r, s + 1000 * r) for s in range(300)] for r in (False, True))
     assert stats.ks_2samp(full, reduced).pvalue > 1e-4
 

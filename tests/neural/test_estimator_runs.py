@@ -205,7 +205,7 @@ def test_non_finite_predictions_stop_and_say_where():
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"eta": 0.0}, "eta must be 1 .* a deterministic path is certain"),
+        ({"eta": 0.0}, "eta must be 1 .* on a deterministic path the posterior is certain"),
         ({"tracker": "softmax"}, "tracker must be one of classes, unconditional, share; got 'softmax'"),
         ({"drive": "noise"}, "drive must be one of"),
         ({"start": "zero"}, "start must be one of state, prior"),
@@ -225,7 +225,7 @@ def test_non_finite_predictions_stop_and_say_where():
         ({"batch": 0}, "batch must be >= 1"),
         ({"within_variance": -1.0}, "within_variance must be finite and >= 0"),
         ({"guidance": 2.0, "drive": "mixture"}, 'drive must be "class"'),
-        ({"initial": np.zeros((50, 2))}, "initial states need drive="),
+        ({"initial": np.zeros((50, 2))}, "initial needs drive="),
         ({"drive": "unconditional", "initial": np.zeros((4, 2))}, r"initial must have shape \(50, 2\)"),
         ({"tracker": "share", "shares": 1.5}, r"shares must be in \(0, 1\]"),
         ({"times": TIMES[::-1]}, "times must fall"),
@@ -239,7 +239,7 @@ def test_bad_arguments_are_named(denoiser, more, message):
 
 
 def test_missing_parts_are_named(denoiser, host):
-    with pytest.raises(ValueError, match="FunctionDenoiser does not bring; pass guide="):
+    with pytest.raises(ValueError, match="FunctionDenoiser has no `unconditional`; pass guide="):
         track(host, tracker="unconditional")
     with pytest.raises(TypeError, match="unexpected keyword argument 'stepz'"):
         track(denoiser, stepz=3)

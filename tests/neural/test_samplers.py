@@ -581,7 +581,7 @@ def test_ddim_without_noise_converges_to_the_flow():
     assert 3 < errors[0] / errors[1] < 5
 
 
-def test_somebody_watching_changes_nothing():
+def test_a_progress_callback_changes_no_number():
     process, seen = vp(), []
     gaussian, noise = Gaussian(0.3, 0.5, process), jnp.ones((2, 3))
     times = edm_times(process, 4)
@@ -590,8 +590,8 @@ def test_somebody_watching_changes_nothing():
         again = {"key": jax.random.key(key)} if sampler is ancestral else {}
         alone = sampler(gaussian, noise, times=times, **options)
         seen.clear()
-        watched = sampler(gaussian, noise, times=times, watch=lambda *done: seen.append(done), **again)
-        np.testing.assert_allclose(watched, alone, rtol=EXACT)
+        reported = sampler(gaussian, noise, times=times, progress=lambda *done: seen.append(done), **again)
+        np.testing.assert_allclose(reported, alone, rtol=EXACT)
         evaluations = 7 if sampler is heun else 4
         assert seen == [(done, evaluations) for done in range(1, evaluations + 1)]
 
@@ -615,5 +615,5 @@ def test_ddim_times_stay_within_the_process():
     process = ddpm(scaled_linear_betas())
     with pytest.raises(ValueError, match=r"steps must be in 1..1000, got 1001"):
         ddim_times(process, 1001)
-    with pytest.raises(ValueError, match=r"offset 1 leads out of 0..999"):
+    with pytest.raises(ValueError, match=r"offset must keep the times in 0..999, got 1"):
         ddim_times(process, 1000)

@@ -9,7 +9,7 @@ from neural.states import StateMap
 
 def test_folding_puts_each_patch_into_the_channels_of_one_pixel():
     image = np.arange(4 * 6, dtype=float).reshape(4, 6)
-    states = StateMap((4, 6), patch=2).to_states(image.reshape(1, -1))
+    states = StateMap((4, 6), 0.0, 1.0, patch=2).to_states(image.reshape(1, -1))
     assert states.shape == (1, 2, 3, 4)
     for row in range(2):
         for column in range(3):
@@ -36,7 +36,7 @@ def test_fitted_states_have_the_scale_of_standardised_data():
     data = load_data("digits")
     states = StateMap.fitted(data, 2).in_states(data)
     assert abs(states.x.mean()) < 1e-6
-    distances = lambda x: np.square(x[:50, None] - x[None, 50:100]).sum(-1)  # noqa: E731
+    distances = lambda x: np.square(x[:50, None] - x[None, 50:100]).sum(-1)
     # A shift and a permutation: distances are those of the standardised points, to float32.
     np.testing.assert_allclose(distances(states.x), distances(data.standardised().x), rtol=1e-4)
 
@@ -44,7 +44,7 @@ def test_fitted_states_have_the_scale_of_standardised_data():
 def test_data_of_another_shape_are_refused_with_both():
     data = load_data("digits")
     with pytest.raises(ValueError, match=r"points of shape \(28, 28\).*got \(8, 8\)"):
-        StateMap((28, 28)).in_states(data)
+        StateMap((28, 28), 0.0, 1.0, 1).in_states(data)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_data_of_another_shape_are_refused_with_both():
 )
 def test_what_cannot_be(fields, message):
     with pytest.raises(ValueError, match=message):
-        StateMap(**fields)
+        StateMap(**{"shift": 0.0, "scale": 1.0, "patch": 1, **fields})
 
 
 def test_a_map_from_a_file_that_is_none():
-    with pytest.raises(ValueError, match="must have shape, shift, scale and patch"):
+    with pytest.raises(ValueError, match="shift is missing"):
         StateMap.from_dict({"shape": [4]})
 
 

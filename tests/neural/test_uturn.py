@@ -1,5 +1,7 @@
 """U-turns of denoisers against the exact agreement of mixtures."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,13 +26,12 @@ def tree():
 def turned(mixture, partitions, times, n=2048, **more):
     key, draw = jax.random.split(jax.random.key(1))
     x0, labels = gmm.sample(mixture, draw, n)
-    judge = lambda x: gmm.log_posterior(mixture, x)  # noqa: E731
     return u_turn(
         mixture_denoiser(mixture, gmm.edm()),
         x0,
         labels,
         times,
-        judge=judge,
+        judge=functools.partial(gmm.log_posterior, mixture),
         partitions=partitions,
         key=key,
         **more,
@@ -66,5 +67,5 @@ def test_bad_input(tree):
     common = {"judge": judge, "partitions": partitions, "key": jax.random.key(0)}
     with pytest.raises(ValueError, match="n >= 2 samples and their classes"):
         u_turn(denoiser, jnp.zeros((3, 16)), [0, 1], [1.0], **common)
-    with pytest.raises(ValueError, match="times must be noisier than the end of the way back"):
+    with pytest.raises(ValueError, match="times must be noisier than the end of the reverse process"):
         u_turn(denoiser, jnp.zeros((2, 16)), [0, 1], [1.0, 0.01], **common)

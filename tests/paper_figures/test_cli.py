@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 
 import gmm.curve
-from paper_figures import cli, options
+from paper_figures import cli
+from paper_figures.commands import options
 
 HELP = Path(__file__).with_name("help")
 # Checked files: run `COLUMNS=80 speciation [COMMAND] --help > tests/paper_figures/help/NAME.txt` after a change.
@@ -90,7 +91,7 @@ def test_interruption_is_code_130(monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("paper_figures.command_figures.Settings", interrupted)
+    monkeypatch.setattr("paper_figures.commands.figures.Settings", interrupted)
     assert cli.run(["figures", "--dry-run"]) == 130
 
 

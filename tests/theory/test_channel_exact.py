@@ -98,7 +98,7 @@ def test_rho_times_mmse_peaks_where_it_should():
 
 @pytest.mark.parametrize("rho", [0.2, 1.0, 12.0])
 def test_mmse_is_that_of_the_conditional_mean(rho):
-    error = lambda u: stats.norm.pdf(u) * (1 - np.tanh(rho + math.sqrt(rho) * u))  # noqa: E731
+    error = lambda u: stats.norm.pdf(u) * (1 - np.tanh(rho + math.sqrt(rho) * u))
     assert theory.binary_mmse(rho) == pytest.approx(
         integrate.quad(error, -30, 30, epsabs=1e-12, limit=400)[0], abs=1e-10
     )
@@ -348,13 +348,13 @@ def test_jit_vmap_and_grad_pass_through(function, rate):
 
 def test_vector_functions_are_traceable():
     rhos = jnp.array([[2.0, 1.0], [0.5, 3.0], [7.0, 0.0]])
-    leaf = lambda r: theory.tree_entropy((3, 4), r)[-1]  # noqa: E731
+    leaf = lambda r: theory.tree_entropy((3, 4), r)[-1]
     expected = theory.tree_entropy_rate((3, 4), np.asarray(rhos).T).T
     np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(leaf)))(rhos), expected, rtol=1e-14)
     np.testing.assert_allclose(
         jax.vmap(leaf)(rhos), theory.tree_entropy((3, 4), np.asarray(rhos).T)[-1], rtol=1e-14
     )
-    unequal = lambda r: theory.unequal_entropy([0.3, 0.7], r)  # noqa: E731
+    unequal = lambda r: theory.unequal_entropy([0.3, 0.7], r)
     np.testing.assert_allclose(
         jax.vmap(jax.grad(unequal))(rhos), theory.unequal_entropy_rate([0.3, 0.7], rhos), rtol=1e-14
     )

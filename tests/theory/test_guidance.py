@@ -76,7 +76,7 @@ def test_the_flow_is_the_equation_of_each_quantile():
     """dq/da = tanh(aq) + w(1 - tanh(aq)), a = √ρ, by a solver with error control."""
     w, rho = 3.0, 2.0
     start = np.linspace(-9, 9, 2001)
-    slope = lambda a, q: np.tanh(a * q) + w * (1 - np.tanh(a * q))  # noqa: E731
+    slope = lambda a, q: np.tanh(a * q) + w * (1 - np.tanh(a * q))
     end = solve_ivp(slope, (0, np.sqrt(rho)), start, rtol=1e-10, atol=1e-12).y[:, -1] - np.sqrt(rho)
     mass = np.exp(-0.5 * start**2)
     mean = mass @ end / mass.sum()

@@ -155,6 +155,7 @@ def legacy(
     keys: Any = None,
     counts: Mapping[str, int] | None = None,
     tail: bytes = b"",
+    protocol: int = 2,
 ) -> bytes:
     """A file in torch's legacy format."""
     sizes = {"short": 2, "int": 4, "long": 4}
@@ -162,7 +163,9 @@ def legacy(
         {"protocol_version": 1001, "little_endian": True, "type_sizes": sizes} if system is None else system
     )
     keys = sorted(storages) if keys is None else keys
-    head = b"".join(dump(part, 2) for part in (number, version, system, found, keys))
+    head = (
+        b"".join(dump(part, 2) for part in (number, version, system)) + dump(found, protocol) + dump(keys, 2)
+    )
     data = b"".join(
         struct.pack("<q", (counts or {}).get(key, storages[key].size)) + storages[key].tobytes()
         for key in sorted(storages)
@@ -262,12 +265,17 @@ def _module(path: str, tensors: Mapping[str, np.ndarray], options: Mapping, attr
 
 
 def archive(
-    found: Any, storages: Mapping[str, np.ndarray], *, root: str = "archive", **others: bytes
+    found: Any,
+    storages: Mapping[str, np.ndarray],
+    *,
+    root: str = "archive",
+    protocol: int = 2,
+    **others: bytes,
 ) -> bytes:
     """A zip file as ``torch.save`` writes it."""
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as opened:
-        opened.writestr(f"{root}/data.pkl", dump(found, 2))
+        opened.writestr(f"{root}/data.pkl", dump(found, protocol))
         opened.writestr(f"{root}/byteorder", "little")
         for key, values in storages.items():
             opened.writestr(f"{root}/data/{key}", values.tobytes())

@@ -8,7 +8,7 @@ import pytest
 
 import gmm
 from neural import imagenet
-from neural.decisions import FORMAT, by_classes, by_prompts, decision, every_class, read_partition, shipped
+from neural.decisions import FORMAT, Decision, by_classes, by_prompts, every_class, read_partition, shipped
 from neural.models import Grid, Model
 
 DIGITS = tuple("0123456789")
@@ -141,7 +141,7 @@ def test_thinning_asks_the_same_question_of_fewer():
 
 def test_levels_place_the_same_conditions():
     with pytest.raises(ValueError, match="levels must place the same conditions; some leaves out '2'"):
-        decision("d", [("some", {"a": [0], "b": [1]}), ("all", {"a": [0, 1], "c": [2]})])
+        Decision.from_cells("d", [("some", {"a": [0], "b": [1]}), ("all", {"a": [0, 1], "c": [2]})])
 
 
 # ------------------------------------------------------------------------------------------------------- files
@@ -191,13 +191,13 @@ CELLS = {"a": [0], "b": [1]}
     ("fields", "message"),
     [
         ({"format": "x"}, "format must be 'speciation-partition/1', got 'x'"),
-        ({}, "level must be a list of tables"),
-        ({"level": []}, "level must be a list of tables"),
-        ({"level": [{"cells": CELLS}], "levels": []}, "unknown field 'levels'"),
-        ({"level": [{"cells": CELLS, "cell": 1}]}, "level 0 has an unknown field 'cell'"),
-        ({"level": [{"cells": {"a": 0, "b": [1]}}]}, "cells of level 0 must map names to lists"),
-        ({"level": [{"cells": {"a": [0.5], "b": [1]}}]}, "cells of level 0 must map names to lists"),
-        ({"level": [{"cells": "all"}]}, "cells of level 0 must map names to lists"),
+        ({}, "level is missing"),
+        ({"level": []}, "level must have 1 or more entries"),
+        ({"level": [{"cells": CELLS}], "levels": []}, "levels is no field"),
+        ({"level": [{"cells": CELLS, "cell": 1}]}, "level.0.cell is no field"),
+        ({"level": [{"cells": {"a": 0, "b": [1]}}]}, "level.0.cells must be names of cells with lists"),
+        ({"level": [{"cells": {"a": [0.5], "b": [1]}}]}, "level.0.cells must be names of cells with lists"),
+        ({"level": [{"cells": "all"}]}, "level.0.cells must be names of cells with lists"),
         ({"level": [{"cells": "each"}]}, "level 0 cannot be 'each'"),
         ({"level": [{"cells": {"a": [], "b": [1]}}]}, "cell 'a' of level 1 is empty"),
         ({"level": [{"cells": {"a": [0]}}]}, "must have two cells or more"),
@@ -205,10 +205,10 @@ CELLS = {"a": [0], "b": [1]}
         ({"level": [{"cells": {"a": [0, 0], "b": [1]}}]}, "'0' is twice in cell 'a'"),
         ({"level": [{"cells": {"a": ["zebra"], "b": [1]}}]}, "has no class 'zebra'"),
         ({"level": [{"cells": {"a": [10], "b": [1]}}]}, "has no class '10'"),
-        ({"level": [{"cells": CELLS}], "kind": "words"}, "kind must be one of classes, prompts"),
-        ({"level": [{"cells": CELLS}], "templates": ["a"]}, "templates must list texts with one {} each"),
+        ({"level": [{"cells": CELLS}], "kind": "words"}, "kind must be 'classes' or 'prompts'"),
+        ({"level": [{"cells": CELLS}], "templates": ["a"]}, "templates must have one {} each"),
         ({"level": [{"cells": CELLS}], "about": 3}, "about must be text, got 3"),
-        ({"level": [{"cells": CELLS}], "classes_of": "imagenet"}, "it names classes of imagenet; m-digits knows"),
+        ({"level": [{"cells": CELLS}], "classes_of": "imagenet"}, "it lists classes of imagenet; m-digits has"),
     ],
 )  # fmt: skip
 def test_files_that_are_refused(fields, message, tmp_path):
@@ -243,4 +243,4 @@ def test_unknown_partitions():
 
 def test_decisions_need_levels():
     with pytest.raises(ValueError, match="must have at least one level"):
-        decision("x", [])
+        Decision.from_cells("x", [])

@@ -1,0 +1,1 @@
+"""The commands: options, and words for people. One file a command; nothing outside this room names an option."""

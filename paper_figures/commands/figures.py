@@ -1,0 +1,112 @@
+"""``speciation figures``: every picture, its data and the page that shows them."""
+
+import importlib.metadata
+import importlib.util
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paper_figures.commands.lists import words
+from paper_figures.commands.options import Axis, DryRun, Dtype, OutputFolder, Seed, Units
+from paper_figures.figures.registry import FIGURES, Figure
+from paper_figures.figures.settings import Settings
+
+if TYPE_CHECKING:
+    from paper_figures.files import Job
+
+# Each takes up to a gigabyte.
+MOST_JOBS = 2
+
+Only = Annotated[
+    list[str] | None,
+    typer.Option(help="Make these figures only; several names may follow.", metavar="NAME ..."),
+]
+Fast = Annotated[
+    bool, typer.Option("--fast", help="Small sizes for a quick look, kept under names of their own.")
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help=f"Processes that make figures. Default: up to {MOST_JOBS}, one to a core."
+    ),
+]
+
+
+def figures(
+    out: OutputFolder = None,
+    only: Only = None,
+    fast: Fast = False,
+    seed: Seed = 0,
+    dtype: Dtype = "float64",
+    axis: Axis = None,
+    units: Units = "nats",
+    jobs: Jobs = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Make the figures, their data and a page that shows them.
+
+    Each comes as PNG, PDF and the NetCDF data it was drawn from; index.html shows them with captions and the
+    numbers that matter. Data that are on disk and were computed from the same settings are reused, so a
+    second run only draws, and a run that was stopped goes on where it was. DIR is figures, or figures-fast
+    with --fast.
+    """
+    folder = Path("figures-fast" if fast else "figures") if out is None else out
+    work = _jobs(_chosen(only), Settings(fast=fast, seed=seed, dtype=dtype), folder)
+    if dry_run:
+        _print_cost(work)
+        return
+    from paper_figures.drawing.view import View
+    from paper_figures.figures.build import make_all
+    from paper_figures.files import ensure_writable
+    from paper_figures.interruption import interruptible
+
+    ensure_writable(folder)
+    with interruptible(f"what is finished stays in {folder}"):
+        make_all(work, View(axis, units), typer.echo, _workers() if jobs is None else jobs)
+    typer.echo(f"all figures: {folder / 'index.html'}")
+
+
+def _workers() -> int:
+    """Two processes on a CPU of two cores or more; one where they would have to share an accelerator."""
+    return 1 if _accelerated() else min(MOST_JOBS, os.cpu_count() or 1)
+
+
+def _accelerated() -> bool:
+    """Whether jax computes on something other than the CPU; jax is asked only if it could."""
+    plugins = importlib.metadata.entry_points(group="jax_plugins")
+    if not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu"))):
+        return False
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
+def _chosen(only: list[str] | None) -> list[Figure]:
+    if not only:
+        return [figure for figure in FIGURES.values() if figure.by_default]
+    return [FIGURES[name] for name in words("--only", only, FIGURES)]
+
+
+def _jobs(figures: list[Figure], settings: Settings, folder: Path) -> "list[Job]":
+    import dataclasses
+
+    from paper_figures.files import Job
+
+    return [Job(figure, dataclasses.replace(settings, stream=figure.seed), folder) for figure in figures]
+
+
+def _print_cost(jobs: "list[Job]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("figure", "what", "seconds", "data")
+    total = 0.0
+    for job in jobs:
+        ready = job.stored() is not None
+        seconds = 0.0 if ready else job.figure.cost(job.settings.fast)
+        total += seconds
+        state = "on disk" if ready else "to compute"
+        table.add_row(job.figure.name, job.figure.description, f"{seconds:.0f}", state)
+    Console().print(table, f"about {total / MOST_JOBS:.0f} s on two cores; nothing was made")

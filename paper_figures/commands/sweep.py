@@ -1,0 +1,181 @@
+"""``speciation sweep``: curves and speciation times over a grid."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from paper_figures.commands.hosts import join
+from paper_figures.commands.lists import integers, numbers, words
+from paper_figures.commands.options import Axis, Distributed, Dtype, Seed, Units
+
+if TYPE_CHECKING:
+    from paper_figures.studies.sweep import Watch
+
+Values = list[str]
+Processes = Annotated[
+    Values,
+    typer.Option("--process", metavar="NAME ...", help="Forward processes: vp, vp_linear, ve, edm, flow."),
+]
+Dims = Annotated[Values, typer.Option(metavar="D ...", help="Dimensions, such as 1e3,1e5.")]
+Classes = Annotated[
+    Values | None,
+    typer.Option(metavar="K ...", help="Class counts. Default: 2; a tree's leaves are its classes."),
+]
+Separation = Annotated[
+    Values, typer.Option(metavar="S ...", help="Root mean square of a coordinate of a class mean.")
+]
+Variance = Annotated[Values, typer.Option(metavar="V ...", help="Within-class variances.")]
+Prior = Annotated[
+    Values,
+    typer.Option(
+        metavar="P ...", help="'uniform', or the first class's probability; the others share the rest."
+    ),
+]
+Family = Annotated[
+    Literal["simplex", "orthogonal", "random", "tree", "pair"],
+    typer.Option(metavar="simplex|orthogonal|random|tree|pair", help="How class means lie."),
+]
+Branching = Annotated[
+    Values | None,
+    typer.Option(metavar="SHAPE ...", help="Shapes of trees, such as 2x5x10, coarsest level first."),
+]
+Method = Annotated[
+    Literal["auto", "quadrature", "reduced", "full"],
+    typer.Option(
+        metavar="auto|quadrature|reduced|full",
+        help="auto: quadrature where there is one, else sampling in the few coordinates that matter, which is "
+        "exact too; full: sampling in all dimensions.",
+    ),
+]
+Points = Annotated[int, typer.Option(metavar="N", help="Noise levels a cell.")]
+Samples = Annotated[
+    int, typer.Option(metavar="N", help="Noisy points a noise level, where sampling is needed.")
+]
+Limit = Annotated[
+    float, typer.Option(metavar="GIB", help="Refuse a cell whose largest arrays take more than this.")
+]
+File = Annotated[Path | None, typer.Option("--out", metavar="FILE.nc", help="Where the result goes.")]
+Plot = Annotated[bool, typer.Option("--plot", help="Also draw it, as PNG and PDF beside FILE.nc.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the cells, how each would be computed and its memory; compute nothing."
+    ),
+]
+
+
+def sweep(
+    dims: Dims,
+    process: Processes = ["vp"],  # noqa: B006 - typer copies it
+    classes: Classes = None,
+    separation: Separation = ["1"],  # noqa: B006
+    variance: Variance = ["1"],  # noqa: B006
+    prior: Prior = ["uniform"],  # noqa: B006
+    family: Family = "simplex",
+    branching: Branching = None,
+    method: Method = "auto",
+    points: Points = 200,
+    samples: Samples = 8192,
+    seed: Seed = 0,
+    dtype: Dtype = "float64",
+    memory_limit: Limit = 4.0,
+    out: File = None,
+    plot: Plot = False,
+    axis: Axis = None,
+    units: Units = "nats",
+    distributed: Distributed = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Vary dimension, class count and more: entropy curves and speciation times over a grid.
+
+    Every combination of the values is a cell. The result is one labelled NetCDF file; a cell that cannot
+    exist is NaN and says why. A sweep that was stopped goes on where it was when the same command is given
+    again, and nothing of other settings is ever mixed into it.
+
+    Example: speciation sweep --process vp edm --dims 1e3,1e5,1e7 --classes 2,100 --out sweep.nc --plot
+    """
+    asked: dict[str, Any] = {
+        "process": words("--process", process),
+        "dims": integers("--dims", dims),
+        "classes": None if classes is None else integers("--classes", classes),
+        "separation": numbers("--separation", separation),
+        "variance": numbers("--variance", variance),
+        "prior": words("--prior", prior),
+        "family": family,
+        "branching": words("--branching", branching or []),
+        "method": method,
+        "points": points,
+        "samples": samples,
+        "seed": seed,
+        "dtype": dtype,
+        "memory_limit": memory_limit,
+    }
+    if dry_run:
+        _print_cells(**asked)
+        return
+    if out is None:
+        raise ValueError("--out must name the NetCDF file to write, such as --out sweep.nc")
+    first = join(distributed)
+    _run(out, asked)
+    if not first:
+        return
+    typer.echo(f"sweep: {out}")
+    if plot:
+        from paper_figures.commands.saved_files import show_file
+        from paper_figures.drawing.view import View
+
+        for suffix in (".pdf", ".png"):
+            drawn = show_file(out, View(axis, units), out.with_suffix(suffix), quiet=suffix == ".pdf")
+            typer.echo(f"drawn: {drawn}")
+
+
+def _run(out: Path, asked: dict[str, Any]) -> None:
+    from paper_figures.interruption import interruptible
+    from paper_figures.studies.sweep import sweep as compute
+    from paper_figures.studies.sweep_axes import grid
+
+    names = ("family", "process", "classes", "dims", "separation", "variance", "prior", "branching")
+    cells = len(list(grid(*(asked[name] for name in names)).cells()))
+    stay = f"finished cells stay in {out}.parts, the same command goes on"
+    with interruptible(stay), _watching(cells) as watch:
+        compute(**asked, out=out, watch=watch)
+
+
+@contextmanager
+def _watching(cells: int) -> "Iterator[Watch]":
+    """Progress over the cells and within the one at work, on a terminal."""
+    from paper_figures.progress import counting_bars
+
+    with counting_bars() as progress:
+        over, inside = progress.add_task("cells", total=cells), progress.add_task("", total=None)
+
+        def watch(cell: Any, done: int, total: int) -> None:
+            name = f"{cell.process}, K={cell.classes}, d={cell.dim:g}"
+            progress.update(inside, description=name, completed=done, total=total)
+            if done == total:
+                progress.advance(over)
+
+        yield watch
+
+
+def _print_cells(**asked: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from paper_figures.studies import sweep_cell
+    from paper_figures.studies.sweep_axes import SweepSettings, grid
+
+    named = ("family", "method", "points", "samples", "seed", "dtype")
+    settings = SweepSettings(**{name: asked[name] for name in named})
+    names = ("family", "process", "classes", "dims", "separation", "variance", "prior", "branching")
+    table = Table("process", "classes", "dim", "separation", "variance", "prior", "method", "memory")
+    for _, cell in grid(*(asked[name] for name in names)).cells():
+        why = sweep_cell.room(cell, settings.family)
+        size = "" if why else f"{sweep_cell.memory(cell, settings) / 2**20:.3g} MiB"
+        how = why or sweep_cell.method_of(cell, settings)
+        axes = (cell.classes, cell.dim, cell.separation, cell.variance)
+        table.add_row(cell.process, *(f"{value:g}" for value in axes), cell.prior, how, size)
+    Console().print(table, "nothing was computed")

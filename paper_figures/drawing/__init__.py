@@ -1,0 +1,1 @@
+"""Pictures of saved data, from their Dataset alone."""

@@ -1,0 +1,173 @@
+"""How pictures look, and how a curve is drawn on a chosen axis in chosen units."""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gmm.curve import EntropyCurve
+from paper_figures.drawing.view import View
+
+STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
+# Inches: the text width of a usual page.
+PAGE_WIDTH = 7.2
+# Bands show this many standard errors on either side.
+BAND_STDERRS = 2
+# Beyond this the palette is too light for lines on white paper.
+_LIGHTEST = 0.86
+_DASHES = ("-", (0, (5, 1.2)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+
+_AXIS_LABELS = {
+    "t": "time $t$",
+    "log-snr": r"$\log(\alpha^2/\sigma^2)$",
+    "sigma": r"noise-to-signal ratio $\sigma/\alpha$",
+    "timestep": "timestep of Stable Diffusion 1.5",
+}
+
+
+@contextlib.contextmanager
+def paper_style(draft: bool = False) -> Iterator[None]:
+    """The project's style, whatever the user's own settings.
+
+    Args:
+        draft: PDFs with Type 3 fonts, which no conference takes but which need no subsetting: a quarter of the
+            time that a picture takes.
+    """
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        matplotlib.style.use(STYLE_FILE)
+        if draft:
+            mpl.rcParams["pdf.fonttype"] = 3
+        yield
+
+
+def new_figure(rows: int, columns: int, *, height: float, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A page-wide figure with lettered panels.
+
+    Args:
+        rows: rows of panels.
+        columns: columns of panels.
+        height: inches.
+        options: for `Figure.subplots`.
+
+    Returns:
+        The figure and its axes (rows, columns).
+    """
+    figure = Figure(figsize=(PAGE_WIDTH, height))
+    axes = np.asarray(figure.subplots(rows, columns, squeeze=False, **options))
+    return figure, axes
+
+
+def lay_out(picture: Figure) -> None:
+    """Place everything once: laying out costs more than drawing, and each format would do it again."""
+    engine = picture.get_layout_engine()
+    if engine is not None:
+        engine.execute(picture)
+    picture.set_layout_engine("none")
+    _keep_titles(picture)
+
+
+def _keep_titles(picture: Figure) -> None:
+    """Pin titles that nothing can be in the way of: every drawing would measure all tick labels to place them."""
+    crowded = {ax.get_position().bounds for ax in picture.axes if _reaches_above(ax)}
+    for ax in picture.axes:
+        text = ax.get_title("left")
+        if text and ax.get_position().bounds not in crowded:
+            ax.set_title(text, loc="left", y=1.0)
+
+
+def _reaches_above(ax: Axes) -> bool:
+    """Whether an axis has something to say above the panel."""
+    on_top = ax.xaxis.get_ticks_position() in ("top", "unknown") or ax.xaxis.get_label_position() == "top"
+    return on_top or bool(ax.child_axes) or bool(ax.yaxis.get_offset_text().get_text())
+
+
+def title(ax: Axes, letter: str, text: str) -> None:
+    """Panel title with its letter."""
+    ax.set_title(rf"$\bf{{{letter}}}$  {text}")
+
+
+def sequence(count: int) -> list[dict[str, Any]]:
+    """Line styles for an ordered family: dark to light, with dashes that repeat every four."""
+    shades = mpl.colormaps["viridis"](np.linspace(0, _LIGHTEST, max(count, 1)))
+    return [{"color": shades[i], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
+
+
+def kinds(count: int) -> list[dict[str, Any]]:
+    """Line styles for things that have no order: ten colours, the first black, with dashes that repeat every four."""
+    colors = ["black", *(mpl.colormaps["tab10"](i) for i in (0, 3, 2, 1, 4, 5, 9, 6, 8))]
+    return [{"color": colors[i % len(colors)], "linestyle": _DASHES[i % len(_DASHES)]} for i in range(count)]
+
+
+def shared_legend(figure: Figure, ax: Axes, heading: str) -> None:
+    """One row below all panels, for a family of lines that most of them show."""
+    handles, labels = ax.get_legend_handles_labels()
+    figure.legend(handles, labels, title=heading, loc="outside lower center", ncols=len(labels))
+
+
+def power_label(value: float) -> str:
+    """A power of ten as such, other numbers in short."""
+    exponent = math.log10(value)
+    return rf"$10^{{{exponent:.0f}}}$" if exponent >= 2 and exponent.is_integer() else f"{value:g}"
+
+
+def noise_axis(ax: Axes, name: str) -> None:
+    """Label and scale the horizontal axis `name` so that noise grows to the right."""
+    ax.set_xlabel(_AXIS_LABELS[name])
+    if name == "sigma":
+        ax.set_xscale("log")
+    if name == "log-snr" and not ax.xaxis_inverted():
+        ax.invert_xaxis()
+
+
+def positions(curve: EntropyCurve, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """log(σ/α), rising, and where it is on an axis that reaches it: timesteps do not reach every noise level."""
+    order = np.argsort(-curve.log_snr)
+    noise, shown = -0.5 * curve.log_snr[order], curve.axis(axis)[order]
+    reached = np.isfinite(shown)
+    if not reached.any():
+        raise ValueError(
+            f"--axis {axis} reaches none of the curve's noise levels; draw over sigma or log-snr"
+        )
+    return noise[reached], shown[reached]
+
+
+def entropy_label(view: View) -> str:
+    """Label of an axis that shows H[Z|X_t]."""
+    return rf"$H[Z\,|\,X_t]$  ({view.unit})"
+
+
+def rate_label(view: View, axis: str) -> str:
+    """Label of an axis that shows the rate belonging to a noise axis."""
+    over = "t" if axis == "t" else r"\log(\sigma/\alpha)"
+    return rf"$dH/d{over}$  ({view.unit})"
+
+
+def draw_entropy(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:
+    """H[Z|X_t] with its band."""
+    shown = curve.in_units(view.units)
+    band(ax, shown.axis(axis), shown.entropy, shown.entropy_stderr, **line)
+
+
+def draw_rate(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:
+    """Its rate with its band: dH/dt over t, dH/d log(sigma/alpha) over every other axis."""
+    shown = curve.in_units(view.units)
+    rate = (shown.rate, shown.rate_stderr) if axis == "t" else shown.rate_per_log_noise()
+    band(ax, shown.axis(axis), *rate, **line)
+
+
+def band(ax: Axes, x: Any, y: Any, stderr: Any = 0.0, **line: Any) -> None:
+    """A line, and a band of two standard errors where there are any."""
+    order = np.argsort(x)
+    x, y, stderr = (np.broadcast_to(a, np.shape(x))[order] for a in (x, y, stderr))
+    drawn = ax.plot(x, y, **line)[0]
+    if np.any(stderr > 0):
+        half = BAND_STDERRS * stderr
+        ax.fill_between(x, y - half, y + half, color=drawn.get_color(), alpha=0.25, linewidth=0)

@@ -1,0 +1,155 @@
+"""The picture of a sweep: curves, their collapse, and the law with its fitted slope."""
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gmm.curve import EntropyCurve
+from paper_figures.drawing.style import (
+    View,
+    draw_entropy,
+    draw_rate,
+    entropy_label,
+    new_figure,
+    noise_axis,
+    power_label,
+    rate_label,
+    sequence,
+    title,
+)
+from paper_figures.formats.numbers import Number, number
+from theory import fit_slope
+
+# Resamplings of the fitted points, and the fewest of them that a line with an error needs.
+BOOTSTRAPS, FEWEST = 2000, 4
+DASHES = ("-", "--", "-.", ":")
+MARKERS = "osD^vP"
+LEGEND_ROOM = 0.6  # share of a panel's height that is added for its legend
+
+
+def flat(dataset: xr.Dataset) -> xr.Dataset:
+    """The sweep over process, classes and dim: first value of every other axis, which the numbers name."""
+    others = [name for name in dataset["t_peak"].dims if name not in ("process", "classes", "dim")]
+    return dataset.isel(dict.fromkeys(others, 0))
+
+
+def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Least-squares slope, and its standard error by resampling the points; NaN with fewer than FEWEST.
+
+    The error is that of points scattered around a line: at small dimensions they lie beside it for a reason.
+    """
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = x[known], y[known]
+    if len(x) < FEWEST:
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    found = []
+    while len(found) < BOOTSTRAPS:
+        chosen = rng.integers(len(x), size=len(x))
+        if len(np.unique(x[chosen])) > 2:
+            found.append(fit_slope(x[chosen], y[chosen]).value)
+    return fit_slope(x, y).value, float(np.std(found, ddof=1))
+
+
+def laws(dataset: xr.Dataset) -> list[Number]:
+    """How the time of the fastest decision grows with d: t itself under VP, its logarithm elsewhere."""
+    numbers, part = [], flat(dataset)
+    for process in part.process.values:
+        ours = part.sel(process=process)
+        kept = ours.isel(dim=np.flatnonzero(ours.dim.values > 1))
+        for i, classes in enumerate(part.classes.values):
+            t = kept.t_peak.isel(classes=i).values
+            logarithmic = process == "vp"
+            words, limit = _law(str(process))
+            value, error = slope(np.log(kept.dim.values), t if logarithmic else _logarithm(str(process), t))
+            numbers.append(number(f"{process}, K = {classes}: {words}", value, error, limit))
+    return numbers
+
+
+def _law(process: str) -> tuple[str, float | None]:
+    """What is fitted against log d, and its limit at large d."""
+    if process == "vp":
+        return "slope of t_peak against log d", 0.5
+    if process == "flow":
+        return "exponent of 1 - t_peak in d", -0.5
+    return "exponent of t_peak in d", {"edm": 0.5, "ve": 1.0}.get(process)
+
+
+def _logarithm(process: str, t: np.ndarray) -> np.ndarray:
+    return np.log(1 - t) if process == "flow" else np.log(t)
+
+
+def draw(dataset: xr.Dataset, view: View) -> Figure:
+    """A row for each process: entropy, rate, collapse, and where the decision falls against d."""
+    part = flat(dataset)
+    processes = [str(name) for name in part.process.values]
+    figure, axes = new_figure(len(processes), 4, height=0.6 + 2.0 * len(processes))
+    for row, process in zip(axes, processes, strict=True):
+        _draw_process(row, part.sel(process=process), view, process)
+    for ax, letter in zip(axes.flat, "abcdefghijklmnopqrst", strict=False):
+        title(ax, letter, ax.get_title(loc="left"))
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    if handles:
+        heading = "$d$" if len(part.classes) == 1 else "$d$ (dashes: class count, as in the last panel)"
+        figure.legend(handles, labels, title=heading, loc="outside lower center", ncols=min(len(labels), 8))
+    return figure
+
+
+def _draw_process(row: np.ndarray, ours: xr.Dataset, view: View, process: str) -> None:
+    axis = view.on("t" if process in ("vp", "vp_linear", "flow") else "sigma")
+    shades = [line["color"] for line in sequence(len(ours.dim))]
+    for k, classes in enumerate(ours.classes.values):
+        for i, dim in enumerate(ours.dim.values):
+            cell = ours.isel(classes=k, dim=i)
+            if str(cell.status.values) != "ok":
+                continue
+            line = {"color": shades[i], "linestyle": DASHES[k % len(DASHES)]}
+            curve = _curve(cell, math.log(float(classes)))
+            draw_entropy(row[0], curve, view, axis, label=None if k else power_label(float(dim)), **line)
+            draw_rate(row[1], curve, view, axis, **line)
+            shifted = np.log(curve.sigma) - 0.5 * math.log(float(dim))
+            row[2].plot(shifted, curve.in_units(view.units).entropy, **line)
+        _draw_law(row[3], ours.isel(classes=k), k, f"$K$ = {classes}")
+    low, high = row[3].get_ylim()
+    row[3].set_ylim(low, high + LEGEND_ROOM * (high - low))
+    row[3].legend(title="slope in $\\log d$", fontsize="x-small", title_fontsize="x-small", loc="upper left")
+    for ax, words in zip(row, ("entropy", "rate", "collapse", "decision"), strict=True):
+        ax.set_title(f"{process}: {words}", loc="left")
+    for ax in row[:2]:
+        noise_axis(ax, axis)
+    row[0].set_ylabel(entropy_label(view))
+    row[1].set_ylabel(rate_label(view, axis))
+    row[2].set(xlabel=r"$\log(\sigma/\alpha)-\frac{1}{2}\log d$", ylabel=entropy_label(view))
+
+
+def _draw_law(ax: Axes, ours: xr.Dataset, k: int, label: str) -> None:
+    """log(σ/α) at the fastest decision with its window and its slope in log d: one law for every process."""
+    noise = np.array([_noise_at(ours.isel(dim=i)) for i in range(len(ours.dim))])
+    fitted = number("slope", *slope(np.log(ours.dim.values.astype(float)), noise))
+    if math.isfinite(fitted.value):
+        label += f": {fitted.short}"
+    style: dict[str, Any] = {
+        "color": f"C{k}",
+        "linestyle": DASHES[k % len(DASHES)],
+        "marker": MARKERS[k % len(MARKERS)],
+    }
+    ax.plot(ours.dim, noise, label=label, **style)
+    ax.fill_between(ours.dim, ours.window_lo, ours.window_hi, color=f"C{k}", alpha=0.12, linewidth=0)
+    ax.set(xscale="log", xlabel="$d$", ylabel=r"$\log(\sigma/\alpha)$ of the maximum")
+
+
+def _noise_at(cell: xr.Dataset) -> float:
+    """log(σ/α) at t_peak, between the cell's points."""
+    t, noise = cell.t.values, -0.5 * cell.log_snr.values
+    peak = float(cell.t_peak)
+    return float(np.interp(peak, t, noise)) if math.isfinite(peak) else math.nan
+
+
+def _curve(cell: xr.Dataset, prior_entropy: float) -> EntropyCurve:
+    names = ("t", "log_snr", "entropy", "entropy_stderr", "rate", "rate_stderr")
+    fields: dict[str, Any] = {name: cell[name].values for name in names}
+    return EntropyCurve(**fields, prior_entropy=prior_entropy)

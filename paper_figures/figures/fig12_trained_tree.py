@@ -1,0 +1,140 @@
+"""A trained network against quadrature: every level of a tree of classes, by both estimators."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullFormatter
+
+from gmm.curve import EntropyCurve
+from gmm.landmarks import LANDMARKS
+from neural.models import load_model
+from paper_figures.drawing.style import (
+    BAND_STDERRS,
+    View,
+    band,
+    draw_entropy,
+    draw_rate,
+    entropy_label,
+    new_figure,
+    noise_axis,
+    rate_label,
+    sequence,
+    title,
+)
+from paper_figures.figures.settings import Settings
+from paper_figures.formats.curves import stack, unstack
+from paper_figures.formats.numbers import Number, attach, number
+from paper_figures.shipped import measure as measured
+
+CAPTION = """
+A network trained on samples of eight Gaussian classes in a binary tree of three levels in 64 dimensions
+(zoo:tree), against quadrature. (a) Entropy of each level's decision: lines are exact, markers the trained network's own
+posterior along its stochastic trajectories, with bars of two standard errors. (b) Their rates. (c) Where each level
+decides: bars are the exact windows that hold the central 80% of the information, markers the ends and the median as
+the network has them, by the online posterior (circles) and by the denoiser gap on samples (crosses). (d) The network's
+entropy minus the exact one, with bands of two standard errors. Exact curves are computed; those of the network are
+shipped results of `python -m paper_figures.shipped.measure tree`.
+"""
+
+LEVELS = ("coarse", "middle", "fine")
+
+
+def compute(settings: Settings) -> xr.Dataset:
+    """The shipped curves of the network, and quadrature at their noise levels and between."""
+    shipped = measured.load("tree").drop_attrs()
+    spec = measured.family_of(load_model("zoo:tree"))
+    times = np.geomspace(float(shipped.t.max()), float(shipped.t.min()), settings.size(161, 81))
+    curves = measured.exact_tree(spec, times)
+    exact = stack(curves, "level", list(shipped.level.values), prefix="exact_")
+    here = measured.exact_tree(spec, shipped.t.values[0, 0])
+    dataset = xr.merge([shipped, exact]).assign(here=(("level", "point"), [curve.entropy for curve in here]))
+    return attach(dataset, _numbers(dataset))
+
+
+def _numbers(dataset: xr.Dataset) -> list[Number]:
+    found = []
+    for level, name in zip(dataset.level.values, LEVELS, strict=True):
+        part = dataset.sel(level=level, estimator=measured.ONLINE)
+        for place in ("low", "median", "high"):
+            at = LANDMARKS.index(place)
+            label = f"{name} level, log σ at the {'middle' if place == 'median' else place + ' end'} of its window"
+            value, stderr = part.landmark[at], part.landmark_stderr[at]
+            found.append(number(label, value, stderr, part.exact_landmark[at]))
+    for estimator in dataset.estimator.values:
+        off = dataset.landmark.sel(estimator=estimator) - dataset.exact_landmark
+        found.append(
+            number(f"{estimator}: largest error of a window in log σ", float(np.abs(off[:, 2:]).max()))
+        )
+        gap = np.abs(dataset.entropy.sel(estimator=estimator) - dataset.here).max("point")
+        found.append(number(f"{estimator}: largest error of an entropy (nat)", float(gap.max())))
+    return found
+
+
+def draw(dataset: xr.Dataset, view: View) -> Figure:
+    """Entropies, rates, windows, differences."""
+    figure, axes = new_figure(2, 2, height=5.0)
+    axis = view.on("sigma")
+    lines = sequence(len(LEVELS))
+    exact = unstack(dataset, "level", "exact_")
+    for curve, name, line, level in zip(exact, LEVELS, lines, dataset.level.values, strict=True):
+        line = {**line, "linestyle": "-"}
+        draw_entropy(axes[0, 0], curve, view, axis, label=name, **line)
+        draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
+        online, gap = unstack(dataset.sel(level=level), "estimator")
+        _mark(axes[0, 0], online, view, axis, line["color"])
+        rate = online.in_units(view.units)
+        shown = (rate.rate, rate.rate_stderr) if axis == "t" else rate.rate_per_log_noise()
+        _points(axes[0, 1], online.axis(axis), *shown, line["color"])
+        here = dataset.here.sel(level=level).values
+        for curve_, style in ((online, "-"), (gap, "--")):
+            label = f"{name}, {'online' if style == '-' else 'gap'}"
+            off, stderr = view.information(curve_.entropy - here), view.information(curve_.entropy_stderr)
+            band(
+                axes[1, 1], curve_.axis(axis), off, stderr, color=line["color"], linestyle=style, label=label
+            )
+    _draw_windows(axes[1, 0], dataset, exact, lines, axis)
+    axes[0, 0].set_ylabel(entropy_label(view))
+    axes[0, 1].set_ylabel(rate_label(view, axis))
+    axes[1, 1].set_ylabel(f"network − exact  ({view.unit})")
+    axes[1, 1].axhline(0, color="0.5", linewidth=0.8)
+    axes[0, 0].legend(title="level")
+    axes[1, 1].legend(ncols=2, fontsize=6)
+    names = ("entropy", "rate", "windows", "network against exact")
+    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
+        noise_axis(ax, axis)
+        title(ax, letter, text)
+    if axis == "sigma":  # less than two decades: the usual labels would run into each other
+        axes[1, 0].xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50]))
+        axes[1, 0].xaxis.set_major_formatter(FormatStrFormatter("%g"))
+        axes[1, 0].xaxis.set_minor_formatter(NullFormatter())
+    return figure
+
+
+def _mark(ax: Axes, curve: EntropyCurve, view: View, axis: str, color: str) -> None:
+    shown = curve.in_units(view.units)
+    _points(ax, shown.axis(axis), shown.entropy, shown.entropy_stderr, color)
+
+
+def _points(ax: Axes, x: np.ndarray, y: np.ndarray, stderr: np.ndarray, color: str) -> None:
+    some = slice(None, None, 5)
+    bars = BAND_STDERRS * np.broadcast_to(stderr, np.shape(y))
+    ax.errorbar(x[some], y[some], bars[some], fmt="o", markersize=2.5, color=color)
+
+
+def _draw_windows(
+    ax: Axes, dataset: xr.Dataset, exact: list[EntropyCurve], lines: list[dict], axis: str
+) -> None:
+    places = [LANDMARKS.index(name) for name in ("low", "median", "high")]
+    for row, (level, curve) in enumerate(zip(dataset.level.values, exact, strict=True)):
+        noise, log_noise = curve.axis(axis), np.log(curve.sigma)
+        order = np.argsort(log_noise)
+        onto = lambda v, n=noise, at=log_noise, o=order: np.interp(v, at[o], n[o])
+        part = dataset.sel(level=level)
+        low, _, high = onto(part.exact_landmark.values[places])
+        ax.barh(row, high - low, left=low, height=0.5, color=lines[row]["color"], alpha=0.3)
+        for estimator, marker, shift in zip(dataset.estimator.values, "ox", (-0.12, 0.12), strict=True):
+            value = part.landmark.sel(estimator=estimator).values[places]
+            ax.plot(onto(value), np.full(3, row + shift), marker, color=lines[row]["color"], markersize=4)
+    ax.set_yticks(range(len(LEVELS)), LEVELS)
+    ax.invert_yaxis()

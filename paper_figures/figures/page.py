@@ -1,0 +1,87 @@
+"""index.html: the figures of a folder with captions and the numbers that matter."""
+
+import html
+import json
+from pathlib import Path
+
+import h5netcdf
+
+from gmm.files import write_aside
+from paper_figures.figures.registry import FIGURES, Figure
+from paper_figures.files import FORMAT
+from paper_figures.formats.numbers import ATTRIBUTE, Number
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Class speciation in diffusion models</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222 }}
+h2 {{ margin: 3rem 0 .3rem; border-top: 1px solid #ddd; padding-top: 1.5rem }}
+img {{ width: 100%; background: #fff }}
+table {{ border-collapse: collapse; font-size: .9rem; margin: .8rem 0 }}
+th, td {{ text-align: left; padding: .15rem 1.2rem .15rem 0; border-bottom: 1px solid #eee }}
+td.n {{ font-variant-numeric: tabular-nums }}
+.facts {{ color: #666; font-size: .85rem }}
+</style>
+<h1>Class speciation in diffusion models</h1>
+<p>When, along the noise axis, is the class of a sample decided? H[Z|X<sub>t</sub>] is the entropy of the
+class given the noisy state. Every picture is drawn from the data file beside it.</p>
+{sections}
+</html>
+"""
+
+
+def write(folder: Path) -> Path:
+    """Write index.html for all figures in `folder`; quick versions come apart, under their name."""
+    full = [_section(folder, figure, figure.name) for figure in FIGURES.values()]
+    fast = [_section(folder, figure, f"{figure.name}-fast") for figure in FIGURES.values()]
+    sections = "".join(full)
+    if any(fast):
+        sections += "<h1>Quick versions</h1><p>Small sizes, to look at; not to quote.</p>" + "".join(fast)
+    with write_aside(folder / "index.html") as aside:
+        aside.write_text(_PAGE.format(sections=sections), encoding="utf-8")
+    return folder / "index.html"
+
+
+def _section(folder: Path, figure: Figure, stem: str) -> str:
+    """One figure's part of the page; empty unless its data and picture are there."""
+    attributes = _attributes(folder / f"{stem}.nc")
+    if attributes.get("format") != FORMAT or not (folder / f"{stem}.png").exists():
+        return ""
+    settings = json.loads(attributes["settings"])
+    link = html.escape(stem, quote=True)
+    facts = (
+        f"seed {settings['seed']}, {settings['dtype']}, figure code version {attributes['figure_version']}"
+    )
+    return f"""
+<h2 id="{link}">{html.escape(stem)}</h2>
+<p>{html.escape(figure.description[0].upper() + figure.description[1:])}.</p>
+<a href="{link}.pdf"><img src="{link}.png" alt="{html.escape(figure.description, quote=True)}"></a>
+<p>{html.escape(figure.caption)}</p>
+{_table(json.loads(attributes.get(ATTRIBUTE, "[]")))}
+<p class="facts"><a href="{link}.pdf">PDF</a> · <a href="{link}.nc">data (NetCDF)</a> ·
+{html.escape(facts)}</p>
+"""
+
+
+def _attributes(path: Path) -> dict[str, str]:
+    """The file's attributes alone; none when it is missing or damaged."""
+    try:
+        with h5netcdf.File(path, "r") as file:
+            return {name: str(value) for name, value in file.attrs.items()}
+    except OSError:
+        return {}
+
+
+def _table(rows: list[dict]) -> str:
+    numbers = [Number(**row) for row in rows]
+    if not numbers:
+        return ""
+    cells = ((html.escape(n.label), n.shown, n.shown_expected) for n in numbers)
+    body = "".join(
+        f"<tr><td>{label}</td><td class=n>{a}</td><td class=n>{b}</td></tr>" for label, a, b in cells
+    )
+    return f"<table><tr><th>number<th>here<th>expected{body}</table>"

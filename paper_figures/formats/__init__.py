@@ -1,0 +1,1 @@
+"""How curves, numbers and words are kept and shown."""

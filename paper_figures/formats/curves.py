@@ -1,0 +1,104 @@
+"""Families of entropy curves in one Dataset, and back."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gmm.curve import EntropyCurve
+from theory import window
+
+WINDOW_SHARE = 0.8
+
+_FIELDS = (
+    "t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr",
+    "clone_agreement", "clone_agreement_stderr",
+)  # fmt: skip
+
+
+def stack(
+    curves: Sequence[EntropyCurve], dimension: str, labels: Iterable[Any], prefix: str = ""
+) -> xr.Dataset:
+    """Curves of one length side by side.
+
+    Args:
+        curves: n curves of T points each, in nats.
+        dimension: name of the dimension that tells them apart.
+        labels: (n,) its coordinate.
+        prefix: put before every variable's name, so that several families fit one Dataset.
+
+    Returns:
+        Dataset with variables (dimension, prefix + "point") and the prior entropies (dimension,).
+    """
+    dims = (dimension, f"{prefix}point")
+    data: dict[str, Any] = {
+        prefix + name: (dims, np.stack([getattr(curve, name) for curve in curves])) for name in _FIELDS
+    }
+    data[f"{prefix}prior_entropy"] = (dimension, [curve.prior_entropy for curve in curves])
+    return xr.Dataset(data, coords={dimension: list(labels)})
+
+
+def unstack(dataset: xr.Dataset, dimension: str, prefix: str = "") -> list[EntropyCurve]:
+    """The curves that `stack` put side by side, in order."""
+    return [_curve(dataset.isel({dimension: i}), prefix) for i in range(dataset.sizes[dimension])]
+
+
+def _curve(part: xr.Dataset, prefix: str) -> EntropyCurve:
+    fields: dict[str, Any] = {name: part[prefix + name].values for name in _FIELDS}
+    return EntropyCurve(**fields, prior_entropy=float(part[f"{prefix}prior_entropy"]))
+
+
+def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
+    """Pieces of one curve, in order."""
+    fields: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS
+    }
+    return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
+
+
+def window_ends(curve: EntropyCurve) -> tuple[float, float]:
+    """log(σ/α) between which the central 80% of a curve's information lies."""
+    found = window(curve, WINDOW_SHARE)
+    return found.low, found.high
+
+
+def peak(x: np.ndarray, y: np.ndarray) -> float:
+    """Where y is largest: the top of the parabola through the largest sample and its neighbours, or an end."""
+    middle = int(np.argmax(y))
+    if middle in (0, len(y) - 1):
+        return float(x[middle])
+    near = slice(middle - 1, middle + 2)
+    a, b, _ = np.polyfit(x[near] - x[middle], y[near], 2)
+    return float(x[middle] - b / (2 * a))
+
+
+def axis_positions(t: np.ndarray, log_snr: np.ndarray, axis: str) -> np.ndarray:
+    """Positions of noise levels (T,) on an axis, without a curve; see `EntropyCurve.axis`."""
+    blank = np.full_like(t, np.nan)
+    return EntropyCurve(t, log_snr, blank, blank, blank, blank, prior_entropy=np.nan).axis(axis)
+
+
+def vp_curve(times: np.ndarray, entropy: Any, rate: Any, prior_entropy: float, **more: Any) -> EntropyCurve:
+    """A curve from quadrature on the Ornstein-Uhlenbeck clock, where σ²/α² = e^{2t} - 1.
+
+    Args:
+        times: (T,) times, > 0.
+        entropy: (T,) entropy in nats.
+        rate: (T,) dH/dt in nats.
+        prior_entropy: H[Z] in nats.
+        more: further fields of `EntropyCurve`.
+    """
+    ratio = np.expm1(2 * times)
+    zero = np.zeros_like(times)
+    return EntropyCurve(
+        t=times,
+        log_snr=-np.log(ratio),
+        log_snr_slope=-2 * (1 + 1 / ratio),
+        entropy=np.asarray(entropy),
+        entropy_stderr=zero,
+        rate=np.asarray(rate),
+        rate_stderr=zero,
+        prior_entropy=prior_entropy,
+        **more,
+    )

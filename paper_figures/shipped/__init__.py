@@ -1,0 +1,1 @@
+"""Measurements that ship because they take long, and what makes them again."""

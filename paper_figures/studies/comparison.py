@@ -1,0 +1,167 @@
+"""Curves of one decision from several sources: where each decides, how sure that is, and how they differ."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from gmm.curve import EntropyCurve, versions
+from gmm.landmarks import LANDMARKS, landmarks
+from gmm.pooling import Reading, pool, read_off
+from paper_figures.formats.numbers import Number, attach, number
+from paper_figures.studies.sources import Measured
+
+FORMAT = "speciation-comparison/1"
+SHARE = 0.8
+_FIELDS = (
+    "t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr", "clone_agreement",
+    "clone_agreement_stderr", "cross_entropy", "cross_entropy_stderr",
+)  # fmt: skip
+PLACE_FIELDS = ("place", "place_stderr", "place_low", "place_high")
+# What a file must hold to be printed and drawn.
+NAMES = (*_FIELDS, *PLACE_FIELDS, "prior_entropy", "reference")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Line:
+    """One source's curve at one level, in nats, and its landmarks in log(σ/α)."""
+
+    curve: EntropyCurve
+    marks: Reading
+
+
+def lines_of(measured: Measured, seed: int) -> dict[str, list[Line]]:
+    """For every source a line a level."""
+    statistic = lambda curve: landmarks(curve, SHARE)
+    return {
+        name: [Line(pool(runs), read_off(runs, statistic, seed=seed)) for runs in levels]
+        for name, levels in measured.items()
+    }
+
+
+def saved_line(curve: EntropyCurve) -> Line:
+    """A curve from a file: its landmarks without an error, unless it is exact."""
+    curve = curve.in_units("nats")
+    return Line(curve, read_off([curve], lambda c: landmarks(c, SHARE)))
+
+
+def dataset_of(
+    lines: Mapping[str, Sequence[Line]], levels: Sequence[str], reference: str | None, **attributes: Any
+) -> xr.Dataset:
+    """Everything that the picture shows and the table says.
+
+    Args:
+        lines: for every source a line a level.
+        levels: names of the levels.
+        reference: the source that the others are compared with, or None.
+        attributes: facts to keep; made text by JSON.
+
+    Returns:
+        Dataset with dimensions source, level, point (NaN where a curve is shorter than the longest), landmark.
+    """
+    points = max(len(line.curve.t) for each in lines.values() for line in each)
+    data: dict[str, Any] = {
+        name: (
+            ("source", "level", "point"),
+            _table(lines, lambda line, name=name: _padded(getattr(line.curve, name), points)),
+        )
+        for name in _FIELDS
+    }
+    data["prior_entropy"] = (("source", "level"), _table(lines, lambda line: line.curve.prior_entropy))
+    for name, part in zip(PLACE_FIELDS, Reading._fields, strict=True):
+        data[name] = (
+            ("source", "level", "landmark"),
+            _table(lines, lambda line, part=part: getattr(line.marks, part)),
+        )
+    coords = {"source": list(lines), "level": list(levels), "landmark": list(LANDMARKS)}
+    kept = {name: json.dumps(value, default=str) for name, value in attributes.items()}
+    found = xr.Dataset(data, coords, {"format": FORMAT, "versions": json.dumps(versions()), **kept})
+    found = found.assign_attrs(reference=reference or "")
+    return attach(found, numbers(found))
+
+
+def _table(lines: Mapping[str, Sequence[Line]], of: Any) -> np.ndarray:
+    return np.array([[of(line) for line in each] for each in lines.values()])
+
+
+def _padded(values: np.ndarray | None, points: int) -> np.ndarray:
+    blank = np.full(points, np.nan)
+    if values is not None:
+        blank[: len(values)] = values
+    return blank
+
+
+def curve_of(dataset: xr.Dataset, source: str, level: str) -> EntropyCurve:
+    """One curve of a comparison."""
+    part = dataset.sel(source=source, level=level)
+    told = np.isfinite(part.log_snr.values)
+    fields: dict[str, Any] = {name: part[name].values[told] for name in _FIELDS}
+    if not np.isfinite(fields["cross_entropy"]).any():
+        fields["cross_entropy"] = fields["cross_entropy_stderr"] = None
+    return EntropyCurve(**fields, prior_entropy=float(part.prior_entropy))
+
+
+# ------------------------------------------------------------------------------------------------ differences
+
+
+def difference(curve: EntropyCurve, reference: EntropyCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """log(σ/α), H - H_reference and its standard error at the curve's points that the reference's range holds.
+
+    Between the reference's points its entropy and standard error are interpolated; errors count as independent.
+    """
+    order = np.argsort(-reference.log_snr)
+    noise, own = -0.5 * reference.log_snr[order], -0.5 * curve.log_snr
+    held = (own >= noise[0] - 1e-9) & (own <= noise[-1] + 1e-9)
+    theirs = np.interp(own[held], noise, reference.entropy[order])
+    error = np.interp(own[held], noise, reference.entropy_stderr[order])
+    return own[held], curve.entropy[held] - theirs, np.hypot(curve.entropy_stderr[held], error)
+
+
+def largest(curve: EntropyCurve, reference: EntropyCurve) -> tuple[float, float, float]:
+    """Where |H - H_reference| is largest: log(σ/α), the difference there and its standard error; NaN if nowhere."""
+    noise, gap, stderr = difference(curve, reference)
+    if not len(gap):
+        return (np.nan, np.nan, np.nan)
+    at = int(np.argmax(np.abs(gap)))
+    return float(noise[at]), float(gap[at]), float(stderr[at])
+
+
+def shift(dataset: xr.Dataset, source: str, level: str, mark: str) -> tuple[float, float]:
+    """By how much log(σ/α) of a mark exceeds the reference's, and its standard error."""
+    at = {"level": level, "landmark": mark}
+    value, error = (dataset[name].sel(at) for name in ("place", "place_stderr"))
+    other = dataset.attrs["reference"]
+    return float(value.sel(source=source) - value.sel(source=other)), float(
+        np.hypot(error.sel(source=source), error.sel(source=other))
+    )
+
+
+def numbers(dataset: xr.Dataset) -> list[Number]:
+    """The numbers that matter: places of every source, and differences from the reference."""
+    found = []
+    for level in map(str, dataset.level.values):
+        for source in map(str, dataset.source.values):
+            where = f"{level}, {source}"
+            for mark in LANDMARKS:
+                at = {"source": source, "level": level, "landmark": mark}
+                sigma = float(np.exp(dataset.place.sel(at)))
+                found.append(
+                    number(f"{where}: σ/α at {mark}", sigma, sigma * float(dataset.place_stderr.sel(at)))
+                )
+            found += _differences(dataset, source, level, where)
+    return found
+
+
+def _differences(dataset: xr.Dataset, source: str, level: str, where: str) -> list[Number]:
+    reference = dataset.attrs["reference"]
+    if not reference or source == reference:
+        return []
+    _, gap, stderr = largest(curve_of(dataset, source, level), curve_of(dataset, reference, level))
+    shifts = [
+        number(f"{where}: shift of {mark} in log(σ/α)", *shift(dataset, source, level, mark))
+        for mark in ("half", "low", "high")
+    ]
+    return [number(f"{where}: largest H - H[{reference}] (nat)", gap, stderr), *shifts]

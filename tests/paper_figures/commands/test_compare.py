@@ -1,0 +1,227 @@
+"""``speciation compare`` from end to end on models whose answer is known, and what it refuses."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+
+import theory
+from gmm.curve import load_dataset
+from gmm.process import edm
+from paper_figures import cli
+from paper_figures.commands import model_options as asking
+from paper_figures.studies import comparison as comparing
+from paper_figures.studies import sources as measuring
+from tests.paper_figures.asked import PAIR, TREE, run, thousand_classes
+
+# One size for all, so that one compilation serves them.
+SAMPLES, STEPS = 128, 24
+LINE = ["compare", "--model", PAIR, "--samples", str(SAMPLES), "--steps", str(STEPS)]
+# ‖m‖² = d for the pair ±m, within-class variance 1.
+ENERGY = 4.0
+# Standard errors that a number may be off; a few dozen numbers are judged.
+SIGMAS = 4.0
+
+
+@pytest.fixture(scope="module")
+def data(request):
+    return request.config.rootpath / "tests" / "neural" / "data" / "edm2"
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """One comparison, read by many tests."""
+    folder = tmp_path_factory.mktemp("pair")
+    assert cli.run([*LINE, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(pair):
+    return load_dataset(pair / "compare.nc")
+
+
+def test_everything_is_there_and_nothing_else(pair):
+    assert {path.name for path in pair.iterdir()} == {"compare.nc", "compare.png", "compare.pdf"}
+
+
+def expected(source, curve):
+    """Quadrature; of the chain that the online posterior belongs to, whose steps gain a little more (theory: Q_n)."""
+    exact = theory.entropy_curve(edm(), curve.t, energy=ENERGY)
+    if source != measuring.ONLINE:
+        return exact
+    snr = curve.t**-2.0
+    gained = np.diff(snr) / (1 + snr[:-1]) ** 2
+    rho = ENERGY * (snr[0] / (1 + snr[0]) + np.concatenate([[0.0], np.cumsum(gained)]))
+    return dataclasses.replace(exact, entropy=theory.binary_entropy(rho))
+
+
+def test_curves_are_those_of_quadrature(dataset):
+    for source in map(str, dataset.source.values):
+        curve = comparing.curve_of(dataset, source, "classes")
+        gap = np.abs(curve.entropy - expected(source, curve).entropy)
+        assert (gap < SIGMAS * curve.entropy_stderr + 1e-4).all(), source
+
+
+def test_places_and_their_errors_are_those_of_quadrature(dataset):
+    for source in map(str, dataset.source.values):
+        at = dataset.sel(source=source, level="classes", landmark="half")
+        exact = expected(source, comparing.curve_of(dataset, source, "classes"))
+        half = np.interp(0.5 * np.log(2), exact.entropy[::-1], np.log(exact.t[::-1]))
+        assert 0 < float(at.place_stderr) < 0.3
+        # Between points 0.2 apart in log noise straight lines and cubics differ by less than a hundredth.
+        assert abs(float(at.place) - half) < SIGMAS * float(at.place_stderr) + 0.01
+        assert float(at.place_low) < float(at.place) < float(at.place_high)
+
+
+def test_facts_to_measure_it_again(dataset):
+    facts = json.loads(dataset.attrs["question"])
+    assert facts["model"] == PAIR
+    assert facts["samples"] == SAMPLES
+    assert facts["decision"]["levels"][0]["cells"] == {"0": ["0"], "1": ["1"]}
+    assert dataset.attrs["reference"] == "exact"
+    labels = [n["label"] for n in json.loads(dataset.attrs["numbers"])]
+    assert "classes, trained, online: shift of half in log(σ/α)" in labels
+
+
+def test_saved_curves_and_comparisons_are_overlaid(pair, tmp_path, capsys):
+    curve = theory.entropy_curve(edm(), np.geomspace(0.01, 80, 50), energy=4.0)
+    curve.save(tmp_path / "a.nc")
+    curve.in_bits().save(tmp_path / "b.nc")
+    printed = run(
+        capsys, "compare", tmp_path / "a.nc", tmp_path / "b.nc", pair / "compare.nc", "--out", tmp_path / "o"
+    )
+    assert "difference from a" in printed
+    found = load_dataset(tmp_path / "o" / "compare.nc")
+    assert list(found.source.values[:3]) == ["a", "b", "compare: exact"]
+    np.testing.assert_allclose(comparing.curve_of(found, "b", "entropy").entropy, curve.entropy)
+    # Exact curves have exact places, and one that was measured keeps the errors it came with.
+    at = found.sel(level="entropy", landmark="half")
+    assert float(at.place_stderr.sel(source="a")) == 0
+    assert float(at.place_stderr.sel(source="compare: exact")) > 0
+
+
+def test_what_was_written_can_be_shown(pair, capsys):
+    assert "half" in run(capsys, "show", pair / "compare.nc", "--out", pair / "shown.png", "--units", "bits")
+    (pair / "shown.png").unlink()
+
+
+def test_few_paths_of_many_classes_find_data_of_every_class():
+    asked = asking.Asked(model="zoo:tree", samples=8, steps=4)
+    question = asking.question(asked)
+    x, component = measuring._drawn(question, jax.random.key(0))
+    # So few that the plain draw misses classes.
+    assert len(np.unique(np.asarray(component)[: 4 * question.per_run])) < 8
+    assert set(component) == set(range(8))
+    # The class of a point, by its nearest mean where that is clear (deviation 1 within a class, means 4.7 apart).
+    means = np.asarray(question.model.mixture.means)
+    distances = np.linalg.norm(x[:, None] - means[None], axis=-1)
+    nearest = distances.argmin(axis=1)
+    far = np.sort(distances, axis=1)
+    sure = far[:, 1] - far[:, 0] > 1
+    assert sure.mean() > 0.5
+    np.testing.assert_array_equal(nearest[sure], component[sure])
+
+
+def test_dry_run_says_the_cost_and_computes_nothing(tmp_path, capsys):
+    printed = run(capsys, *LINE, "--dry-run", "--out", tmp_path / "o")
+    # Every step and the start, two classes, two estimators.
+    assert f"{2 * SAMPLES * (STEPS + 1) * 2:,} network evaluations, about less than a second" in printed
+    assert printed.endswith("nothing was computed\n")
+    assert not (tmp_path / "o").exists()
+
+
+def test_interrupted_work_goes_on(pair, tmp_path, capsys, monkeypatch):
+    line = [*LINE, "--out", tmp_path]
+    real, calls = measuring.online_entropy, []
+
+    def breaks(*args, **kwargs):
+        calls.append(kwargs["key"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(measuring, "online_entropy", breaks)
+    assert cli.run([*map(str, line)]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    kept = {path.name for path in (tmp_path / "compare.parts").iterdir()}
+    # Every run of the exact curve, and two of the trained one.
+    assert len(kept) == measuring.RUNS + 2
+    monkeypatch.setattr(measuring, "online_entropy", real)
+    monkeypatch.setattr(measuring.gmm, "class_entropy", None)  # nothing finished is computed again
+    run(capsys, *line)
+    assert not (tmp_path / "compare.parts").exists()
+    xr.testing.assert_equal(load_dataset(tmp_path / "compare.nc"), load_dataset(pair / "compare.nc"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (f"--model {PAIR} --classes 0 two", f"{PAIR} has no class 'two'; names are 0, 1"),
+        (f"--model {PAIR} --classes 0 0-1", "cells of classes must not overlap: '0' is in '0' and '0-1'"),
+        (f"--model {PAIR} --classes 0", "must have two cells or more"),
+        (f"--model {PAIR} --classes 0 1 --partition pets", "--classes and --partition name the same thing"),
+        (f"--model {PAIR} --prompts a b", f"{PAIR} has classes and takes no prompts"),
+        (f"--model {PAIR} --partition nowhere.toml", "partition must be a file, or one of"),
+        (f"--model {PAIR} --partition pets", "has no class 'golden retriever'"),
+        (f"--model {PAIR} --eta 0", "eta must be 1 (the stochastic sampler), got 0"),
+        (f"--model {PAIR} --samples 1", "--samples must be at least 2, got 1"),
+        (f"--model {PAIR} --steps 1", "--steps must be at least 2, got 1"),
+        (f"--model {PAIR} --against gaussian", "--against gaussian needs the data that"),
+        (f"--model {PAIR} --against emprical", "did you mean 'empirical'?"),
+        (f"--model {TREE} --classes 0 1 --u-turn", "--u-turn needs a decision among all classes"),
+        ("--model zoo:digit", "model must be a name or a file or folder that exists, got 'zoo:digit'"),
+        ("--model edm2-xs", "run `speciation weights fetch edm2-xs`"),
+        ("missing.nc", "no such file: missing.nc"),
+    ],
+)
+def test_what_is_refused(line, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPECIATION_CACHE", str(tmp_path / "cache"))
+    assert message in run(capsys, "compare", *line.split(), code=2)
+    assert list(tmp_path.rglob("*.nc")) == []
+
+
+def test_files_that_hold_no_curves(tmp_path, capsys):
+    xr.Dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    assert "FILE must hold speciation-entropy-curve/1" in run(capsys, "compare", tmp_path / "a.nc", code=2)
+
+
+@pytest.mark.slow
+def test_u_turns_agree_with_the_posterior(tmp_path, capsys):
+    run(capsys, "compare", "--model", TREE, "--samples", 512, "--steps", 32, "--u-turn", "--out", tmp_path)
+    dataset = load_dataset(tmp_path / "compare.nc")
+    for level in map(str, dataset.level.values):
+        curve = comparing.curve_of(dataset, "exact", level)
+        order = np.argsort(curve.sigma)
+        stays = np.interp(dataset.turn_log_sigma, np.log(curve.sigma[order]), curve.clone_agreement[order])
+        found = dataset.sel(level=level)
+        # What 32 steps cost: the way back forgets that x_0 has a variance given x_t.
+        assert (np.abs(found.u_turn - stays) < SIGMAS * found.u_turn_stderr + 0.03).all()
+
+
+@pytest.mark.slow
+def test_published_networks_by_name_at_several_levels(data, tmp_path, capsys):
+    path = thousand_classes(tmp_path, data)
+    line = ["--partition", "pets", "--per-cell", 1, "--samples", 16, "--steps", 6, "--against"]
+    message = run(capsys, "compare", "--model", path, *line, "empirical", code=2)
+    assert "--against empirical needs the data" in message
+    printed = run(capsys, "compare", "--model", path, *line[:-1], "--out", tmp_path / "o")
+    assert "8 conditions; dog or cat: dog, cat; breed: golden retriever" in printed
+    found = load_dataset(tmp_path / "o" / "compare.nc")
+    assert list(found.level.values) == ["dog or cat", "breed"]
+    assert list(found.source.values) == [measuring.ONLINE, measuring.GAP]
+    assert json.loads(found.attrs["question"])["decision"]["conditions"] == [
+        207,
+        162,
+        254,
+        250,
+        281,
+        283,
+        284,
+        285,
+    ]
+    assert comparing.curve_of(found, measuring.ONLINE, "breed").prior_entropy == pytest.approx(np.log(8))

@@ -1,0 +1,185 @@
+"""The study of a labelled data set: its curves and times against other routes, its files against interruption."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.spatial.distance import cdist
+
+import gmm
+from gmm.curve import load_dataset
+from gmm.datasets import LabelledData
+from paper_figures import cli
+from paper_figures.formats.curves import unstack
+from paper_figures.studies import data as data_study
+from paper_figures.studies.data import CLASS, GAUSSIAN, POINT, ROUND, StudySettings, check, study
+from theory import speciation_time
+
+FIVE_SIGMA = 5.0
+SMALL = StudySettings(levels=16, samples=64, dtype="float64")
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def blobs(classes=3, points=40, dim=6, separation=4.0):
+    rng = np.random.default_rng(0)
+    y = np.arange(points) % classes
+    x = rng.normal(size=(points, dim)) + separation * rng.normal(size=(classes, dim))[y]
+    names = tuple("abcdefgh"[:classes])
+    return LabelledData("blobs", x.astype(np.float32), y.astype(np.int32), names, (2, dim // 2))
+
+
+@pytest.fixture(scope="module")
+def found():
+    return study(blobs(), SMALL)
+
+
+def test_exact_curves_are_those_of_the_empirical_mixture(found):
+    data = blobs().standardised()
+    curves = dict(zip(found.curve.values.tolist(), unstack(found, "curve"), strict=True))
+    mixture, labels = gmm.families.empirical(data.x.astype(float), data.y)
+    for name, partition in ((CLASS, labels), (POINT, None)):
+        options = {"partition": partition, "key": jax.random.key(7), "samples": SMALL.samples}
+        wanted = gmm.class_entropy(mixture, gmm.vp(), curves[name].t, boundary=False, **options)
+        error = np.hypot(curves[name].entropy_stderr, wanted.entropy_stderr) + 1e-9
+        assert (np.abs(curves[name].entropy - wanted.entropy) < FIVE_SIGMA * error).all()
+        assert curves[name].prior_entropy == pytest.approx(wanted.prior_entropy)
+    # A point knows its class.
+    assert (curves[CLASS].entropy < curves[POINT].entropy + 1e-9).all()
+    assert curves[POINT].entropy[0] < 0.1 < 0.95 < curves[CLASS].entropy[-1] / np.log(3)
+
+
+def test_spectra_are_those_of_the_points(found):
+    data = blobs().standardised()
+    # Ledoit and Wolf's shrinkage keeps the trace, and moves eigenvalues by less than this.
+    assert found.covariance.sum().item() == pytest.approx(data.x.shape[1], rel=1e-5)
+    np.testing.assert_allclose(
+        found.covariance, np.linalg.eigvalsh(np.cov(data.x.T, bias=True))[::-1], atol=0.1
+    )
+    means = np.stack([data.x[data.y == c].mean(0) for c in range(3)])
+    prior = np.bincount(data.y) / len(data.y)
+    centred = means - prior @ means
+    np.testing.assert_allclose(found.gram, centred @ centred.T, atol=1e-5)
+    wanted = np.linalg.eigvalsh((prior[:, None] * centred).T @ centred)[::-1][:2]
+    np.testing.assert_allclose(found.between[:2], wanted, rtol=1e-5)
+
+
+def test_times_are_those_of_each_criterion(found):
+    top = found.covariance[0].item()
+    wanted = speciation_time(gmm.vp(), top - 0.5, variance=0.5, family="pair", criterion="covariance")
+    time = found.time.sel(source="covariance", criterion="covariance").item()
+    assert time == pytest.approx(float(wanted))
+    assert time == pytest.approx(0.5 * np.log(top), abs=0.5 * np.exp(-2 * time))
+    curvature = found.time.sel(source=GAUSSIAN, criterion="curvature").item()
+    assert curvature == pytest.approx(found.direction_time[0].item())
+    assert np.isfinite(found.time.sel(source=ROUND, criterion="sde-instability").item())
+    for source in (CLASS, GAUSSIAN, ROUND):
+        for criterion in ("entropy-rate", "half-entropy", "cloning"):
+            at = found.time.sel(source=source, criterion=criterion)
+            assert found.t.min() < at < found.t.max()
+            assert 0 < found.time_stderr.sel(source=source, criterion=criterion) < 0.5
+    classes = found.sel(curve=CLASS)
+    half = found.time.sel(source=CLASS, criterion="half-entropy").item()
+    assert half == pytest.approx(np.interp(0.5 * np.log(3), classes.entropy, classes.t), rel=0.05)
+    assert np.isnan(found.time.sel(source=POINT, criterion="covariance").item())
+
+
+def test_nearest_distances_are_those_of_all_pairs():
+    x = blobs().x
+    distances = cdist(x, x, "sqeuclidean") + np.diag(np.full(len(x), np.inf))
+    assert data_study.nearest_distance2(x) == pytest.approx(np.median(distances.min(1)), rel=1e-4)
+
+
+def test_a_stopped_study_goes_on_with_the_same_numbers(tmp_path, monkeypatch, found):
+    out, count, original = tmp_path / "a.nc", [], gmm.class_entropy
+
+    def stops(*arguments, **options):
+        count.append(None)
+        if len(count) == 6:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(gmm, "class_entropy", stops)
+    with pytest.raises(KeyboardInterrupt):
+        study(blobs(), SMALL, out)
+    assert names(tmp_path) == ["a.nc.parts"]
+    part = sorted((tmp_path / "a.nc.parts").iterdir())[0]
+    part.write_bytes(part.read_bytes()[:1000])  # half a file is computed again
+    whole = study(blobs(), SMALL, out)
+    # Four curves of four pieces, one interrupted, one damaged.
+    assert len(count) == 4 * 4 + 1 + 1
+    xr.testing.assert_identical(whole, found)
+    assert names(tmp_path) == ["a.nc"]
+    xr.testing.assert_equal(study(blobs(), SMALL, out), found)
+    for other in (dataclasses.replace(SMALL, seed=1), dataclasses.replace(SMALL, levels=17)):
+        with pytest.raises(ValueError, match="holds another result"):
+            study(blobs(), other, out)
+    with pytest.raises(ValueError, match="holds another result"):
+        study(blobs(separation=3.0), SMALL, out)
+
+
+def test_what_cannot_be_studied_is_refused_first():
+    one = dataclasses.replace(blobs(), y=np.zeros(40, np.int32), classes=("a",))
+    with pytest.raises(ValueError, match="two classes or more"):
+        check(one, SMALL, 4.0)
+    y = blobs().y.copy()
+    y[y == 2] = 0
+    y[5] = 2
+    with pytest.raises(ValueError, match="needs at least 2 points, 'c' of blobs has 1"):
+        check(dataclasses.replace(blobs(), y=y), SMALL, 4.0)
+    # Two hundred classes, one of them large: every class is laid out as long as the largest.
+    y = np.concatenate([np.zeros(20_000, int), np.repeat(np.arange(1, 200), 2)])
+    uneven = LabelledData("u", np.zeros((len(y), 100), np.float32), y, tuple(map(str, range(200))), (100,))
+    with pytest.raises(
+        ValueError, match=r"the largest of 20000, would take .* GiB, above the memory limit of 4"
+    ):
+        check(uneven, SMALL, 4.0)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    data = blobs()
+    np.savez(tmp_path / "my data.npz", x=data.x.reshape(-1, *data.shape), y=np.array(data.classes)[data.y])
+    return tmp_path / "my data.npz"
+
+
+def test_command_writes_draws_and_shows(archive, tmp_path, capsys):
+    out = tmp_path / "out"
+    line = ["data", "--data", str(archive), "--levels", "16", "--samples", "64", "--dtype", "float64"]
+    assert cli.run([*line, "--dry-run"]) == 0
+    assert "nothing was computed" in capsys.readouterr().out
+    assert cli.run([*line, "--out", str(out), "--axis", "sigma"]) == 0
+    assert names(out) == ["my-data.nc", "my-data.pdf", "my-data.png"]
+    assert "half-entropy" in capsys.readouterr().out
+    kept = load_dataset(out / "my-data.nc")
+    assert json.loads(kept.attrs["data"]) == {
+        "name": "my data.npz", "points": 40, "dim": 6, "classes": 3, "shape": [2, 3],
+    }  # fmt: skip
+    assert cli.run(["show", str(out / "my-data.nc"), "--units", "bits"]) == 0
+    assert "my-data-bits.png" in names(out)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--data nowhere --out o", "data must be 'digits', a .npz file"),
+        ("--data digits", "--out must name the folder"),
+        ("--data digits --levels 3 --out o", "levels must be >= 16"),
+        ("--data digits --samples 1 --out o", "samples must be >= 2"),
+        ("--data digits --memory-limit 0.1 --out o", "above the memory limit of 0.1 GiB"),
+        ("--data digits --memory-limit -1 --out o", "--memory-limit must be positive"),
+        ("--data digits --split test --out o", "split test exists in folders of IDX files only"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(line, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(["data", *line.split()]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert names(tmp_path) == []
