@@ -30,6 +30,8 @@ from gmm.pair_basis import FAR, LEFT_OUT, Coordinates, PairBasis
 Array = np.ndarray
 # Relative error e^{-30} of the coarser of two trapezoid sums; halving its step squares that.
 _COARSE_ERROR = 30.0
+_SINGULAR = 1e-5  # below, a variance relative to the mean of two has lost digits to the eigendecomposition
+_RATE = 3  # its place among the integrands
 _NOTHING = -800.0  # float64 holds e^{-745}
 _EPS = float(np.finfo(np.float64).eps)
 _NODES_AT_ONCE = 2**22
@@ -64,7 +66,7 @@ class Line(NamedTuple):
         log_prior: (2,).
         c: real part of the line.
         log_top: log of F/(a(1-a)) at u = 0.
-        size: sum of the moduli of the terms of log_top, for its rounding.
+        size: rounding error of log_top, in units of float64's.
     """
 
     coordinates: Coordinates
@@ -97,6 +99,7 @@ def pair_values(
     fine = terms.sum(axis=0) * half
     error = np.abs(fine - terms[::2].sum(axis=0) * (2 * half))
     error += 4 * _EPS * (4 + line.size) * np.abs(terms).sum(axis=0) * half
+    error[_RATE] += 2 * _EPS * _growth_size(line) * np.abs(terms[:, 1]).sum() * half
     scale = np.exp(line.log_top) / (2 * np.pi)
     return _by_name(scale * fine, log_prior), _by_name(scale * error, log_prior)
 
@@ -123,8 +126,9 @@ def bayes_error(
     u = half * np.arange(int(np.ceil(far / half)) + 1)
     terms = _bayes_terms(line, u)
     terms[1:] *= 2
-    fine = terms.real.sum() * half
-    error = abs(fine - terms.real[::2].sum() * 2 * half) + np.abs(terms[-1]) * u[-1]
+    real = np.real(terms)
+    fine = real.sum() * half
+    error = abs(fine - real[::2].sum() * 2 * half) + np.abs(terms[-1]) * u[-1]
     error += 4 * _EPS * (4 + line.size) * np.abs(terms).sum() * half
     top = np.exp(line.log_top) / (2 * np.pi)
     return float(top * fine), float(top * error)
@@ -177,9 +181,9 @@ def _derivatives(coordinates: Coordinates, log_prior: Array, c: float) -> tuple[
     mu, low, high, count, shift = coordinates[:5]
     mixed = (1 - c) * low + c * high
     r = 2 * mu / mixed
-    log_low, log_high = coordinates.log_sides
+    log_low, log_high = coordinates.log_dets
     each = shift / mixed
-    slope = 0.5 * count @ (log_high - log_low - r) - 0.5 * each @ (1 - 2 * c - c * (1 - c) * r)
+    slope = 0.5 * (log_high - log_low - count @ r) - 0.5 * each @ (1 - 2 * c - c * (1 - c) * r)
     bend = 0.5 * count @ r**2 + each @ (1 + (1 - 2 * c) * r - c * (1 - c) * r**2)
     tangent = np.pi / np.tan(np.pi * c)
     slope += log_prior[0] - log_prior[1] - tangent - 1 / c + 1 / (1 - c)
@@ -188,22 +192,24 @@ def _derivatives(coordinates: Coordinates, log_prior: Array, c: float) -> tuple[
 
 
 def _log_real(coordinates: Coordinates, log_prior: Array, c: Float[Array, " n"]) -> tuple[Array, Array]:
-    """log of F/(a(1-a)) at real a = c, and the sum of the moduli of its terms."""
+    """log of F/(a(1-a)) at real a = c, and its rounding error in units of float64's."""
     mu, low, high, count, shift = coordinates[:5]
-    flat = [float(count @ side) for side in coordinates.log_sides]
+    sides = coordinates.log_dets if coordinates.dense is not None else coordinates.log_sides * count
     value, size = np.empty((2, len(c)))
     for i, a in enumerate(c):
         mixed = (1 - a) * low + a * high
-        terms = [
-            0.5 * (1 - a) * flat[0],
-            0.5 * a * flat[1],
-            -0.5 * float(count @ _log_mixed(mu, mixed, a)),
-            -0.5 * a * (1 - a) * float(shift @ (1 / mixed)),
-            a * log_prior[0],
-            (1 - a) * log_prior[1],
-            -np.log(np.sin(np.pi * a) / np.pi) - np.log(a) - np.log1p(-a),
+        sums = [
+            0.5 * np.atleast_1d((1 - a) * sides[0] + a * sides[1]),
+            -0.5 * count * _log_mixed(mu, mixed, a),
+            -0.5 * a * (1 - a) * shift / mixed,
+            np.array([a * log_prior[0], (1 - a) * log_prior[1]]),
+            -np.log([np.sin(np.pi * a) / np.pi, a, 1 - a]),
         ]
-        value[i], size[i] = sum(terms), np.abs(terms).sum()
+        value[i] = sum(terms.sum() for terms in sums)
+        # Each term is rounded by itself, and so is every sum.
+        size[i] = sum(abs(terms.sum()) for terms in sums)
+        weights = [np.ones_like(sums[0]) if coordinates.dense is not None else count, count, shift]
+        size[i] += sum(coordinates.rounding(*pair) for pair in zip(sums[:3], weights, strict=True))
     return value, size
 
 
@@ -261,32 +267,53 @@ def _parts(u: Array, coordinates: int) -> list[Array]:
 
 
 def _log_weight_of(line: Line, u: Float[Array, " n"]) -> tuple[Array, Array]:
-    mu, low, high, count, shift, count_noise, shift_noise, _, gram, step = line.coordinates
-    c = line.c
-    mixed = (1 - c) * low + c * high
-    r = 2 * mu / mixed
-    x = u[:, None] * r
-    square = x * x
-    fall = 1 / (1 + square)
-    log_modulus = -0.25 * np.log1p(square) @ count
-    log_low, log_high = line.coordinates.log_sides
-    slope = line.log_prior[0] - line.log_prior[1] + 0.5 * count @ (log_high - log_low)
+    mu, low, high, count, shift = line.coordinates[:5]
+    mixed = (1 - line.c) * low + line.c * high
+    x = u[:, None] * (2 * mu / mixed)
+    fall = 1 / (1 + x * x)
+    log_low, log_high = line.coordinates.log_dets
+    slope = line.log_prior[0] - line.log_prior[1] + 0.5 * (log_high - log_low)
+    log_modulus = -0.25 * np.log1p(x * x) @ count
     phase = u * slope - 0.5 * np.arctan(x) @ count
-    turned = x * fall
-    inverse = lambda weights: fall @ weights - 1j * (turned @ weights)  # noqa: E731  # Σ weights/(1+ix)
     each = shift / mixed
-    product = (c + 1j * u) * (1 - c - 1j * u)
-    quadratic = -0.5 * (product * inverse(each) - c * (1 - c) * each.sum())
-    growth = inverse(count_noise * (2 * mu) ** 2 / (low * high * mixed))
-    if gram is None:
-        # 1/(1+ix)² = (1-ix)² fall²
+    product = (line.c + 1j * u) * (1 - line.c - 1j * u)
+    over = fall @ each - 1j * ((x * fall) @ each)  # Σ each/(1 + ix)
+    quadratic = -0.5 * (product * over - line.c * (1 - line.c) * each.sum())
+    return log_modulus + 1j * phase + quadratic, _growth(line, u, x, fall)
+
+
+def _growth(line: Line, u: Float[Array, " n"], x: Float[Array, "n m"], fall: Float[Array, "n m"]) -> Array:
+    """σ²[Σ 4μ²/(low high A) + ‖A⁻¹Δ‖²] with A = mixed (1 + ix), Δ the difference of the means."""
+    mu, low, high, _, _, count_noise, shift_noise = line.coordinates[:7]
+    dense = line.coordinates.dense
+    mixed = (1 - line.c) * low + line.c * high
+    turned = x * fall
+    if dense is None:
+        each = count_noise * (2 * mu) ** 2 / (low * high * mixed)
         drift = shift_noise / mixed**2
-        growth += (fall * fall * (1 - square)) @ drift - 2j * ((fall * turned) @ drift)
-    else:
-        assert step is not None
-        moved = (fall - 1j * turned) * (step / mixed)
-        growth += np.einsum("ni,ni->n", moved @ gram, moved)
-    return log_modulus + 1j * phase + quadratic, growth
+        # 1/(1+ix)² = fall² (1-ix)²
+        growth = fall @ each + (fall * (2 * fall - 1)) @ drift
+        return growth - 1j * (turned @ each + 2 * ((fall * turned) @ drift))
+    moved = (fall - 1j * turned) * (dense.step / mixed)
+    drift = np.einsum("ni,ni->n", moved @ dense.gram, moved)
+    if min(low.min(), high.min()) > _SINGULAR:
+        each = count_noise * (2 * mu) ** 2 / (low * high * mixed)
+        return drift + fall @ each - 1j * (turned @ each)
+    # The same sum is [(1-a) tr Σ_0⁻¹ + a tr Σ_1⁻¹ - tr A⁻¹]/(a(1-a)), which needs no digits of 1 ± μ.
+    a = line.c + 1j * u
+    each = count_noise / mixed
+    traces = (1 - a) * dense.traces[0] + a * dense.traces[1] - (fall @ each - 1j * (turned @ each))
+    return drift + traces / (a * (1 - a))
+
+
+def _growth_size(line: Line) -> float:
+    """Rounding error of d log C/d log(σ²/α²) at u = 0 over ½a(1-a), in units of float64's."""
+    mu, low, high, _, _, count_noise, shift_noise = line.coordinates[:7]
+    mixed = (1 - line.c) * low + line.c * high
+    if line.coordinates.dense is not None and min(low.min(), high.min()) <= _SINGULAR:
+        return float(line.coordinates.dense.traces.sum()) / (line.c * (1 - line.c))
+    widths, steps = count_noise * (2 * mu) ** 2 / (low * high * mixed), shift_noise / mixed**2
+    return line.coordinates.rounding(widths, count_noise) + line.coordinates.rounding(steps, shift_noise)
 
 
 def _terms(line: Line, u: Float[Array, " n"]) -> Float[Array, "n 6"]:

@@ -106,7 +106,7 @@ def cluster_term(
     lattices = _lattices(size)
     # Shifts j and L - j are mirror images, and have one real part.
     shifts = np.arange(lattices // 2 + 1)
-    found = [_lattice_sum(plane, step, shift, log_small, members, rates) for shift in shifts]
+    found = [_lattice_sum(plane, step, shift, log_small, members, rates) for shift in shifts.tolist()]
     sums, moduli, counts = (np.array(part) for part in zip(*found, strict=True))
     mean = np.average(sums, axis=0, weights=np.where(2 * shifts % lattices == 0, 1, 2))
     error = np.minimum(np.abs(sums - mean).max(axis=0), np.exp(wanted) * moduli.max(axis=0))
@@ -134,7 +134,8 @@ def _negligible(plane: _Plane, cells: Array, cell_count: int) -> tuple[Term, Ter
 
 
 def _named(values: Array) -> Term:
-    return Term(*values[:3].tolist(), values[3:])
+    entropy, disagreement, rate = values[:3].tolist()
+    return Term(entropy, disagreement, rate, values[3:])
 
 
 def _plane(subset: Subset, log_weights: Float[Array, " S"]) -> _Plane:
@@ -186,7 +187,8 @@ def _step(plane: _Plane, exponent: float) -> float:
         # Along the way to the face of the simplex on which n is smallest.
         goal = np.where(low, 0, plane.c) / plane.c[~low].sum()
         rise = [
-            _on_simplex(plane.subset, plane.log_weights, (1 - part) * plane.c + part * goal)[0] - plane.log_top
+            _on_simplex(plane.subset, plane.log_weights, (1 - part) * plane.c + part * goal)[0]
+            - plane.log_top
             for part in _SHARES
         ]
         wanted.append(np.min((exponent + np.maximum(rise, 0)) / (_SHARES * falls)))
@@ -223,7 +225,7 @@ def _lattice_sum(
         factors[:, 0], factors[:, 1] = 1, 1 - (shares**2).sum(axis=1)
         factors[:, 2] = np.nan if growth is None else growth
         factors[:, 3:] = shares
-        total += (ratio @ factors).real
+        total += np.real(ratio @ factors)
         modulus += np.abs(ratio) @ np.abs(factors)
     return total, modulus, len(nodes)
 
@@ -236,7 +238,7 @@ def _gamma_table(c: Float[Array, " S"], step: float, reach: int) -> Complex[Arra
 
 
 def _nodes(plane: _Plane, step: float, shift: int, log_small: float) -> Int[Array, "n S"]:
-    """Half of a lattice's nodes (u, not -u), in steps over the number of lattices, where the integrand is not negligible.
+    """The nodes of a lattice where the integrand counts, in steps over the number of lattices; of ±u only one.
 
     The modulus falls along every ray from the origin; the cells of a coarser lattice around the part that counts
     hold all nodes that do.
@@ -248,9 +250,8 @@ def _nodes(plane: _Plane, step: float, shift: int, log_small: float) -> Int[Arra
     axis = np.arange(-half, half + 1) * coarse
     grid = np.stack(np.meshgrid(*[axis] * (size - 1), indexing="ij"), axis=-1).reshape(-1, size - 1)
     large = _log_modulus(plane, step * _closed(grid)) > log_small
-    large = binary_dilation(
-        large.reshape((len(axis),) * (size - 1)), np.ones((3,) * (size - 1)), iterations=1
-    ).reshape(-1)
+    box = large.reshape((len(axis),) * (size - 1))
+    large = np.asarray(binary_dilation(box, np.ones((3,) * (size - 1))), bool).reshape(-1)
     if large.sum() * float(coarse) ** (size - 1) > MAX_NODES:
         raise ValueError(
             f"tolerance must leave at most {MAX_NODES} nodes for {size} classes; give a larger one, or sample "
@@ -259,10 +260,12 @@ def _nodes(plane: _Plane, step: float, shift: int, log_small: float) -> Int[Arra
     inside = np.arange(coarse) - coarse // 2
     offsets = np.stack(np.meshgrid(*[inside] * (size - 1), indexing="ij"), axis=-1).reshape(-1, 1, size - 1)
     lattices = _lattices(size)
-    nodes = _closed((offsets + grid[large]).reshape(-1, size - 1) * lattices + shift)
+    nodes = _closed((offsets + grid[np.flatnonzero(large)]).reshape(-1, size - 1) * lattices + shift)
     if 2 * shift % lattices == 0:  # its own mirror image
         nodes = nodes[_first_half(nodes)]
-    kernel = np.log(np.abs(_gamma_table(plane.c, step / lattices, int(np.abs(nodes).max(initial=1)) + 1)) + 1e-300)
+    kernel = np.log(
+        np.abs(_gamma_table(plane.c, step / lattices, int(np.abs(nodes).max(initial=1)) + 1)) + 1e-300
+    )
     total = sum(row[nodes[:, k] + len(row) // 2] for k, row in enumerate(kernel))
     return nodes[total > log_small]
 
@@ -284,8 +287,8 @@ def _log_modulus(plane: _Plane, u: Float[Array, "n S"]) -> Float[Array, " n"]:
     found = np.empty(len(u))
     for part in (slice(i, i + rows) for i in range(0, len(u), rows)):
         a = plane.c + 1j * u[part]
-        kernel = (loggamma(1 - a) - np.log(a)).real - (gammaln(1 - plane.c) - np.log(plane.c))
-        found[part] = kernel.sum(axis=1) + plane.subset.along(plane.c, u[part], False)[0].real
+        kernel = np.real(loggamma(1 - a) - np.log(a)) - (gammaln(1 - plane.c) - np.log(plane.c))
+        found[part] = kernel.sum(axis=1) + np.real(plane.subset.along(plane.c, u[part], False)[0])
     return found
 
 
@@ -297,8 +300,12 @@ def _widest(plane: _Plane, log_small: float) -> float:
     levels = np.geomspace(1e-3, -log_small, 40)
     u = levels[:, None, None] * rays / np.abs(rays).max(axis=1)[:, None]
     counts = _log_modulus(plane, u.reshape(-1, size)).reshape(len(levels), -1) > log_small
-    reach = np.array([levels[min(np.flatnonzero(column)[-1] + 1, len(levels) - 1)] if column.any() else levels[0]
-                      for column in counts.T])
+    reach = np.array(
+        [
+            levels[min(np.flatnonzero(column)[-1] + 1, len(levels) - 1)] if column.any() else levels[0]
+            for column in counts.T
+        ]
+    )
     return 1.2 * float(reach.max())
 
 

@@ -1,4 +1,4 @@
-"""Estimate: a sampled number with its uncertainty."""
+"""Estimate: a sampled number with its uncertainty; Bounded: a computed one with a bound of its error."""
 
 from typing import NamedTuple
 
@@ -15,3 +15,15 @@ class Estimate(NamedTuple):
 
     value: np.ndarray
     stderr: np.ndarray
+
+
+class Bounded(NamedTuple):
+    """A number computed without sampling.
+
+    Attributes:
+        value: the number, of any shape.
+        error: a bound of its numerical error, same shape.
+    """
+
+    value: np.ndarray
+    error: np.ndarray

@@ -6,18 +6,24 @@ Two classes are one line integral (`gmm.chernoff`), three and four the cluster e
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import entr
 from threadpoolctl import threadpool_limits
 
 from gmm.chernoff import pair_values
 from gmm.cluster import Term, cluster_term, subsets_across
+from gmm.curve import EntropyCurve, versions
 from gmm.mixture import Mixture
 from gmm.pair_basis import PairBasis, pair_basis
 from gmm.partition import OUTSIDE, Partition
+from gmm.process import Process
 from gmm.subset_basis import ClusterBasis, cluster_basis
+
+if TYPE_CHECKING:
+    from gmm.entropy import Schedule
 
 Array = np.ndarray
 # Subsets of more components take too many nodes.
@@ -86,7 +92,8 @@ def exact_values(
 
     Args:
         decision: the components.
-        alpha, sigma: (T,) signal scale and noise standard deviation, > 0.
+        alpha: (T,) signal scale.
+        sigma: (T,) noise standard deviation, > 0.
         tolerance: error beside the entropy that a cluster expansion may have; two components reach 1e-13 always.
         progress: called with (noise levels done, in all).
 
@@ -105,6 +112,52 @@ def exact_values(
         ExactValues(*map(np.array, zip(*part, strict=True))) for part in zip(*rows, strict=True)
     )
     return values, errors
+
+
+def line_integral_curve(
+    decision: Members,
+    process: Process,
+    grid: "Schedule",
+    *,
+    tolerance: float = TOLERANCE,
+    progress: Callable[[int, int], None] | None = None,
+) -> EntropyCurve:
+    """The curve of a decision between at most four components; standard errors are zero.
+
+    Its metadata holds the route, "pair" or "cluster", and the largest bound of the numerical error of an entropy
+    beside the entropy itself. Arguments and errors as in `exact_values`.
+    """
+    values, errors = exact_values(decision, grid.alpha, grid.sigma, tolerance=tolerance, progress=progress)
+    zero = np.zeros_like(grid.t)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = np.where(values.entropy > 0, errors.entropy / values.entropy, 0.0)
+    # H grows with the noise: d log(σ²/α²)/dt = -d log_snr/dt.
+    return EntropyCurve(
+        t=grid.t,
+        log_snr=grid.log_snr,
+        log_snr_slope=grid.log_snr_slope,
+        entropy=values.entropy,
+        entropy_stderr=zero,
+        rate=-values.rate * grid.log_snr_slope,
+        rate_stderr=zero,
+        prior_entropy=float(entr(decision.prior).sum()),
+        per_cell=values.per_cell,
+        per_cell_stderr=np.where(np.isnan(values.per_cell), np.nan, 0.0),
+        surprise_variance=values.second_moment - values.entropy**2,
+        clone_agreement=1 - values.disagreement,
+        clone_agreement_stderr=zero,
+        metadata={
+            "source": "line integrals",
+            "route": "pair" if decision.mixture.components == 2 else "cluster",
+            "process": process.describe(),
+            "components": decision.mixture.components,
+            "cells": decision.cell_count,
+            "dim": decision.mixture.dim,
+            "covariance": type(decision.mixture.covariance).__name__,
+            "relative_error": float(relative.max(initial=0.0)),
+            **versions(),
+        },
+    )
 
 
 def over_levels(
@@ -131,10 +184,10 @@ def _level(decision: Members, tolerance: float) -> Callable[[float, float], tupl
     prior = decision.prior
     if (prior > 0).sum() < 2:
         nothing = (0.0, 0.0, 0.0, 0.0, np.where(prior > 0, 0.0, np.nan))
-        return lambda alpha, sigma: (nothing, nothing)
+        return lambda _alpha, _sigma: (nothing, nothing)
     pairs = _Pairs(decision)
     if decision.mixture.components == 2:
-        return lambda alpha, sigma: pairs.alone(alpha, sigma)
+        return pairs.alone
     basis = cluster_basis(decision.mixture)
     return lambda alpha, sigma: _expansion(decision, pairs, basis, alpha, sigma, tolerance)
 
@@ -152,13 +205,11 @@ class _Pairs:
     def alone(self, alpha: float, sigma: float) -> tuple:
         """Values and errors of a decision that is one pair, in the order of `ExactValues`."""
         cells = self.decision.cells
-        prior = self.decision.prior
         found = []
         for part in pair_values(self.bases[0], alpha, sigma, self.decision.log_weights):
             per_cell = np.full(self.decision.cell_count, np.nan)
             per_cell[cells] = part.per_class
             found.append((part.entropy, part.disagreement, part.second_moment, part.rate, per_cell))
-        assert (prior[cells] > 0).all()
         return tuple(found)
 
     def terms(self, alpha: float, sigma: float) -> list[tuple[Term, Term]]:
@@ -178,7 +229,9 @@ class _Pairs:
         for part in pair_values(basis, alpha, sigma, log_weights - mass):
             per_cell = np.zeros(self.decision.cell_count)
             per_cell[self.decision.cells[list(subset)]] = np.exp(log_weights) * part.per_class
-            found.append(Term(weight * part.entropy, weight * part.disagreement, weight * part.rate, per_cell))
+            found.append(
+                Term(weight * part.entropy, weight * part.disagreement, weight * part.rate, per_cell)
+            )
         return found[0], found[1]
 
 

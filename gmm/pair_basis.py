@@ -12,11 +12,11 @@ then a sum over coordinates of a function of μ_i, with weights. Under α and σ
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import ArrayLike, Float
 
 from gmm.covariance import Covariance, Diagonal, Isotropic
 from gmm.mixture import Mixture
@@ -35,6 +35,24 @@ _BLOCK = 2**14
 _APART = 4000.0  # log C(½) is below -bend/4, where float64 holds e^{-745}
 
 
+class DenseParts(NamedTuple):
+    """What a basis S that is not orthogonal up to scale needs, and what each class's own spectrum gives exactly.
+
+    Where a class is nearly singular, rounding leaves few digits of 1 ± μ, but its own eigenvalues keep all.
+
+    Attributes:
+        gram: (m, m) σ² SᵀS.
+        step: (m,) difference of the means in the basis.
+        log_dets: (2,) sums of log(1 - μ) and of log(1 + μ).
+        traces: (2,) σ² times the traces of the two inverse covariances.
+    """
+
+    gram: Array
+    step: Array
+    log_dets: Array
+    traces: Array
+
+
 class Coordinates(NamedTuple):
     """Weighted coordinates of two Gaussians; sums over coordinates of functions of μ are all that is used.
 
@@ -46,8 +64,8 @@ class Coordinates(NamedTuple):
         count_noise: (m,) σ² times the sum of the coordinates' inverse mean variances.
         shift_noise: (m,) σ² shift over the mean variance; unused where `gram` is given.
         far: largest |Im a| at which the sums hold.
-        gram: (m, m) σ² SᵀS and
-        step: (m,) difference of the means in the basis, where S is not orthogonal up to scale; else None.
+        gathered: how many of the first entries are interpolation nodes, whose weights carry the rounding of all.
+        dense: what is known besides where the basis changes with the noise, else None.
     """
 
     mu: Array
@@ -58,24 +76,37 @@ class Coordinates(NamedTuple):
     count_noise: Array
     shift_noise: Array
     far: float = FAR
-    gram: Array | None = None
-    step: Array | None = None
+    gathered: int = 0
+    dense: "DenseParts | None" = None
 
+    def rounding(self, terms: Array, weights: Array) -> float:
+        """Rounding error of a sum of terms, the products of weights and a function of μ, in units of float64's."""
+        size = float(np.linalg.norm(terms))
+        if not self.gathered:
+            return size
+        own, nodes = np.abs(weights[: self.gathered]), np.abs(terms[: self.gathered])
+        return size + 4 * float(own.sum() * (nodes / np.where(own > 0, own, 1)).max())
 
     @property
-    def log_sides(self) -> tuple[Array, Array]:
-        """log(1 - μ) and log(1 + μ), to full precision for small μ and for μ near ±1; -inf at ±1."""
+    def log_sides(self) -> Array:
+        """(2, m) log(1 - μ) and log(1 + μ), to full precision for small μ and for μ near ±1; -inf at ±1."""
         with np.errstate(divide="ignore"):
             small = np.abs(self.mu) < 0.5
             inside = np.where(small, self.mu, 0.0)
             low = np.where(small, np.log1p(-inside), np.log(self.low))
-            return low, np.where(small, np.log1p(inside), np.log(self.high))
+            return np.stack([low, np.where(small, np.log1p(inside), np.log(self.high))])
 
     @property
     def log_overlap(self) -> float:
         """log C(½), of the Bhattacharyya coefficient: -inf where no point belongs to both classes."""
-        low, high = self.log_sides
-        return 0.25 * float(self.count @ (low + high)) - 0.125 * float(self.shift.sum())
+        return 0.25 * float(self.log_dets.sum()) - 0.125 * float(self.shift.sum())
+
+    @property
+    def log_dets(self) -> Array:
+        """(2,) sums of log(1 - μ) and of log(1 + μ)."""
+        if self.dense is not None:
+            return self.dense.log_dets
+        return self.log_sides @ self.count
 
 
 class PairBasis(Protocol):
@@ -133,13 +164,14 @@ class Commuting:
         inverse = 1 / middle
         mu = (0.5 * signal) * (second - first) * inverse
         low, high = (signal * first + noise) * inverse, (signal * second + noise) * inverse
+        scaled = noise * inverse
         shift = signal * squares * inverse
+        shift_noise = shift * scaled
         if anywhere:
             # Neither class has any width here: different means tell them apart infinitely well.
             low, high = np.where(flat, 1.0, low), np.where(flat, 1.0, high)
             shift = np.where(flat & (squares > 0), np.inf, shift)
-        scaled = noise * inverse
-        return Coordinates(mu, low, high, count, shift, count * scaled, shift * scaled)
+        return Coordinates(mu, low, high, count, shift, count * scaled, shift_noise)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,12 +179,14 @@ class Dense:
     """Covariances without common eigenvectors, in the eigenbasis of their mean.
 
     Attributes:
-        middle: (r,) eigenvalues of the mean of the two clean covariances.
+        spectra: (2, r) eigenvalues of the two clean covariances.
+        middle: (r,) those of their mean.
         half: (r, r) half their difference in that basis.
         step: (r,) difference of the clean means in it.
         rest: what is orthogonal to the basis.
     """
 
+    spectra: Float[Array, "2 r"]
     middle: Float[Array, " r"]
     half: Float[Array, "r r"]
     step: Float[Array, " r"]
@@ -178,8 +212,18 @@ class Dense:
             shift=np.append(step**2, rest.shift),
             count_noise=np.append(np.diagonal(gram)[: len(mu)], rest.count_noise),
             shift_noise=np.append(np.zeros_like(mu), rest.shift_noise),
-            gram=gram,
-            step=np.append(step, np.sqrt(rest.shift)),
+            dense=self._parts(alpha, sigma, gram, np.append(step, np.sqrt(rest.shift)), rest),
+        )
+
+    def _parts(self, alpha: float, sigma: float, gram: Array, step: Array, rest: Coordinates) -> DenseParts:
+        noisy = alpha**2 * self.spectra + sigma**2
+        middle = alpha**2 * self.middle + sigma**2
+        with np.errstate(divide="ignore"):
+            log_dets = np.log(noisy).sum(axis=1) - np.log(middle).sum()
+        traces = (sigma**2 / noisy).sum(axis=1) if sigma > 0 else np.zeros(2)
+        sides = np.stack([rest.low, rest.high])
+        return DenseParts(
+            gram, step, log_dets + rest.log_dets, traces + (rest.count_noise / sides).sum(axis=1)
         )
 
 
@@ -195,18 +239,14 @@ def pair_basis(mixture: Mixture) -> PairBasis:
     step = means[0] - means[1]
     covariance = mixture.covariance
     if isinstance(covariance, Isotropic | Diagonal):
-        first, second = np.broadcast_to(np.asarray(covariance.var, np.float64).T, _var_shape(covariance)).T
-        first, second = np.atleast_1d(first), np.atleast_1d(second)
+        var = np.asarray(covariance.var, np.float64)
+        first, second = (np.atleast_1d(var if covariance.shared else var[k]) for k in (0, 1))
         if isinstance(covariance, Isotropic):
             return Commuting(first, second, np.full(1, float(mixture.dim)), np.full(1, step @ step))
         return Commuting(first, second, np.ones(mixture.dim), step**2)
     if covariance.shared:
         return _shared_spectrum(covariance, step)
     return _dense(covariance, step)
-
-
-def _var_shape(covariance: Covariance) -> tuple[int, ...]:
-    return (2,) if covariance.dim is None else (covariance.dim, 2)
 
 
 class Spectrum(NamedTuple):
@@ -219,10 +259,10 @@ class Spectrum(NamedTuple):
 
 def spectrum_of(covariance: Covariance, component: int | None = None) -> Spectrum:
     """The eigendecomposition of one low-rank or full covariance, from float32 or float64."""
-    pick: Callable[[object], Array] = lambda leaf: np.asarray(  # noqa: E731
-        leaf if component is None else leaf[component],  # type: ignore[index]
-        np.float64,
-    )
+
+    def pick(leaf: ArrayLike) -> Array:
+        return np.asarray(leaf, np.float64) if component is None else np.asarray(leaf, np.float64)[component]
+
     basis = pick(covariance.basis)  # type: ignore[attr-defined]
     for _ in range(2):  # towards the nearest orthonormal columns: float32 leaves them 1e-7 away
         basis = 1.5 * basis - 0.5 * basis @ (basis.T @ basis)
@@ -249,6 +289,7 @@ def _dense(covariance: Covariance, step: Float[Array, " d"]) -> Dense:
     inside = step if frame is None else step @ frame
     half = vectors.T @ (0.5 * (second - first)) @ vectors
     outside = np.zeros_like(step) if frame is None else step - frame @ inside
+    spectra = np.maximum([np.linalg.eigvalsh(part) for part in (first, second)], 0)
     missing = len(step) - len(inside)
     size = 1 if missing else 0
     rest = Commuting(
@@ -257,7 +298,7 @@ def _dense(covariance: Covariance, step: Float[Array, " d"]) -> Dense:
         np.full(size, float(missing)),
         np.full(size, outside @ outside),
     )
-    return Dense(np.maximum(middle, 0), 0.5 * (half + half.T), inside @ vectors, rest)
+    return Dense(spectra, np.maximum(middle, 0), 0.5 * (half + half.T), inside @ vectors, rest)
 
 
 def common_frame(bases: list[Float[Array, "d _"]]) -> Float[Array, "d r"] | None:
@@ -341,8 +382,11 @@ def _gathered(basis: Commuting, alpha: float, sigma: float, far: float, largest:
     nodes, weights = _from_moments(moments)
     nodes = nodes * bound
     fields = [nodes, 1 - nodes, 1 + nodes, *weights]
-    whole = [np.concatenate([field, *others]) for field, *others in zip(fields, *(p[:7] for p in kept), strict=True)]
-    return Coordinates(*whole, far=far)
+    whole = [
+        np.concatenate([field, *others])
+        for field, *others in zip(fields, *(p[:7] for p in kept), strict=True)
+    ]
+    return Coordinates(*whole, far=far, gathered=order)
 
 
 def _interpolation_order(reach: float, coordinates: int) -> int:

@@ -316,7 +316,9 @@ def cluster_basis(mixture: Mixture) -> ClusterBasis:
         return _isotropic(means, np.asarray(covariance.var, np.float64))
     if isinstance(covariance, Diagonal):
         var = np.asarray(covariance.var, np.float64)
-        return SharedBasis(means, var) if covariance.shared else DiagonalBasis(means, var, np.ones(mixture.dim))
+        return (
+            SharedBasis(means, var) if covariance.shared else DiagonalBasis(means, var, np.ones(mixture.dim))
+        )
     if covariance.shared:
         part = spectrum_of(covariance)
         inside = means @ part.basis
