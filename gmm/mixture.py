@@ -18,7 +18,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_shape, check_values, is_concrete
+from gmm.checks import (
+    as_float,
+    check_finite,
+    check_index,
+    check_rounding,
+    check_shape,
+    check_values,
+    is_concrete,
+)
 from gmm.covariance import DIRECT_DIM, Covariance, forget, matmul
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
@@ -58,7 +66,7 @@ class Mixture:
         *,
         normalise: bool = False,
     ) -> None:
-        weights, means = as_float(weights), as_float(means)
+        given, weights, means = means, as_float(weights), as_float(means)
         if means.ndim != 2:
             raise ValueError(f"means must have shape (K, d), got {means.shape}")
         components, dim = means.shape
@@ -76,6 +84,7 @@ class Mixture:
                     f"weights must sum to one, got {total:.9g}; pass normalise=True to rescale them"
                 )
         dtype = jnp.result_type(weights, means, *jax.tree.leaves(covariance))
+        _check_cast(given, means, covariance)
         set_fields(
             self,
             log_weights=_log_normalised(weights.astype(dtype)),
@@ -117,8 +126,7 @@ class Mixture:
         index = jnp.asarray(index)
         if index.ndim != 1 or not jnp.issubdtype(index.dtype, jnp.integer):
             raise ValueError(f"index must hold integers of shape (m,), got {index.dtype} {index.shape}")
-        known = f"a component index 0..{self.components - 1}"
-        check_values("index", index, known, lambda a: (a >= 0) & (a < self.components))
+        check_index("index", index, self.components, "a component index")
         return _taken(self, index)
 
     def __repr__(self) -> str:
@@ -161,6 +169,19 @@ def _check_covariance(covariance: Covariance, components: int, dim: int) -> None
         )
     if covariance.dim not in (None, dim):
         raise ValueError(f"covariance must have dimension {dim} like means, got {covariance.dim}")
+
+
+def _check_cast(given: ArrayLike, means: Array, covariance: Covariance) -> None:
+    """Refuse means in float64 whose classes float32 would move noticeably, such as those with a large offset."""
+    if not is_concrete(given, covariance) or np.asarray(given).dtype.itemsize <= means.dtype.itemsize:
+        return
+    exact = np.asarray(given, np.float64)
+    moved = np.asarray(means, np.float64) - exact
+    moved -= moved.mean(axis=0)  # what all means share changes nothing
+    with jax.ensure_compile_time_eval():
+        deviation = math.sqrt(float(jnp.min(covariance.eigenvalues(covariance.dim or 1))))
+    way_out = "move the means towards the origin, or set JAX to 64 bit"
+    check_rounding("means", exact, moved, deviation, way_out)
 
 
 def diffuse(mixture: Mixture, alpha: Float[ArrayLike, ""], sigma: Float[ArrayLike, ""]) -> Mixture:
@@ -256,7 +277,7 @@ def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n
     return _sample(mixture, check_key(key), n)
 
 
-def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
+def check_key(key: Any) -> PRNGKeyArray:
     """Return `key` if it is a JAX random key (typed, or a raw uint32 pair)."""
     if not isinstance(key, jax.Array) or not (
         jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32
@@ -297,9 +318,7 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
 
 def _check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
     check_shape("component", component, f"() or {batch} like x", [(), batch])
-    known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
-    check_values("component", component, known, whole)
+    check_index("component", component, mixture.components, "a component index")
     return jnp.asarray(component)
 
 

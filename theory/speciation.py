@@ -27,6 +27,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import entr
 
 from gmm.checks import check_values, choose, padded
+from gmm.clock import Times
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.process import DDPM, Process
@@ -183,7 +184,7 @@ def _instability(problem: Problem, share: float) -> float:
             (1 + ratio) / share * clock.noise_growth / clock.slope,
         )
         # A difference of rounding size is none: at the clean end a centre may be marginal.
-        return sum(terms) - _ROUNDING * sum(map(np.abs, terms))
+        return np.sum(terms, axis=0) - _ROUNDING * np.sum(np.abs(terms), axis=0)
 
     grid = _drift_grid(problem)
     with np.errstate(all="ignore"):
@@ -401,7 +402,7 @@ def why_none(problem: Problem, criterion: str) -> str:
 
 def entropy_curve(
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     energy: float,
     *,
     variance: float = 1.0,
@@ -439,7 +440,7 @@ def entropy_curve(
 
 def tree_curves(
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     branching: tuple[int, ...],
     energies: Float[ArrayLike, " L"],
     *,
@@ -488,7 +489,7 @@ def tree_curves(
 
 def unequal_curve(
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     weights: Float[ArrayLike, " K"],
     energies: Float[ArrayLike, " K"],
     *,

@@ -16,7 +16,7 @@ from gmm.curve import versions
 from gmm.datasets import LabelledData
 from neural import checkpoints, edm2, mlp
 from neural.edm2.loading import ZERO_LABEL
-from neural.families import FamilySpec
+from neural.families import MEANS, FamilySpec
 from neural.states import StateMap
 from neural.training.tasks import ImageTask, VectorTask
 from neural.training.trainer import Params, Recipe
@@ -71,6 +71,8 @@ class Plan:
             more: further facts about the training, in JSON's types.
         """
         tensors = {name: array.astype(dtype) for name, array in _arrays(params).items()}
+        if self.family is not None and isinstance(self.task, VectorTask):
+            tensors[MEANS] = np.asarray(self.task.mixture.means)
         trained = {**self.facts, "recipe": dataclasses.asdict(self.recipe), "versions": versions(), **more}
         if isinstance(self.task, VectorTask):
             options = dataclasses.asdict(self.task.config)
@@ -104,7 +106,11 @@ def mixture_plan(
         family.dim, mixture.components, width, depth, sigma_data=within,
         sigma_min=LEAST_NOISE * within, sigma_max=MOST_NOISE * math.sqrt(energy),
     )  # fmt: skip
-    facts = {"family": family.as_dict(), "dropout": dropout, "network": dataclasses.asdict(config)}
+    facts = {
+        "family": family.as_dict(), "dropout": dropout, "network": dataclasses.asdict(config),
+        # A run that was begun in other coordinates must not go on in these.
+        "coordinates": "closed form",
+    }  # fmt: skip
     labels = jnp.arange(mixture.components)
     return Plan(VectorTask(mixture, labels, config, dropout), recipe, facts, family=family)
 
@@ -128,7 +134,8 @@ def data_plan(
         data: what is learned; of shape (d,), (H, W) or (H, W, C).
         held_out: points that the losses are taken on.
         recipe: how to train.
-        source: what to call the data in the file of weights: the name that reads them again.
+        source: what the data are called in the file of weights, which reads them again by that name; of an
+            absolute path only the last part is kept.
         patch: pixels along a side of the patches that are folded into channels.
         channels: of each resolution of an image network, finest first; each halves the one before.
         blocks: residual blocks a resolution.
@@ -143,7 +150,7 @@ def data_plan(
     inside = state_map.in_states(data)
     deviation = round(float(np.sqrt(np.mean(inside.x.astype(np.float64) ** 2))), 6)
     about = {
-        "source": source, "name": data.name, "points": len(data.x), "held_out": len(held_out.x),
+        "source": checkpoints.portable(source), "name": data.name, "points": len(data.x), "held_out": len(held_out.x),
         "classes": list(data.classes), "states": state_map.as_dict(), "sum": float(np.sum(data.x, dtype=float)),
         "range": [float(data.x.min()), float(data.x.max())],
     }  # fmt: skip
@@ -179,7 +186,7 @@ def _image_config(
             f"images of {side}x{other} (in patches of {state_map.patch}) must be square and divisible by {levels}, "
             f"which {len(channels)} numbers of channels ask for; give fewer channels or another patch"
         )
-    if any(width % HEAD for width in channels) or blocks < 1:
+    if any(width < 1 or width % HEAD for width in channels) or blocks < 1:
         raise ValueError(
             f"channels must be multiples of {HEAD} and blocks >= 1, got {list(channels)} and {blocks}"
         )

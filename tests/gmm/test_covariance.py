@@ -205,6 +205,24 @@ def test_gradients_reach_through_decompositions_unless_eigenvalues_repeat(make):
     assert np.isnan(jax.grad(form)(np.eye(3))).any()
 
 
+@pytest.mark.parametrize("make", [Full, lambda cov: LowRank(np.linalg.cholesky(cov), 0.0)])
+def test_the_basis_of_equal_eigenvalues_follows_the_coordinate_axes(make):
+    """Eigenvectors of diag(2, 1, 1, 3, 2) in any frame that the library chooses become the axes themselves."""
+    spectrum = np.array([2.0, 1.0, 1.0, 3.0, 2.0])
+    operator = make(np.diag(spectrum))
+    np.testing.assert_allclose(np.asarray(operator.basis).sum(axis=0), 1, rtol=1e-14)
+    np.testing.assert_allclose(
+        np.asarray(operator.values), spectrum[np.asarray(operator.basis).argmax(axis=0)]
+    )
+
+
+def test_a_factor_without_full_rank_is_completed():
+    operator = LowRank(np.outer([1.0, 2.0, 2.0], [3.0, 4.0, 0.0]), 0.5)
+    basis = np.asarray(operator.basis)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-14)
+    close(operator.dense(3), 25 * np.outer([1, 2, 2], [1, 2, 2]) + 0.5 * np.eye(3))
+
+
 # ------------------------------------------------------------------------------------------------------- bad input
 
 SQUARE = np.eye(2)
