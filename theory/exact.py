@@ -25,7 +25,7 @@ from gmm.exact import (
 )
 from gmm.mixture import Mixture
 from gmm.pair_basis import pair_basis
-from gmm.partition import Partition, trivial_partition
+from gmm.partition import Partition, partition_of, trivial_partition
 from gmm.process import Process
 from theory.structured import structured_curve
 
@@ -129,7 +129,7 @@ def cluster_entropy(
             not fit the mixture; or when a time is outside the process's range.
     """
     _check_tolerance(tolerance)
-    decision = members(mixture, checked_partition(mixture, partition))
+    decision = members(mixture, partition_of(mixture.components, partition, least=2))
     grid = schedule(process, times)
     values, errors = exact_values(decision, grid.alpha, grid.sigma, tolerance=tolerance, progress=progress)
     return Bounded(values.entropy, errors.entropy)
@@ -170,7 +170,7 @@ def exact_curve(
         ValueError: when there is no exact route, naming `gmm.class_entropy`; or as `gmm.class_entropy`.
     """
     _check_tolerance(tolerance)
-    decision = members(mixture, checked_partition(mixture, partition))
+    decision = members(mixture, partition_of(mixture.components, partition, least=2))
     if decision.mixture.components > 2:
         found = structured_curve(decision, process, times)
         if found is not None:
@@ -178,23 +178,6 @@ def exact_curve(
     return line_integral_curve(
         decision, process, schedule(process, times), tolerance=tolerance, progress=progress
     )
-
-
-def checked_partition(mixture: Mixture, partition: Partition | None) -> Partition:
-    """`partition`, or every component its own cell.
-
-    Raises:
-        ValueError: when it labels another number of components or has fewer than two cells.
-    """
-    partition = trivial_partition(mixture.components) if partition is None else partition
-    if len(partition.labels) != mixture.components:
-        raise ValueError(
-            f"partition must have one label for each of the {mixture.components} components, "
-            f"got {len(partition.labels)}"
-        )
-    if partition.cells < 2:
-        raise ValueError("partition must have at least two cells for a decision, got one")
-    return partition
 
 
 def _check_tolerance(tolerance: float) -> None:
