@@ -15,16 +15,16 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy.special import entr
 
-from gmm.checks import check_shape, check_values, choose
+from gmm.checks import check_index, check_values, choose
 from gmm.clock import noise_at, times_at
 from gmm.curve import EntropyCurve, versions
+from gmm.decision import Decision, decide
 from gmm.dynamics import check_path, check_states, reverse_sde, rows_at_once, time_grid
 from gmm.entropy import schedule
 from gmm.guidance import Guidance
 from gmm.guided_steps import Target, averages, end_states, paths, table_of
 from gmm.mixture import Mixture, check_key
-from gmm.partition import Partition, trivial_partition
-from gmm.posterior_sampling import Decision, decide
+from gmm.partition import Partition, partition_of
 from gmm.process import Process
 
 SAMPLERS = ("sde", "flow")
@@ -250,14 +250,8 @@ def _facts_of(decision: Decision, key: PRNGKeyArray) -> dict[str, object]:
 def _target(
     mixture: Mixture, guidance: Guidance, target: int, partition: Partition | None, guide: Mixture | None
 ) -> Target:
-    partition = trivial_partition(mixture.components) if partition is None else partition
-    shape = (mixture.components,)
-    check_shape("partition.labels", partition.labels, f"{shape}, one a component", [shape])
-    if partition.cells < 2:
-        raise ValueError("partition must have at least two cells for a decision, got one")
-    known = f"a cell 0..{partition.cells - 1}"
-    whole = lambda c: np.issubdtype(c.dtype, np.integer) & (c >= 0) & (c < partition.cells)
-    check_values("target", target, known, whole)
+    partition = partition_of(mixture.components, partition, least=2)
+    check_index("target", target, partition.cells, "a cell")
     decision = decide(mixture, partition)
     check_values(f"the probability of target {target}", decision.prior[target], "positive", lambda p: p > 0)
     members = np.flatnonzero(partition.labels == target)

@@ -17,10 +17,11 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from gmm.clock import in_float64
+from gmm.decision import Decision
 from gmm.dynamics import Steps, reverse_step, rows_at_once, steps_of
 from gmm.guidance import Guidance, gap_of, steer
 from gmm.mixture import Mixture, denoise, diffuse, log_normalise, posterior_logits, sample
-from gmm.posterior_sampling import Decision, per_point
+from gmm.posterior_statistics import per_point, posterior
 from gmm.process import Process
 
 
@@ -323,7 +324,7 @@ def _observe(
         for function in (process.alpha, process.sigma, process.diffusion, process.drift)
     )
     noisy = diffuse(decision.mixture, alpha, sigma)
-    found = per_point(decision, noisy, x, posterior_logits(noisy, x))
+    found = per_point(decision, noisy, x, posterior(decision, posterior_logits(noisy, x)))
     log_p = _log_cells(task, process, x, t)
     pulls = _pulls(task, process, x, t, sigma / alpha, table.weight_after, number)
     if sampler == "sde":
