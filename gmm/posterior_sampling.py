@@ -181,7 +181,7 @@ def statistics(
     scale = (alpha / unit / seen / unit) ** 2
     sums = _statistics(decision, seen, sigma / unit, key, samples=samples, boundary=boundary)
     mean, stderr = (_fields(np.asarray(values, np.float64)) for values in sums)
-    return tuple(fields._replace(spread=scale * fields.spread) for fields in (mean, stderr))
+    return mean._replace(spread=scale * mean.spread), stderr._replace(spread=scale * stderr.spread)
 
 
 @functools.partial(jax.jit, static_argnames=("samples", "boundary"))

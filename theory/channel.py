@@ -220,7 +220,7 @@ def unequal_entropy(
 ) -> Any:
     """H[Z|X] of classes with orthogonal means of any priors and energies.
 
-    Absolute error below 1e-12.
+    Relative error below 1e-12, priors of 1e-100 included.
 
     Args:
         weights: (K,) known priors; a sum within 1e-6 of one counts as one, classes of prior zero are

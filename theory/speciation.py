@@ -183,7 +183,7 @@ def _instability(problem: Problem, share: float) -> float:
             (1 + ratio) / share * clock.noise_growth / clock.slope,
         )
         # A difference of rounding size is none: at the clean end a centre may be marginal.
-        return sum(terms) - _ROUNDING * sum(map(np.abs, terms))
+        return np.sum(terms, axis=0) - _ROUNDING * np.sum(np.abs(terms), axis=0)
 
     grid = _drift_grid(problem)
     with np.errstate(all="ignore"):

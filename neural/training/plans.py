@@ -185,7 +185,7 @@ def _image_config(
             f"images of {side}x{other} (in patches of {state_map.patch}) must be square and divisible by {levels}, "
             f"which {len(channels)} numbers of channels ask for; give fewer channels or another patch"
         )
-    if any(width % HEAD for width in channels) or blocks < 1:
+    if any(width < 1 or width % HEAD for width in channels) or blocks < 1:
         raise ValueError(
             f"channels must be multiples of {HEAD} and blocks >= 1, got {list(channels)} and {blocks}"
         )

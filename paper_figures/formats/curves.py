@@ -1,5 +1,6 @@
 """Families of entropy curves in one Dataset, and back."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve
-from theory import window
+from theory import Window, window
 
 WINDOW_SHARE = 0.8
 
@@ -57,10 +58,18 @@ def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
     return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
 
 
+def window_or_none(curve: EntropyCurve) -> Window | None:
+    """The window that holds the central 80% of a curve's information; None where the curve does not hold it."""
+    try:
+        return window(curve, WINDOW_SHARE)
+    except ValueError:
+        return None
+
+
 def window_ends(curve: EntropyCurve) -> tuple[float, float]:
-    """log(σ/α) between which the central 80% of a curve's information lies."""
-    found = window(curve, WINDOW_SHARE)
-    return found.low, found.high
+    """log(σ/α) between which the central 80% of a curve's information lies; NaN where the curve does not hold it."""
+    found = window_or_none(curve)
+    return (math.nan, math.nan) if found is None else (found.low, found.high)
 
 
 def peak(x: np.ndarray, y: np.ndarray) -> float:

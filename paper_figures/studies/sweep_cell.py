@@ -13,10 +13,11 @@ from gmm.curve import EntropyCurve
 from gmm.entropy import class_entropy
 from gmm.mixture import Mixture
 from gmm.process import PROCESSES, Process
-from paper_figures.formats.curves import WINDOW_SHARE
+from paper_figures.formats.curves import window_ends
+from paper_figures.progress import Progress
 from paper_figures.studies.sampled_times import half_time, peak_time
 from paper_figures.studies.sweep_axes import UNIFORM, Cell, SweepSettings
-from theory import Problem, entropy_curve, speciation_time, tree_curves, unequal_curve, window
+from theory import Problem, entropy_curve, speciation_time, tree_curves, unequal_curve
 from theory.landmarks import fastest_of, half_entropy_of
 
 OK = "ok"
@@ -32,7 +33,6 @@ COPIES_OF_MEANS, COPIES_OF_TABLES = 4, 7
 COPIES_OF_POINTS, FEWEST_POINTS = 6, 8
 
 Curve = Callable[[np.ndarray], EntropyCurve]
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +50,14 @@ class Result:
     arrays: dict[str, np.ndarray]
 
 
-def nothing(status: str, points: int) -> Result:
-    """A cell without numbers, and why."""
+def without_numbers(status: str, points: int) -> Result:
+    """The result of a cell that has no numbers: NaN, and why."""
     empty = {name: np.full(points, np.nan) for name in POINT_FIELDS}
     return Result(status, "", empty | {name: np.array(np.nan) for name in SCALARS})
 
 
-def room(cell: Cell, family: str) -> str:
-    """Why a cell cannot exist; empty when it can."""
+def impossible(cell: Cell, family: str) -> str:
+    """Why a cell cannot exist; an empty text when it can."""
     most = {"simplex": cell.dim + 1, "tree": cell.dim + 1, "orthogonal": cell.dim}.get(family, math.inf)
     if cell.classes > most:
         return f"a {family} of {cell.classes} classes needs more than {cell.dim} dimensions"
@@ -91,7 +91,7 @@ def memory(cell: Cell, settings: SweepSettings) -> int:
 def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = None) -> Result:
     """The numbers of one cell; nothing but the cell and the settings decides them."""
     process = PROCESSES[cell.process]()
-    why = room(cell, settings.family)
+    why = impossible(cell, settings.family)
     method = method_of(cell, settings)
     if method == "quadrature" and not has_quadrature(cell, settings.family):
         why = why or f"no quadrature for a {settings.family} family with prior {cell.prior}"
@@ -99,7 +99,7 @@ def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = Non
     if len(grid) < settings.points:
         why = why or f"{process.name} ends before anything is decided"
     if why:
-        return nothing(why, settings.points)
+        return without_numbers(why, settings.points)
     if method == "quadrature":
         exact = exact_curve(cell, settings.family, process)
         curve = exact(times_at(process, grid))
@@ -108,7 +108,7 @@ def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = Non
         curve = sampled_curve(cell, settings, process, times_at(process, grid), method == "full", progress)
         scalars = sampled_scalars(curve)
     scalars["t_instability"] = instability(cell, settings, process)
-    scalars |= window_ends(curve)
+    scalars["window_lo"], scalars["window_hi"] = window_ends(curve)
     arrays = {name: np.asarray(getattr(curve, name)) for name in POINT_FIELDS}
     return Result(OK, method, arrays | {name: np.asarray(scalars[name], float) for name in SCALARS})
 
@@ -244,12 +244,3 @@ def between(cell: Cell, settings: SweepSettings) -> float:
         means, weights = np.asarray(low.means), np.asarray(low.weights)
     centred = np.sqrt(weights)[:, None] * (means - weights @ means)
     return float(np.linalg.norm(centred, 2) ** 2)
-
-
-def window_ends(curve: EntropyCurve) -> dict[str, float]:
-    """log(σ/α) between which the central 80% of the information lies; NaN where the curve ends before."""
-    try:
-        found = window(curve, WINDOW_SHARE)
-    except ValueError:
-        return {"window_lo": math.nan, "window_hi": math.nan}
-    return {"window_lo": found.low, "window_hi": found.high}

@@ -104,13 +104,13 @@ def test_words_that_make_no_decision(words, message):
 
 
 def test_classes_and_prompts_are_not_taken_for_each_other():
-    with pytest.raises(ValueError, match="prompted has no classes: it takes prompts"):
+    with pytest.raises(ValueError, match="prompted has no classes: it takes `prompts`"):
         by_classes(PROMPTED, ["a", "b"])
     with pytest.raises(ValueError, match="m-digits has classes and takes no prompts"):
         by_prompts(model(), ["a", "b"])
     with pytest.raises(ValueError, match="prompts must differ"):
         by_prompts(PROMPTED, ["a", "a"])
-    with pytest.raises(ValueError, match="name them by --prompts"):
+    with pytest.raises(ValueError, match="name them by `prompts`"):
         every_class(PROMPTED)
 
 
@@ -122,7 +122,7 @@ def test_every_class_at_the_levels_that_a_model_knows():
     assert [level.name for level in found.levels] == ["family", "classes"]
     np.testing.assert_array_equal(found.levels[0].partition.labels, coarse.labels)
     assert found.levels[1].cells == tuple("abcdef")
-    with pytest.raises(ValueError, match="has 1000 classes: name some by --classes"):
+    with pytest.raises(ValueError, match="has 1000 classes: name some by `classes`"):
         every_class(model("imagenet"))
 
 
