@@ -3,17 +3,20 @@
 import contextlib
 import functools
 import os
+import socket
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
+LOCK = ".lock"
 _MARK = ".partial-"
 _MOMENT = 60.0
 """Seconds between the making of a temporary file and its lock, at the very most."""
@@ -70,6 +73,59 @@ def write_whole(path: str | os.PathLike[str], contents: bytes | memoryview) -> N
 def damaged(path: str | os.PathLike[str]) -> None:
     """Warn that a kept part is not whole."""
     warnings.warn(f"{os.fspath(path)} is damaged or of another version; it is computed again", stacklevel=3)
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path | None) -> Iterator[None]:
+    """Hold a folder's lock, so that two processes do not compute the same parts; wait for another one that holds it.
+
+    The lock is the file `LOCK` in the folder, which names its owner. It ends with the process, whatever ends that.
+
+    Args:
+        folder: created if missing; None locks nothing.
+    """
+    if folder is None or fcntl is None:
+        yield
+        return
+    was_there = folder.exists()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = _own_lock(folder, fcntl)
+    except OSError as error:
+        raise ValueError(f"cannot write {folder}: {error.strerror}; name a folder you can write") from error
+    try:
+        yield
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        os.close(handle)
+        if not was_there:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _own_lock(folder: Path, fcntl: Any) -> int:
+    """An open, locked file. Its last owner may have removed the folder meanwhile: then it is made again."""
+    while True:
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(handle, 100, 0).decode("ascii", "replace").strip()
+            warnings.warn(
+                f"{owner or 'another process'} is at work in {folder}; waiting until it is done", stacklevel=5
+            )
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:  # no locks on this file system
+            return handle
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), (folder / LOCK).stat()):
+                os.truncate(handle, 0)
+                os.pwrite(
+                    handle, f"process {os.getpid()} on {socket.gethostname()}".encode("ascii", "replace"), 0
+                )
+                return handle
+        os.close(handle)
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

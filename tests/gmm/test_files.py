@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -113,3 +114,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write .*Permission denied"), write_aside(tmp_path / "x"):
         pass
     tmp_path.chmod(0o700)
+
+
+def test_only_one_process_works_in_a_folder(tmp_path):
+    folder, log = tmp_path / "parts", tmp_path / "log"
+    code = (
+        "import sys, time, warnings; from pathlib import Path; from gmm.files import alone_in\n"
+        "warnings.simplefilter('always')\n"
+        "with alone_in(Path(sys.argv[1])):\n"
+        "    with open(sys.argv[2], 'a') as log: log.write('in\\n')\n"
+        "    time.sleep(0.3)\n"
+        "    with open(sys.argv[2], 'a') as log: log.write('out\\n')\n"
+    )
+    command = [sys.executable, "-c", code, folder, log]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = "".join(process.communicate()[1] for process in running)
+    assert log.read_text() == "in\nout\n" * 3
+    assert re.search(rf"process \d+ on .* is at work in {folder}; waiting until it is done", said)
+    assert not folder.exists()
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from gmm.files import alone_in\n"
+        "with alone_in(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert (tmp_path / files.LOCK).exists()
+    with files.alone_in(tmp_path):
+        assert (tmp_path / files.LOCK).read_text().startswith(f"process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
