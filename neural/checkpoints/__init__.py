@@ -4,6 +4,7 @@ from neural.checkpoints.checkpoint import Checkpoint, CheckpointError
 from neural.checkpoints.formats import read
 from neural.checkpoints.hub import fetch, verify
 from neural.checkpoints.kept import read_kept, write_kept
+from neural.checkpoints.origin import hashes, portable
 from neural.checkpoints.presets import PRESETS, Preset, Published, cache_folder, locate, sibling
 from neural.checkpoints.safetensors_files import read_safetensors, write_safetensors
 from neural.checkpoints.torch_files import read_torch_pickle
@@ -16,7 +17,9 @@ __all__ = [
     "Published",
     "cache_folder",
     "fetch",
+    "hashes",
     "locate",
+    "portable",
     "read",
     "read_kept",
     "read_safetensors",
