@@ -131,7 +131,7 @@ def test_only_one_process_works_in_a_folder(tmp_path):
     said = "".join(process.communicate()[1] for process in running)
     assert log.read_text() == "in\nout\n" * 3
     assert re.search(rf"process \d+ on .* is at work in {folder}; waiting until it is done", said)
-    assert not folder.exists()
+    assert not folder.exists() or not any(folder.iterdir())
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
