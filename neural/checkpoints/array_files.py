@@ -46,9 +46,9 @@ def _named(
         if type(value) is dict:
             yield from _named(value, here, depth - 1, places)
             continue
-        value = value.array if isinstance(value, ArrayShell) else value
-        if isinstance(value, np.ndarray) or type(value) in (int, float):
-            yield ".".join(here), value
+        held = value.array if isinstance(value, ArrayShell) else value
+        if isinstance(held, np.ndarray | int | float):
+            yield ".".join(here), held
         else:
             raise CheckpointError(
                 f"{quoted('.'.join(here))} is {machine.kind(value)}, no array and no number"
