@@ -1,1 +1,1 @@
-"""The commands: options, and words for people. One file a command; nothing outside this room names an option."""
+"""The commands: options, and words for people. One file for each command; nothing outside this folder names an option."""

@@ -77,7 +77,7 @@ def _draw_level(
 
 
 def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: str) -> None:
-    """A bar from end to end of each window, the half entropy on it, 95% intervals as whiskers."""
+    """One bar for each window, with a mark at half entropy and 95% intervals as thin lines."""
     names = []
     for level in map(str, dataset.level.values):
         for source in map(str, dataset.source.values):
@@ -105,7 +105,7 @@ def _draw_place(ax: Axes, row: int, part: xr.Dataset, place: ToAxis, color: str)
 
 
 def _to_axis(curve: EntropyCurve, axis: str) -> ToAxis:
-    """log(σ/α) to positions on an axis, by the curve's own points."""
+    """A function from log(σ/α) to positions on an axis, by the curve's own points."""
     if axis == "sigma":
         return np.exp
     noise, shown = style.positions(curve, axis)
@@ -139,7 +139,7 @@ def _difference_title(dataset: xr.Dataset) -> str:
 
 
 def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
-    """Show the noise levels at which something happens, not the whole of a sampler's grid."""
+    """Show only the noise levels at which a curve changes, not the whole grid of a sampler."""
     ends = []
     for source in map(str, dataset.source.values):
         for level in map(str, dataset.level.values):

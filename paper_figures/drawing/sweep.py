@@ -20,7 +20,7 @@ LEGEND_ROOM = 0.6  # share of a panel's height that is added for its legend
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
-    """A row for each process: entropy, rate, collapse, and where the decision falls against d."""
+    """One row for each process: entropy, rate, collapse, and the noise level of the decision against d."""
     part = flat(dataset)
     processes = [str(name) for name in part.process.values]
     figure, axes = style.new_figure(len(processes), 4, height=0.6 + 2.0 * len(processes))

@@ -25,8 +25,8 @@ scikit-learn's 1,797 handwritten digits (8x8, ten classes), centred and scaled t
 quarters of them to learn from and the rest held out, under the variance-preserving process. (a) Exact
 entropies of the empirical mixture, one point mass an image: the class is decided (speciation) well before
 the image is (collapse, the speciation of the finest partition). Each as a share of its prior entropy. (b)
-Their rates. (c) Class entropy of the empirical mixture, of one Gaussian a class (shared covariance) and
-of a mixture a class, with the cross-entropy of held-out images under each (dashed). The empirical entropy
+Their rates. (c) Class entropy of the empirical mixture, of one Gaussian for each class (shared
+covariance) and of one mixture for each class, with the cross-entropy of held-out images under each (dashed). The empirical entropy
 falls to zero whatever the classes are, because it has memorised the images: it says something about
 digits only where its held-out cross-entropy agrees, above the time among the numbers; below, the
 surrogates and the held-out curves are what to read. (d) Where each speciates: central 80% of the
@@ -44,7 +44,7 @@ GAUSSIAN, MIXTURE = "a Gaussian a class", "a mixture a class"
 
 
 class Model(NamedTuple):
-    """A mixture that stands for the data, and the decision asked of it."""
+    """A mixture that stands for the data, and the partition whose entropy is computed."""
 
     mixture: gmm.Mixture
     partition: gmm.Partition
@@ -85,7 +85,7 @@ def compute(settings: Settings) -> xr.Dataset:
 
 
 def models(learn: LabelledData, seed: int) -> dict[str, Model]:
-    """The empirical mixture asked for the class and for the image, and two surrogates asked for the class."""
+    """The empirical mixture with partitions into classes and into images, and two surrogates with classes."""
     x, y = learn.x.astype(np.float64), learn.y
     empirical, labels = gmm.families.empirical(x, y)
     gaussian = gmm.families.fitted(x, y, covariance="shared", seed=seed)

@@ -95,7 +95,7 @@ def _draw_costs(ax: Axes, part: xr.Dataset) -> None:
         error = style.BAND_STDERRS * np.append(float(part.plain_accuracy_stderr), at.accuracy_stderr)
         look = line | {"marker": _MARKERS[kind], "markersize": 3, "elinewidth": 0.5}
         ax.errorbar(x, 1 - y, yerr=np.minimum(error, 0.9 * (1 - y)), label=kind, **look)
-    # Most of it is the data's own sampling, the same for every schedule: one bar tells.
+    # Most of it is the data's own sampling, the same for every schedule: one bar shows it.
     bar = style.BAND_STDERRS * float(part.plain_distance_stderr)
     ax.errorbar(
         float(part.plain_distance), 1 - float(part.plain_accuracy), xerr=bar, color="0.4", elinewidth=0.8
