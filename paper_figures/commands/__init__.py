@@ -1,1 +1,1 @@
-"""The commands: options, and words for people. One file for each command; nothing outside this folder names an option."""
+"""The commands, one file each: options, and words for people. Nothing outside this folder names an option."""

@@ -14,12 +14,12 @@ from paper_figures.formats.numbers import Number, attach, number
 from theory import binary_entropy, entropy_curve, fit_slope, peak, speciation_time
 
 CAPTION = """
-Two classes in d = 10 to 10^8 dimensions, means ±m with ‖m‖² = d, within-class variance 1, under the
-variance-preserving process dx = -x dt + √2 dW, by quadrature. (a) Posterior entropy against time. (b)
-Entropy rate. (c) Against t - ½ log d all curves are one: the speciation time grows as ½ log d. (d)
-Against t/t_s, t_s the maximum of the rate, the same curves sharpen into a step, because their width in t
-stays what it is while t_s grows. The collapse is exact at within-class variance 1; at other variances s²
-it is approached as 1/d, which the numbers show for s² = 1/4.
+Two classes in d = 10 to 10^8 dimensions, means ±m with ‖m‖² = d, within-class variance 1, under the variance-
+preserving process dx = -x dt + √2 dW, by quadrature. (a) Posterior entropy against time. (b) Entropy rate. (c)
+Against t - ½ log d all curves are one: the speciation time grows as ½ log d. (d) Against t/t_s, t_s the maximum
+of the rate, the same curves sharpen into a step, because their width in t stays what it is while t_s grows. The
+collapse is exact at within-class variance 1; at other variances s² it is approached as 1/d, which the numbers
+show for s² = 1/4.
 """
 
 DIMS = 10.0 ** np.arange(1, 9)

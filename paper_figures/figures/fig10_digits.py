@@ -22,16 +22,16 @@ from paper_figures.formats.numbers import Number, attach, number
 
 CAPTION = """
 scikit-learn's 1,797 handwritten digits (8x8, ten classes), centred and scaled to mean variance one, three
-quarters of them to learn from and the rest held out, under the variance-preserving process. (a) Exact
-entropies of the empirical mixture, one point mass an image: the class is decided (speciation) well before
-the image is (collapse, the speciation of the finest partition). Each as a share of its prior entropy. (b)
-Their rates. (c) Class entropy of the empirical mixture, of one Gaussian for each class (shared
-covariance) and of one mixture for each class, with the cross-entropy of held-out images under each (dashed). The empirical entropy
-falls to zero whatever the classes are, because it has memorised the images: it says something about
-digits only where its held-out cross-entropy agrees, above the time among the numbers; below, the
-surrogates and the held-out curves are what to read. (d) Where each speciates: central 80% of the
-information (bar) and half entropy (mark); the vertical line is ½ log Λ, Λ the top covariance eigenvalue
-(Biroli et al. 2024). Bands are two standard errors.
+quarters of them to learn from and the rest held out, under the variance-preserving process. (a) Exact entropies
+of the empirical mixture, one point mass an image: the class is decided (speciation) well before the image is
+(collapse, the speciation of the finest partition). Each as a share of its prior entropy. (b) Their rates. (c)
+Class entropy of the empirical mixture, of one Gaussian for each class (shared covariance) and of one mixture
+for each class, with the cross-entropy of held-out images under each (dashed). The empirical entropy falls to
+zero whatever the classes are, because it has memorised the images: it says something about digits only where
+its held-out cross-entropy agrees, above the time among the numbers; below, the surrogates and the held-out
+curves are what to read. (d) Where each speciates: central 80% of the information (bar) and half entropy (mark);
+the vertical line is ½ log Λ, Λ the top covariance eigenvalue (Biroli et al. 2024). Bands are two standard
+errors.
 """
 
 HELD_OUT_SHARE = 0.25

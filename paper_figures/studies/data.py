@@ -304,7 +304,7 @@ def _with_dtype(mixture: gmm.Mixture, dtype: str) -> gmm.Mixture:
 
 
 def noise_levels(data: LabelledData, moments: ClassMoments, process: gmm.Process, count: int) -> np.ndarray:
-    """(count,) log(σ/α), equally spaced from where all points are distinct to where no class is, as far as the process goes.
+    """(count,) log(σ/α), equally spaced from where all points are distinct to where no class is.
 
     Raises:
         ValueError: when the process ends before.
