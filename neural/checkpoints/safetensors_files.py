@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gmm.files import write_aside
+from gmm.files import write_whole
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, quoted, read_mapped
 from neural.checkpoints.machine import kind
 from neural.checkpoints.objects import check_name, check_shape, plain
@@ -36,6 +36,8 @@ DTYPES: dict[str, np.dtype] = {
     "U64": np.dtype("<u8"),
     "BOOL": np.dtype("?"),
 }
+
+_QUANTISED = ("F8_", "F6_", "F4", "E8M0")
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> Checkpoint:
@@ -98,6 +100,11 @@ def _view(name: str, entry: object, data: memoryview) -> tuple[np.ndarray, tuple
     if type(entry) is not dict or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"tensor {quoted(name)} must have dtype, shape and data_offsets, nothing else")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if type(code) is str and code.startswith(_QUANTISED):
+        raise CheckpointError(
+            f"tensor {quoted(name)} is stored in fp8 or less ({quoted(code)}), which is not read; take the fp16, bf16 "
+            "or float32 file of the same model"
+        )
     if type(code) is not str or code not in DTYPES:
         raise CheckpointError(f"the dtype of tensor {quoted(name)} must be one of {', '.join(DTYPES)}")
     if type(shape) is not list:
@@ -162,6 +169,11 @@ def write_safetensors(
     Raises:
         ValueError: when `path` cannot be written, or a tensor has a dtype that the format does not have.
     """
+    write_whole(path, to_bytes(tensors, attributes))
+
+
+def to_bytes(tensors: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> bytes:
+    """The file that `write_safetensors` writes."""
     header: dict[str, Any] = {
         "__metadata__": {key: json.dumps(attributes[key]) for key in sorted(attributes)}
     }
@@ -181,7 +193,4 @@ def write_safetensors(
         header[name] = {"dtype": codes[values.dtype], "shape": list(values.shape), "data_offsets": offsets}
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 8)
-    with write_aside(path) as aside, aside.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            file.write(whole[name].tobytes())
+    return b"".join([len(text).to_bytes(8, "little"), text, *(whole[name].tobytes() for name in order)])
