@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help figures test slow torch lint parity bench clean
+.PHONY: help figures test slow typecheck torch lint parity bench clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -18,6 +18,9 @@ test: $(VENV)/test.stamp  ## the tests (minutes)
 
 slow: $(VENV)/test.stamp  ## the tests marked slow
 	$(PYTEST) -m "slow and not parity"
+
+typecheck: $(VENV)/test.stamp  ## the tests once more, with the shapes of arrays checked while they run
+	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity" tests/gmm tests/theory tests/neural
 
 torch: $(VENV)/diffusers.stamp  ## tiny networks against torch, diffusers and transformers
 	$(PYTEST) -m "torch and not parity"

@@ -62,6 +62,12 @@ def check_values(name: str, value: object, allowed: str, ok: Callable[[np.ndarra
         raise ValueError(f"{name} must be {allowed}, got {first}")
 
 
+def check_index(name: str, value: object, count: int, what: str) -> None:
+    """Raise ValueError unless every concrete entry of `value` is a whole number 0..count-1, which counts `what`."""
+    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < count)
+    check_values(name, value, f"{what} 0..{count - 1}", whole)
+
+
 def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[int, ...]]) -> None:
     """Raise ValueError unless the shape of `value` is one of `shapes`, described by `allowed`."""
     shape = np.shape(value)  # type: ignore[arg-type]

@@ -20,8 +20,7 @@ from jaxtyping import ArrayLike, Float
 from scipy.interpolate import CubicHermiteSpline
 
 from gmm.checks import choose
-from gmm.files import write_aside
-from gmm.netcdf import load_dataset
+from gmm.netcdf import load_dataset, save_dataset
 from gmm.process import ddpm, scaled_linear_betas
 from gmm.schema import from_json
 
@@ -262,8 +261,7 @@ class EntropyCurve:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF, aside and then renamed; raises ValueError when `path` cannot be written."""
-        with write_aside(path) as aside:
-            self.to_dataset().to_netcdf(aside, engine="h5netcdf")
+        save_dataset(path, self.to_dataset())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "EntropyCurve":

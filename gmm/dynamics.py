@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_shape, check_values, choose, is_concrete
+from gmm.checks import as_float, check_finite, check_index, check_shape, check_values, choose, is_concrete
 from gmm.clock import in_float64
 from gmm.estimate import Estimate
 from gmm.mixture import (
@@ -35,7 +35,7 @@ from gmm.mixture import (
     log_posterior,
     sample,
 )
-from gmm.partition import Partition, cell_log_posterior, trivial_partition
+from gmm.partition import Partition, cell_log_posterior, partition_of
 from gmm.process import Process, vp
 
 KERNELS = ("exact-mean", "exact")
@@ -276,9 +276,7 @@ def u_turn(
     end = _return_time(process, turns) if end is None else end
     process.check_times(end, "end")
     check_values("times", turns, f"above the end of the way back, {end:g}", lambda t: t > end)
-    partition = trivial_partition(mixture.components) if partition is None else partition
-    shape = (mixture.components,)
-    check_shape("partition.labels", partition.labels, f"{shape}, one a component", [shape])
+    partition = partition_of(mixture.components, partition)
     inside = partition.inside
     question = mixture.take(inside), jnp.asarray(partition.labels[inside])
     results = []
@@ -522,9 +520,7 @@ def _check_component(
     if component is None:
         return None
     check_shape("component", component, f"() or ({n},) like x", [(), (n,)])
-    known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
-    check_values("component", component, known, whole)
+    check_index("component", component, mixture.components, "a component index")
     return jnp.broadcast_to(jnp.asarray(component), (n,))
 
 

@@ -1,4 +1,4 @@
-"""Sampled numbers with their uncertainty, and whether a sample can tell its uncertainty at all."""
+"""Numbers with their uncertainty: sampled ones, whether a sample can tell it at all, and computed ones with a bound."""
 
 from typing import NamedTuple
 
@@ -20,6 +20,18 @@ class Estimate(NamedTuple):
 
     value: np.ndarray
     stderr: np.ndarray
+
+
+class Bounded(NamedTuple):
+    """A number computed without sampling.
+
+    Attributes:
+        value: the number, of any shape.
+        error: a bound of its numerical error, same shape.
+    """
+
+    value: np.ndarray
+    error: np.ndarray
 
 
 def carrying(total: Float[np.ndarray, "..."], norm: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:

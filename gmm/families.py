@@ -10,7 +10,7 @@ machine.
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition
 from gmm.pytree import build
 
+FAMILIES = ("pair", "simplex", "orthogonal", "random", "tree")
 MEANS_LIMIT = 2**30  # bytes; larger means are refused, since the reduced form is certainly what is wanted
 # What is left of an inner product counts as rounding below this many eps of it, for each class.
 GRAM_ROUNDING = 8
@@ -171,6 +172,41 @@ def tree(
         raise ValueError(f"energies must separate some of the {leaves} leaves, got {energies}")
     scale = math.sqrt(_energy(dim, separation) * leaves / total)
     return _mixture(scale * points, dim, variance, weights, reduced)
+
+
+def named(
+    family: str,
+    sizes: Sequence[int],
+    dim: int,
+    *,
+    key: PRNGKeyArray | None = None,
+    energies: Sequence[float] | None = None,
+    **options: Any,
+) -> Mixture:
+    """The family of a name: "pair", "simplex", "orthogonal", "random" or "tree".
+
+    Args:
+        family: its name.
+        sizes: the number of classes (K,) alone, or the branching of a tree.
+        dim: dimension d.
+        key: of the directions of "random".
+        energies: of a tree.
+        options: separation, variance, weights and reduced, as in `pair`.
+
+    Raises:
+        ValueError: for an unknown name, sizes that do not belong to it, and as the family's own function.
+    """
+    choose("family", family, FAMILIES)
+    if family == "tree":
+        return tree(sizes, dim, energies=energies, **options)
+    if len(sizes) != 1 or (family == "pair" and sizes[0] != 2):
+        allowed = "two classes for a pair" if family == "pair" else f"one number of classes for {family!r}"
+        raise ValueError(f"sizes must be {allowed}, got {list(sizes)}; only a tree has several")
+    if family == "pair":
+        return pair(dim, **options)
+    if family == "random":
+        return random(check_key(key), sizes[0], dim, **options)
+    return {"simplex": simplex, "orthogonal": orthogonal}[family](sizes[0], dim, **options)
 
 
 def tree_gram(branching: Sequence[int], energies: Sequence[float] | None = None) -> np.ndarray:

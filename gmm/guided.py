@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy.special import entr
 
-from gmm.checks import check_shape, check_values, choose
+from gmm.checks import check_index, check_values, choose
 from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
 from gmm.dynamics import (
@@ -38,7 +38,7 @@ from gmm.dynamics import (
 from gmm.entropy import schedule
 from gmm.guidance import Guidance, gap_of, steer
 from gmm.mixture import Mixture, check_key, denoise, diffuse, log_normalise, posterior_logits, sample
-from gmm.partition import Partition, trivial_partition
+from gmm.partition import Partition, partition_of
 from gmm.posterior_statistics import per_point, posterior
 from gmm.process import Process
 
@@ -309,14 +309,8 @@ def _key_data(key: PRNGKeyArray) -> Array:
 def _target(
     mixture: Mixture, guidance: Guidance, target: int, partition: Partition | None, guide: Mixture | None
 ) -> Target:
-    partition = trivial_partition(mixture.components) if partition is None else partition
-    shape = (mixture.components,)
-    check_shape("partition.labels", partition.labels, f"{shape}, one a component", [shape])
-    if partition.cells < 2:
-        raise ValueError("partition must have at least two cells for a decision, got one")
-    known = f"a cell 0..{partition.cells - 1}"
-    whole = lambda c: np.issubdtype(c.dtype, np.integer) & (c >= 0) & (c < partition.cells)
-    check_values("target", target, known, whole)
+    partition = partition_of(mixture.components, partition, least=2)
+    check_index("target", target, partition.cells, "a cell")
     decision = decide(mixture, partition)
     check_values(f"the probability of target {target}", decision.prior[target], "positive", lambda p: p > 0)
     members = np.flatnonzero(partition.labels == target)

@@ -18,7 +18,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_rounding, check_shape, check_values, is_concrete
+from gmm.checks import (
+    as_float,
+    check_finite,
+    check_index,
+    check_rounding,
+    check_shape,
+    check_values,
+    is_concrete,
+)
 from gmm.covariance import DIRECT_DIM, Covariance, forget, matmul
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
@@ -118,8 +126,7 @@ class Mixture:
         index = jnp.asarray(index)
         if index.ndim != 1 or not jnp.issubdtype(index.dtype, jnp.integer):
             raise ValueError(f"index must hold integers of shape (m,), got {index.dtype} {index.shape}")
-        known = f"a component index 0..{self.components - 1}"
-        check_values("index", index, known, lambda a: (a >= 0) & (a < self.components))
+        check_index("index", index, self.components, "a component index")
         return _taken(self, index)
 
     def __repr__(self) -> str:
@@ -270,7 +277,7 @@ def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n
     return _sample(mixture, check_key(key), n)
 
 
-def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
+def check_key(key: Any) -> PRNGKeyArray:
     """Return `key` if it is a JAX random key (typed, or a raw uint32 pair)."""
     if not isinstance(key, jax.Array) or not (
         jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32
@@ -311,9 +318,7 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
 
 def _check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
     check_shape("component", component, f"() or {batch} like x", [(), batch])
-    known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
-    check_values("component", component, known, whole)
+    check_index("component", component, mixture.components, "a component index")
     return jnp.asarray(component)
 
 

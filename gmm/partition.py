@@ -106,8 +106,25 @@ class Partition:
 
 
 def trivial_partition(components: int) -> Partition:
-    """Every component its own cell."""
+    """The partition in which every component is a cell of its own."""
     return Partition(np.arange(components))
+
+
+def partition_of(components: int, partition: Partition | None, *, least: int = 1) -> Partition:
+    """`partition`, or the trivial one if it is None.
+
+    Raises:
+        ValueError: when it does not label that many components, or has fewer than `least` cells.
+    """
+    if partition is None:
+        partition = trivial_partition(components)
+    if len(partition.labels) != components:
+        raise ValueError(
+            f"partition must have one label for each of the {components} components, got {len(partition.labels)}"
+        )
+    if partition.cells < least:
+        raise ValueError("partition must have at least two cells for a decision, got one")
+    return partition
 
 
 def cell_log_posterior(

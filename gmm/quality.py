@@ -20,7 +20,7 @@ from gmm.estimate import Estimate
 from gmm.guidance import Guidance, limited_interval, unguided
 from gmm.guided import guided_samples, last_time
 from gmm.mixture import Mixture, diffuse, log_posterior
-from gmm.partition import Partition, cell_log_posterior, trivial_partition
+from gmm.partition import Partition, cell_log_posterior, partition_of
 from gmm.process import Process
 
 DIRECTIONS = 64
@@ -100,7 +100,7 @@ def quality(
             mixture, process, _plain_like(guidance), key=common, **call
         ),  # the same noise, on purpose
     ]
-    partition = trivial_partition(mixture.components) if partition is None else partition
+    partition = partition_of(mixture.components, partition)
     noisy, labels = _at_end(mixture, process, end, partition)
     log_p = [
         np.asarray(cell_log_posterior(log_posterior(noisy, x), jnp.asarray(labels), partition.cells))

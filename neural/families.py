@@ -11,9 +11,9 @@ from jaxtyping import Float
 
 import gmm
 from gmm.checks import check_shape, choose
+from gmm.families import FAMILIES, named
 from gmm.schema import Count, Finite, from_values
 
-FAMILIES = ("pair", "simplex", "orthogonal", "random", "tree")
 MEANS = "mixture.means"
 """The tensor of a network's file that holds the class means (K, d) that the network was trained on."""
 
@@ -80,14 +80,15 @@ class FamilySpec:
             check_shape("means", means, "(classes, dim)", [(self.classes, self.dim)])
             weights = np.full(self.classes, 1 / self.classes)
             return gmm.Mixture(weights, means, gmm.Isotropic(self.variance))
-        scale: dict[str, Any] = {"separation": self.separation, "variance": self.variance}
-        if self.family == "tree":
-            return gmm.families.tree(self.branching, self.dim, energies=self.energies or None, **scale)
-        if self.family == "pair":
-            return gmm.families.pair(self.dim, **scale)
-        if self.family == "random":
-            return gmm.families.random(jax.random.key(self.seed), self.classes, self.dim, **scale)
-        return getattr(gmm.families, self.family)(self.classes, self.dim, **scale)
+        return named(
+            self.family,
+            self.branching or (self.classes,),
+            self.dim,
+            key=jax.random.key(self.seed),
+            energies=self.energies or None,
+            separation=self.separation,
+            variance=self.variance,
+        )
 
     def levels(self) -> Sequence[gmm.Partition]:
         """The decision of each level of a tree, coarsest first; of other families the classes themselves."""

@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from gmm.mixture import Mixture, diffuse, log_posterior
-from gmm.partition import Partition, cell_log_posterior, trivial_partition
+from gmm.partition import Partition, cell_log_posterior, partition_of
 from gmm.quality import PARTS, kernel_distance
 from neural.denoiser import Denoiser, state_dtype, state_shape
 from neural.samplers import Times, ancestral
@@ -101,7 +101,7 @@ def judge_of(mixture: Mixture, partition: Partition | None = None, *, level: flo
         level: standard deviation of noise that the law is widened by: data points need some. At little noise it
             is the class of the nearest point.
     """
-    partition = trivial_partition(mixture.components) if partition is None else partition
+    partition = partition_of(mixture.components, partition)
     noisy = diffuse(mixture, 1.0, level) if level else mixture
 
     def judge(x: Float[ArrayLike, "n d"]) -> Float[Array, "n C"]:

@@ -17,8 +17,7 @@ def load(source: str, dtype: str) -> Model:
     from neural.stable_diffusion import load_sd15
 
     network = load_sd15(source, dtype=dtype)
-    # Names alone: results are shared, and paths are those of one machine.
-    facts = {"files": [path.name for path in checkpoints.locate(source)], "network": repr(network)}
+    facts = {"network": repr(network)}
     if source == NAME:
         repository = PRESETS[NAME].repository
         facts |= {"repository": repository and repository.address, "licence": PRESETS[NAME].licence}
@@ -33,6 +32,7 @@ def load(source: str, dtype: str) -> Model:
         unconditional=network.unconditional,
         tokenize=network.tokenize,
         pictures=lambda x: from_unit(network.pictures(x)),
+        files=checkpoints.locate(source),
         facts=facts,
     )
 

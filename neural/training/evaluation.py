@@ -16,6 +16,7 @@ Optimum = Callable[[Array, Array, Array | None], Array]
 """(x (n, d), sigma (), label (n,) or None) -> E[x_0 | x_t, label] (n, d)."""
 
 PREDICTIONS = ("class", "null")
+NEAREST_NOISE = 1e-2  # beside points whose distances are of order one
 
 
 class Losses(NamedTuple):
@@ -116,9 +117,12 @@ def nearest_class(
     samples: Float[np.ndarray, "n d"], points: Float[np.ndarray, "m d"], labels: Int[np.ndarray, " m"]
 ) -> Int[np.ndarray, " n"]:
     """Class of the nearest data point: what the exact empirical posterior becomes as its noise goes to zero."""
-    mixture, _ = gmm.families.empirical(points)
-    nearest = jax.jit(lambda x: jnp.argmax(gmm.log_posterior(gmm.diffuse(mixture, 1.0, 1e-2), x), axis=-1))
-    blocks = [
-        np.asarray(nearest(jnp.asarray(part))) for part in np.array_split(samples, -(-len(samples) // 100))
-    ]
-    return np.asarray(labels)[np.concatenate(blocks)]
+    mixture = gmm.diffuse(gmm.families.empirical(points)[0], 1.0, NEAREST_NOISE)
+    blocks = np.array_split(samples, -(-len(samples) // 100))
+    nearest = [np.asarray(_likeliest(mixture, jnp.asarray(block))) for block in blocks]
+    return np.asarray(labels)[np.concatenate(nearest)]
+
+
+@jax.jit
+def _likeliest(mixture: gmm.Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
+    return jnp.argmax(gmm.log_posterior(mixture, x), axis=-1)

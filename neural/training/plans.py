@@ -134,7 +134,8 @@ def data_plan(
         data: what is learned; of shape (d,), (H, W) or (H, W, C).
         held_out: points that the losses are taken on.
         recipe: how to train.
-        source: what to call the data in the file of weights: the name that reads them again.
+        source: what the data are called in the file of weights, which reads them again by that name; of an
+            absolute path only the last part is kept.
         patch: pixels along a side of the patches that are folded into channels.
         channels: of each resolution of an image network, finest first; each halves the one before.
         blocks: residual blocks a resolution.
@@ -149,7 +150,7 @@ def data_plan(
     inside = state_map.in_states(data)
     deviation = round(float(np.sqrt(np.mean(inside.x.astype(np.float64) ** 2))), 6)
     about = {
-        "source": source, "name": data.name, "points": len(data.x), "held_out": len(held_out.x),
+        "source": checkpoints.portable(source), "name": data.name, "points": len(data.x), "held_out": len(held_out.x),
         "classes": list(data.classes), "states": state_map.as_dict(), "sum": float(np.sum(data.x, dtype=float)),
         "range": [float(data.x.min()), float(data.x.max())],
     }  # fmt: skip

@@ -213,15 +213,15 @@ def train(
 def keep(path: Path, state: TrainingState, losses: np.ndarray, facts: Mapping[str, Any]) -> None:
     """Write a state: aside first, then renamed, so that a kill leaves the previous one."""
     tensors = {"losses": losses, **{name: np.asarray(leaf) for name, leaf in _named(state)}}
-    checkpoints.write_safetensors(path, tensors, {"run": dict(facts)})
+    checkpoints.write_kept(path, tensors, {"run": dict(facts)})
 
 
 def _resumed(
     path: Path | None, fresh: TrainingState, facts: Mapping[str, Any]
 ) -> tuple[TrainingState, np.ndarray]:
-    if path is None or not path.exists():
+    checkpoint = None if path is None else checkpoints.read_kept(path)
+    if checkpoint is None:
         return fresh, np.zeros(0, np.float32)
-    checkpoint = checkpoints.read(path)
     found, wanted = checkpoint.attributes.get("run"), json.loads(json.dumps(facts))
     if found != wanted:
         raise ValueError(f"{path} holds another run: {_difference(found, wanted)}; choose another folder")

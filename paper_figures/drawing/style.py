@@ -1,6 +1,7 @@
 """How pictures look, and how a curve is drawn on a chosen axis in chosen units."""
 
 import contextlib
+import io
 import math
 import string
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm.curve import EntropyCurve
-from gmm.files import write_aside
+from gmm.files import write_whole
 from paper_figures.drawing.view import View
 
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
@@ -108,8 +109,9 @@ def save_pictures(draw: Callable[[], Figure], paths: Iterable[Path], *, draft: b
         lay_out(picture)
         for path in paths:
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-            with write_aside(path) as aside:
-                picture.savefig(aside, metadata=metadata)
+            made = io.BytesIO()
+            picture.savefig(made, format=path.suffix.removeprefix("."), metadata=metadata)
+            write_whole(path, made.getbuffer())
 
 
 def letter_panels(

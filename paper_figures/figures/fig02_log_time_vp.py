@@ -34,7 +34,7 @@ it is approached as 1/d, which the numbers show for s² = 1/4.
 DIMS = 10.0 ** np.arange(1, 9)
 # Noise far enough beyond the decision that its entropy is within 1e-3 of log 2.
 BEYOND = 3.5
-# Published for s = 1: offsets from ½ log d, height and full width at half height of dH/dt (nat per unit t).
+# What quadrature gives for s = 1 (`theory.peak`): offsets from ½ log d, height and full width at half height of dH/dt (nat per unit t).
 PEAK_OFFSET, HALF_OFFSET, PEAK_HEIGHT, PEAK_WIDTH = -0.2055, -0.0215, 0.47952, 1.3109
 
 

@@ -18,7 +18,7 @@ from gmm.families import empirical, fitted
 from neural.estimators import gap_entropy, online_entropy
 from paper_figures.files import fingerprint
 from paper_figures.progress import Progress, share
-from paper_figures.studies.parts import Parts
+from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.question import RUNS, Question
 
 # Points a noise level and run, where a mixture is sampled exactly.
@@ -221,7 +221,7 @@ def _exact_curve(question: Question, name: str) -> Source:
             mixture, condition = law()
             labels = [gmm.Partition(partition.labels[condition]) for partition in question.partitions]
             identity = _fingerprint(mixture, labels, question, stream)[:20]
-            store = Parts(parts, ".nc", EntropyCurve.load, EntropyCurve.save)
+            store = Parts(parts, ".nc", whole_curve, EntropyCurve.save)
 
             def curve(level: int, progress: Progress | None) -> EntropyCurve:
                 return gmm.class_entropy(

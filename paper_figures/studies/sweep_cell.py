@@ -178,17 +178,10 @@ def exact_scalars(
 def mixture(cell: Cell, settings: SweepSettings, *, full: bool) -> Mixture:
     """The cell's mixture, in its own few coordinates or spread over all of its dimensions."""
     scale = {"separation": cell.separation, "variance": cell.variance, "weights": cell.weights()}
-    if settings.family == "tree":
-        low = families.tree(cell.branching, cell.dim, reduced=True, **scale)
-    elif settings.family == "pair":
-        low = families.pair(cell.dim, reduced=True, **scale)
-    elif settings.family == "random":
-        # The means belong to the cell without its process: the same problem on every clock.
-        key = cell_key(dataclasses.replace(cell, process=""), settings)
-        low = families.random(jax.random.fold_in(key, 1), cell.classes, cell.dim, reduced=True, **scale)
-    else:
-        build = {"simplex": families.simplex, "orthogonal": families.orthogonal}[settings.family]
-        low = build(cell.classes, cell.dim, reduced=True, **scale)
+    sizes = cell.branching if settings.family == "tree" else (cell.classes,)
+    # Random means belong to the cell without its process: the same problem on every clock.
+    key = jax.random.fold_in(cell_key(dataclasses.replace(cell, process=""), settings), 1)
+    low = families.named(settings.family, sizes, cell.dim, key=key, reduced=True, **scale)
     return families.spread(low, cell.dim) if full else low
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmm import Partition
-from gmm.partition import OUTSIDE, cell_log_posterior, trivial_partition
+from gmm.partition import OUTSIDE, cell_log_posterior, partition_of, trivial_partition
 
 SUMS = 1e-13  # a sum of a handful of float64 numbers, taken in another order
 
@@ -136,3 +136,13 @@ def test_bad_partitions_are_refused_by_name(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_no_partition_is_the_trivial_one():
+    np.testing.assert_array_equal(partition_of(3, None).labels, [0, 1, 2])
+    given = Partition([0, 1, 1])
+    assert partition_of(3, given, least=2) is given
+    with pytest.raises(ValueError, match="one label for each of the 2 components, got 3"):
+        partition_of(2, given)
+    with pytest.raises(ValueError, match="at least two cells"):
+        partition_of(1, None, least=2)
