@@ -33,7 +33,7 @@ class Process(abc.ABC):
     Attributes:
         name: the process's name on the command line.
         t_min, t_max: ends of the time range. An end at which log_snr is infinite is a limit: densities
-            may be asked there, curves may not.
+            exist there, points of curves do not.
         time_range: the times at which log_snr is finite, in words.
     """
 

@@ -27,7 +27,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import entr
 
 from gmm.checks import check_values, choose, padded
-from gmm.clock import Times
+from gmm.clock import Times, noise_at, times_at
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.process import DDPM, Process
@@ -127,15 +127,13 @@ class Problem:
         """The process's times at noise levels (n,); NaN outside what the process visits."""
         last, first = self.visited()
         visits = (last <= log_snr) & (log_snr <= first)
-        with jax.enable_x64(True):
-            times = self.process.time_at_log_snr(jnp.asarray(np.where(visits, log_snr, first)))
-        return np.where(visits, np.asarray(times), np.nan)
+        return np.where(visits, times_at(self.process, -0.5 * np.where(visits, log_snr, first)), np.nan)
 
     def visited(self) -> tuple[float, float]:
         """log_snr at the end and at the start of the process."""
-        with jax.enable_x64(True):
-            ends = (jnp.asarray(t, float) for t in (self.process.t_max, self.process.t_min))
-            last, first = (float(self.process.log_snr(t)) for t in ends)
+        last, first = (
+            -2 * float(noise_at(self.process, t)) for t in (self.process.t_max, self.process.t_min)
+        )
         return last, first
 
     def clock(self, log_snr: ArrayLike) -> "Clock":
