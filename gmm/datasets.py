@@ -215,19 +215,24 @@ def _npz(path: Path, limit: int) -> LabelledData:
     try:
         with zipfile.ZipFile(path) as archive:
             held = set(archive.namelist())
-            x, y = (_npz_member(archive, path, key, limit) for key in ("x", "y"))
-            names = _npz_member(archive, path, "classes", limit) if "classes.npy" in held else None
+            x, y = (npz_member(archive, path, key, limit) for key in ("x", "y"))
+            names = npz_member(archive, path, "classes", limit) if "classes.npy" in held else None
     except _UNREADABLE as error:
         raise ValueError(f"cannot read {path}: {_one_line(error)}") from error
     return _labelled(path.name, x, y, names)
 
 
-def _npz_member(archive: zipfile.ZipFile, path: Path, key: str, limit: int) -> np.ndarray:
+def npz_member(archive: zipfile.ZipFile, path: Path, key: str, limit: int) -> np.ndarray:
+    """The array of a name in an .npz archive; its declared size is compared with the file's before it is read.
+
+    Raises:
+        ValueError: when there is none, or it is not what NumPy writes or larger than `limit` bytes.
+    """
     try:
         info = archive.getinfo(f"{key}.npy")
     except KeyError:
         held = ", ".join(sorted(archive.namelist())[:10]) or "nothing"
-        raise ValueError(f"{path} must hold arrays x and y, got {held}") from None
+        raise ValueError(f"{path} must hold an array {key}, got {held}") from None
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{key} of {path} must be stored or deflated, as NumPy writes it")
     with archive.open(info) as stream:

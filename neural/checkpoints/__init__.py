@@ -3,6 +3,7 @@
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError
 from neural.checkpoints.formats import read
 from neural.checkpoints.hub import fetch, verify
+from neural.checkpoints.kept import read_kept, write_kept
 from neural.checkpoints.origin import hashes, portable
 from neural.checkpoints.presets import PRESETS, Preset, Published, cache_folder, locate, sibling
 from neural.checkpoints.safetensors_files import read_safetensors, write_safetensors
@@ -20,9 +21,11 @@ __all__ = [
     "locate",
     "portable",
     "read",
+    "read_kept",
     "read_safetensors",
     "read_torch_pickle",
     "sibling",
     "verify",
+    "write_kept",
     "write_safetensors",
 ]

@@ -146,7 +146,7 @@ def test_arrays_in_fortran_order_are_read_as_numpy_reads_them(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((2, 2))}, "must hold arrays x and y, got x.npy"),
+        ({"x": np.zeros((2, 2))}, "must hold an array y, got x.npy"),
         ({"x": np.zeros((2, 2)), "y": np.zeros(3)}, r"must hold x \(n, ...\) and y \(n,\)"),
         ({"x": np.zeros((2, 0)), "y": np.zeros(2)}, r"must hold x \(n, ...\) and y \(n,\)"),
         ({"x": np.full((2, 2), np.nan), "y": np.zeros(2)}, "finite"),
