@@ -23,7 +23,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from gmm.checks import as_float, check_finite, check_index, check_shape, check_values, choose, is_concrete
-from gmm.clock import in_float64
+from gmm.clock import in_float64, noise_at, times_at
 from gmm.estimate import Estimate
 from gmm.mixture import (
     BLOCK_ELEMENTS,
@@ -101,15 +101,14 @@ def time_grid(
         raise ValueError(f"steps must be >= 1, got {steps}")
     if start == stop:
         raise ValueError(f"start and stop must differ, got {start:g} twice")
-    first, last = in_float64(lambda process, t: process.log_snr(t), process, np.array([start, stop], float))
+    first, last = -2 * noise_at(process, np.array([start, stop], float))
     if spacing == "log-snr":
         log_snr = np.linspace(first, last, steps + 1)
     else:
         # (σ/α)^{1/ρ} = e^{-λ/2ρ}.
         roots = np.exp(-0.5 / EDM_RHO * np.array([first, last]))
         log_snr = -2 * EDM_RHO * np.log(np.linspace(roots[0], roots[1], steps + 1))
-    inner = in_float64(lambda process, v: process.time_at_log_snr(v), process, log_snr[1:-1])
-    return np.concatenate([[start], inner, [stop]])
+    return np.concatenate([[start], times_at(process, -0.5 * log_snr[1:-1]), [stop]])
 
 
 def forward_sde(

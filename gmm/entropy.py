@@ -136,6 +136,7 @@ def _facts(
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "source": "sampling",
+        "route": "sampled",
         "process": process.describe(),
         "components": int(np.isfinite(np.asarray(decision.mixture.log_weights)).sum()),
         "cells": decision.cells,

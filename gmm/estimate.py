@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 # At least this many of the draws must carry an estimate for its standard error to be known. Of plain averages over
 # mixtures that pass, |z| > 5 was not seen in 4000; of those carried by 4 to 8 draws, it was in a third.
-CARRYING = 20
+CARRYING = 30
 
 
 class Estimate(NamedTuple):

@@ -194,7 +194,7 @@ def named(
         options: separation, variance, weights and reduced, as in `pair`.
 
     Raises:
-        ValueError: for an unknown name, sizes that do not belong to it, and as the family's own function.
+        ValueError: for an unknown name, sizes that do not fit it, and as the family's own function.
     """
     choose("family", family, FAMILIES)
     if family == "tree":
@@ -257,13 +257,13 @@ def fitted(
 ) -> tuple[Mixture, Partition]:
     """Gaussians fitted to labelled data; class frequencies are the priors.
 
-    With n points a class an unequal full fit shows spurious information of about d²/8n nat: keep n ≫ d²,
+    With n points per class, a full fit for each class shows spurious information of about d²/8n nat: keep n ≫ d²,
     shrink, or share the covariance.
 
     Args:
         x: (n, d) points.
         y: (n,) labels of any sortable kind.
-        components: Gaussians a class, fitted by scikit-learn's EM.
+        components: number of Gaussians per class, fitted by scikit-learn's EM.
         covariance: "full", "diagonal", "isotropic" (one each), or "shared" (one full matrix for all; with
             several components classes are fitted apart and their matrices averaged).
         shrinkage: share of the covariance replaced by its isotropic part, or "auto" for Ledoit and Wolf's
@@ -307,11 +307,11 @@ def fitted(
 def empirical(
     x: Float[ArrayLike, "n d"], y: Shaped[ArrayLike, " n"] | Sequence[Hashable] | None = None
 ) -> tuple[Mixture, Partition]:
-    """The data themselves: a zero-variance component a point, and the partition of points by label.
+    """The data as a mixture: one component of zero variance per point, and the partition of the points by label.
 
     Args:
         x: (n, d) points.
-        y: (n,) labels; None makes every point its own cell.
+        y: (n,) labels; None makes every point a cell of its own.
 
     Raises:
         ValueError: on wrong shapes or non-finite points.
@@ -389,7 +389,7 @@ def coordinates(gram: Float[ArrayLike, "K K"]) -> Float[np.ndarray, "K r"]:
 def contrasts(count: int) -> Float[np.ndarray, "n m"]:
     """(n, n-1) coordinates of n orthonormal points after centring: the Helmert contrasts.
 
-    Column j tells point j from those after it; its entries before j are zero, and the one at j is positive.
+    Column j separates point j from those after it; its entries before j are zero, and the one at j is positive.
     """
     after = np.arange(count - 1, 0, -1.0)  # points after j
     lower = np.tril(np.broadcast_to(-1 / np.sqrt(after * (after + 1)), (count, count - 1)), -1)

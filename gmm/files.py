@@ -1,4 +1,4 @@
-"""Writing results so that a reader never sees half a file, whatever kills the writer."""
+"""Writing results so that no reader ever sees half a file, even if the writer is killed."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Partitions: which decision is being asked about.
+"""Partitions: which decision is meant.
 
 A partition maps mixture components to cells 0..C-1. The posterior of a cell is the sum of its components'
 posteriors. A decision need not be exhaustive ("cat or dog, given that it is one of the two"): components
@@ -90,7 +90,7 @@ class Partition:
             ValueError: when `groups` does not name a group for every cell, or leaves a group empty.
         """
         if np.shape(groups) != (self.cells,):
-            raise ValueError(f"groups must have shape ({self.cells},), one a cell, got {np.shape(groups)}")
+            raise ValueError(f"groups must have shape ({self.cells},), one per cell, got {np.shape(groups)}")
         # The last entry serves label -1.
         return Partition(np.append(_check_labels("groups", groups), OUTSIDE)[self.labels])
 

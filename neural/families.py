@@ -1,4 +1,4 @@
-"""Mixture families as plain descriptions, so that a network can carry the law that it was trained on."""
+"""Mixture families as plain descriptions, which the file of a network holds if it was trained on one."""
 
 import dataclasses
 import math
@@ -20,7 +20,7 @@ MEANS = "mixture.means"
 
 @dataclasses.dataclass(frozen=True)
 class FamilySpec:
-    """A mixture of `gmm.families`, in words and numbers.
+    """A description of a mixture of `gmm.families`, in words and numbers.
 
     Attributes:
         family: "pair", "simplex", "orthogonal", "random" or "tree".
@@ -49,7 +49,9 @@ class FamilySpec:
         if self.family == "pair" and self.classes != 2:
             raise ValueError(f"classes must be 2 for a pair, got {self.classes}")
         if (self.family == "tree") != bool(self.branching):
-            raise ValueError(f"branching belongs to a tree and a tree to branching, got {self.family}")
+            raise ValueError(
+                f"branching must be given for a tree and only there, got family {self.family!r} and {self.branching}"
+            )
         if self.branching and math.prod(self.branching) != self.classes:
             raise ValueError(f"a tree of branching {self.branching} has not {self.classes} classes")
 

@@ -4,8 +4,8 @@ With s = sigma_data and the angle θ = arctan(σ/s) the preconditioning of Karra
 
     D(x, σ, c) = cos²θ x + s sinθ F(x/√(σ²+s²), σ, c) cosθ
 
-and F is an affine head, which alone is exact for one Gaussian a class, plus a residual network that learns
-what is not affine: the mixture of the classes, above all.
+and F is an affine head, which alone is exact for one Gaussian per class, plus a residual network that learns
+what is not affine, above all the mixture of the classes.
 """
 
 import dataclasses
@@ -27,8 +27,8 @@ from neural.checkpoints import Checkpoint, CheckpointError
 from neural.families import MEANS
 
 Weights = Mapping[str, Array]
-COSINES = 8  # cos(πjv), v the place of log σ in the trained range: what the network knows of the noise level
-AFFINE = 3  # 1, cosθ, sinθ: what a class's shift depends on; with these one Gaussian a class is exact
+COSINES = 8  # cos(πjv), v the place of log σ in the trained range: the noise level as the network sees it
+AFFINE = 3  # 1, cosθ, sinθ: features of a class's shift; with these one Gaussian per class is exact
 KIND = "mlp"
 LARGEST = 1e30
 """Of the constants: their squares must be float32 numbers or nearly so."""
@@ -45,7 +45,7 @@ class Config:
         depth: residual blocks; 0 leaves the affine head alone.
         emb_channels: width of the embedding of noise level and class.
         sigma_data: s of the preconditioning.
-        sigma_min, sigma_max: noise levels that the network was trained on; outside, it is told the nearer one.
+        sigma_min, sigma_max: noise levels that the network was trained on; outside, the nearer one is used.
     """
 
     dim: int

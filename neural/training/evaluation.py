@@ -1,4 +1,4 @@
-"""What a trained denoiser is worth: held-out loss by noise level, and the gap to the optimum where it is known."""
+"""Held-out loss of a trained denoiser by noise level, and its distance from the optimum where that is known."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -55,7 +55,7 @@ def level_losses(
     """Losses on noised points, the same points and noise at every level.
 
     Args:
-        denoiser: an EDM denoiser (α = 1, σ = t) that knows the null condition, -1.
+        denoiser: an EDM denoiser (α = 1, σ = t) that takes the null condition, -1.
         x0: (n, ...) points that training has not seen.
         labels: (n,) condition of each.
         sigmas: (L,) noise levels.

@@ -1,4 +1,4 @@
-"""From what a person asks for to a task and a recipe, and from the weights that come out to a file."""
+"""Plans of training: from a mixture or a data set to a task and a recipe, and from trained weights to a file."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ HEAD = 32  # width of an attention head of a small network
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """A run: what is learned, how, and what there is to say of it.
+    """A training run: what is learned, how, and the facts that its files hold.
 
     Attributes:
         task, recipe: for `neural.training.train`.
@@ -138,13 +138,13 @@ def data_plan(
             absolute path only the last part is kept.
         patch: pixels along a side of the patches that are folded into channels.
         channels: of each resolution of an image network, finest first; each halves the one before.
-        blocks: residual blocks a resolution.
+        blocks: residual blocks per resolution.
         width: of an MLP.
         depth: of an MLP.
         dropout: share of labels that is dropped; default 0.15 for images, 0.5 for vectors.
 
     Raises:
-        ValueError: when images are not square, cannot be halved as often as asked, or sizes do not fit.
+        ValueError: when images are not square, cannot be halved that often, or sizes do not fit.
     """
     state_map = StateMap.fitted(data, patch)
     inside = state_map.in_states(data)
@@ -184,7 +184,7 @@ def _image_config(
     if side != other or side % levels:
         raise ValueError(
             f"images of {side}x{other} (in patches of {state_map.patch}) must be square and divisible by {levels}, "
-            f"which {len(channels)} numbers of channels ask for; give fewer channels or another patch"
+            f"as {len(channels)} numbers of channels require; give fewer channels or another patch"
         )
     if any(width < 1 or width % HEAD for width in channels) or blocks < 1:
         raise ValueError(
@@ -211,7 +211,7 @@ def edm2_multiply_adds(config: edm2.Config) -> int:
 
 
 def _options(config: edm2.Config) -> dict[str, Any]:
-    """The keyword arguments that shapes cannot tell, as EDM2's files have them."""
+    """The keyword arguments that do not follow from shapes, as in EDM2's files."""
     names = (
         "img_resolution", "img_channels", "label_dim", "num_blocks", "logvar_channels", "channels_per_head",
         "sigma_data", "label_balance", "concat_balance", "res_balance", "attn_balance", "clip_act",
@@ -220,7 +220,7 @@ def _options(config: edm2.Config) -> dict[str, Any]:
 
 
 def _null_trained(network: edm2.EDM2) -> edm2.EDM2:
-    """The network as its own unconditional one: it has seen the zero label."""
+    """The network as its own unconditional one, since its zero label is trained."""
     return network.with_unconditional(network)
 
 

@@ -49,7 +49,7 @@ class VectorTask:
         return mlp.initial(key, self.config)
 
     def project(self, params: Params) -> Params:
-        """The same: nothing is held fixed."""
+        """The same weights: there is no constraint."""
         return params
 
     def loss(self, params: Params, key: PRNGKeyArray, batch: int) -> Float[Array, ""]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from gmm.checks import check_finite
-from gmm.dynamics import in_float64
+from gmm.clock import scales_at
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance, limited_interval, unguided
 from gmm.guided import guided_samples, last_time
@@ -198,8 +198,7 @@ def _at_end(
     mixture: Mixture, process: Process, end: float, partition: Partition
 ) -> tuple[Mixture, np.ndarray]:
     """The mixture at the end of the paths, without components outside the decision, and the others' cells."""
-    scales = in_float64(lambda p, t: (p.alpha(t), p.sigma(t)), process, np.array(end))
-    alpha, sigma = (np.asarray(v, mixture.dtype) for v in scales)
+    alpha, sigma = (np.asarray(v, mixture.dtype) for v in scales_at(process, end))
     inside = partition.inside
     return diffuse(mixture.take(inside), alpha, sigma), partition.labels[inside]
 
