@@ -1,6 +1,6 @@
 r"""H[Z|X_t] of a mixture and its rate, by sampling, with standard errors.
 
-The estimator is in `gmm.posterior_sampling`; here it meets processes, partitions and people.
+The estimator itself is in `gmm.posterior_sampling`; this module applies it along a process.
 """
 
 from collections.abc import Callable
@@ -70,9 +70,10 @@ def class_entropy(
     """Posterior entropy H[Z|X_t] in nats, its rate dH/dt and what else the same samples tell.
 
     The mixture is sampled in its own coordinates; `reduce` it first where the covariance is shared, for
-    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased. Without boundary
-    points (per-component covariances, very many components, or `boundary=False`) value and standard error
-    are both too small wherever the decision is left open with a probability below 1/samples.
+    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased; where too few of the
+    points carry a value, it may be too small and its error is NaN, for unknown. That is so without boundary points
+    (per-component covariances, very many components, or `boundary=False`) wherever the decision is left open
+    with a probability below some thirty in `samples`, and for single cells of very many.
 
     Args:
         mixture: law of x_0.
