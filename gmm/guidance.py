@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import choose, is_concrete
+from gmm.checks import as_float, choose, is_concrete
 from gmm.curve import EntropyCurve
 from gmm.pytree import pytree
 from gmm.windows import window
@@ -124,9 +124,11 @@ def _is_one(*weights: Any) -> bool:
     return is_concrete(*weights) and all(bool(np.all(np.asarray(w) == 1)) for w in weights)
 
 
-def _like(level: Values, weight: Any) -> Array:
-    level = jnp.asarray(level, jnp.result_type(level, jnp.float32))
-    return jnp.broadcast_to(jnp.asarray(weight, level.dtype), level.shape)
+def _like(level: Values, weight: Any, *others: Values) -> Array:
+    """The weight in the precision of the levels, in the shape to which all arguments broadcast."""
+    level = as_float(level)
+    shape = jnp.broadcast_shapes(*map(jnp.shape, (level, weight, *others)))
+    return jnp.broadcast_to(jnp.asarray(weight, level.dtype), shape)
 
 
 @_schedule
@@ -233,7 +235,7 @@ class Feedback(Guidance):
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)
-        return _like(clamped + 0 * jnp.asarray(level), -1 / jnp.expm1(jnp.log1p(-self.pi) - clamped))
+        return _like(clamped, -1 / jnp.expm1(jnp.log1p(-self.pi) - clamped), level)
 
 
 @_schedule
@@ -253,7 +255,7 @@ class PowerLaw(Guidance):
         gap = jnp.asarray(gap)
         # A guidance vector of length zero pulls nowhere, whatever its weight; 0^negative must not reach it.
         strength = jnp.where(gap > 0, jnp.where(gap > 0, gap, 1) ** self.exponent, 0)
-        return _like(gap + 0 * jnp.asarray(level), 1 + self.omega * strength)
+        return _like(gap, 1 + self.omega * strength, level)
 
 
 @_schedule
@@ -280,7 +282,7 @@ class DynamicNegative(Guidance):
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)
         posterior = self.pi * jnp.exp(clamped)
-        return _like(clamped + 0 * jnp.asarray(level), -self.scale * posterior / (1 - posterior))
+        return _like(clamped, -self.scale * posterior / (1 - posterior), level)
 
 
 # ------------------------------------------------------------------------------------------ what people call

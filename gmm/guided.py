@@ -155,6 +155,7 @@ def guided_entropy(
         cross_entropy_stderr=stderr[1, order],
         metadata={
             "source": f"guided {sampler}",
+            "route": "sampled",
             "process": process.describe(),
             "guidance": guidance.to_dict(),
             "target": int(target),

@@ -299,7 +299,7 @@ class DDPM(Process):
         table = self.log_snr_table
         t = as_float(t)
         cell = jnp.clip(jnp.floor(t).astype(int), 0, table.shape[0] - 2)
-        return table[cell] + (t - cell) * jnp.diff(table)[cell]
+        return table[cell] + (t - cell.astype(t.dtype)) * jnp.diff(table)[cell]
 
     def drift(self, t: Time) -> Values:
         return 0.5 * jax.nn.sigmoid(-self.log_snr(t)) * self._slope(t)

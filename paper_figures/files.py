@@ -1,4 +1,4 @@
-"""Files of results: a folder that can be written, data written whole, and what tells results apart."""
+"""Files of results: folders that can be written, data and images written whole, and fingerprints."""
 
 import hashlib
 import io

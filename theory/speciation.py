@@ -432,7 +432,13 @@ def entropy_curve(
         rate=problem.entropy_rate(rho) * rho * moved * grid.log_snr_slope,
         prior_entropy=math.log(classes),
         clone_agreement=problem.clone_agreement(rho),
-        metadata={"source": "quadrature", "process": process.describe(), **facts, **versions()},
+        metadata={
+            "source": "quadrature",
+            "route": family,
+            "process": process.describe(),
+            **facts,
+            **versions(),
+        },
     )
 
 
@@ -475,6 +481,7 @@ def tree_curves(
             clone_agreement=agreement[level],
             metadata={
                 "source": "quadrature",
+                "route": "tree",
                 "process": process.describe(),
                 "level": level + 1,
                 **facts,
@@ -521,7 +528,13 @@ def unequal_curve(
         rate=(slopes * moved).sum(axis=-1),
         prior_entropy=float(entr(weights).sum()),
         clone_agreement=1 + 2 * slopes.sum(axis=-1),
-        metadata={"source": "quadrature", "process": process.describe(), **facts, **versions()},
+        metadata={
+            "source": "quadrature",
+            "route": "unequal",
+            "process": process.describe(),
+            **facts,
+            **versions(),
+        },
     )
 
 

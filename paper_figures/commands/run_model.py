@@ -1,4 +1,4 @@
-"""How the commands that ask a model go about it: they announce the cost, run, and keep what is finished."""
+"""What the commands that measure a model share: announce the cost, run with progress, keep finished parts."""
 
 import re
 from collections.abc import Sequence

@@ -52,7 +52,7 @@ def _draw_steps(ax: Axes, dataset: xr.Dataset) -> None:
 
 
 def draw_samples(plan: Plan, samples: Samples) -> Figure:
-    """One row of images for each class; of vectors, a scatter in the plane that tells most classes apart."""
+    """One row of images for each class; of vectors, a scatter plot in the plane in which the classes differ most."""
     return _draw_images(plan, samples) if plan.is_image else _draw_vectors(plan, samples)
 
 

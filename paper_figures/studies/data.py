@@ -85,8 +85,8 @@ class StudySettings:
     Attributes:
         process: name of the forward process.
         levels: noise levels of every curve.
-        samples: noisy points a noise level.
-        seed: the person's seed.
+        samples: noisy points for each noise level.
+        seed: seed of every random number.
         dtype: precision of what is sampled.
 
     Raises:
@@ -304,7 +304,7 @@ def _with_dtype(mixture: gmm.Mixture, dtype: str) -> gmm.Mixture:
 
 
 def noise_levels(data: LabelledData, moments: ClassMoments, process: gmm.Process, count: int) -> np.ndarray:
-    """(count,) log(σ/α), equally spaced from all points told apart to no class, as far as the process goes.
+    """(count,) log(σ/α), equally spaced from where all points are distinct to where no class is.
 
     Raises:
         ValueError: when the process ends before.
@@ -365,7 +365,7 @@ def speciation_times(
     process: gmm.Process,
     points: int,
 ) -> dict[str, dict[str, Time]]:
-    """Times by source and criterion; what a source says nothing about is left out."""
+    """Times by source and criterion; a criterion that does not apply to a source is left out."""
     exact = lambda value: Time(float(value), 0.0 if math.isfinite(value) else math.nan)
     found: dict[str, dict[str, Time]] = {
         "covariance": {"covariance": exact(times_of(process, np.array(covariance_log_snr(largest))))}

@@ -82,8 +82,8 @@ def sweep(
         family: "simplex", "orthogonal", "random", "tree" or "pair".
         branching: shapes of trees, such as "2x5x10", coarsest level first.
         method: "auto", "quadrature", "reduced" or "full".
-        points: noise levels a cell.
-        samples: noisy points a noise level, where sampling is needed.
+        points: noise levels for each cell.
+        samples: noisy points for each noise level, where sampling is needed.
         seed: seed of every random number.
         dtype: precision of what is sampled, "float32" or "float64".
         out: NetCDF file to keep the result in; the same call goes on with it, or reads it. None keeps nothing.

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from safetensors.numpy import save_file
+
 from neural import CheckpointError, load_sd15
 from neural.stable_diffusion import scheduler as module
 from neural.stable_diffusion import settings
@@ -147,7 +149,7 @@ def test_honoured_settings_of_the_networks(part, changes, tmp_path):
     [
         {"norm_num_groups": 4},
         {"layers_per_block": 2},
-        {"block_out_channels": (8, 24)},
+        {"block_out_channels": (64, 32)},
         {"scaling_factor": 0.5},
     ],
 )
@@ -340,6 +342,29 @@ def test_prediction_given_by_hand_replaces_what_the_file_says(folder, pipe):
         load_sd15(folder, prediction="eps")
 
 
+@pytest.mark.parametrize(
+    ("marks", "metadata", "options"),
+    [
+        ({}, {"modelspec.prediction_type": "v"}, {}),
+        ({"v_pred": np.zeros(0, np.float32)}, {}, {}),
+        ({}, {}, {"prediction": "v"}),
+        ({"v_pred": np.zeros(0, np.float32), "ztsnr": np.zeros(0, np.float32)}, {}, {}),
+    ],
+)
+def test_single_files_that_predict_v(marks, metadata, options, pipe, folder, tmp_path):
+    save_file(pipelines.single_file(folder) | marks, tmp_path / "v.safetensors", metadata)
+    model = load_sd15(tmp_path / "v.safetensors", tokenizer=folder / "tokenizer", **options)
+    zero = {"rescale_betas_zero_snr": "ztsnr" in marks}
+    other = diffusers.DDIMScheduler(**SCHEDULER, prediction_type="v_prediction", **zero)
+    found = pipelines.output(pipe, T)
+    for t in (T, 999):
+        alpha_bar = float(other.alphas_cumprod[t])
+        expected = alpha_bar**0.5 * X - (1 - alpha_bar) ** 0.5 * (
+            found if t == T else pipelines.output(pipe, t)
+        )
+        assert far(model.denoise(X, t, PROMPT), expected) < FLOAT32
+
+
 # Settings that are fixed, and those that change nothing.
 
 OTHER = {
@@ -434,6 +459,46 @@ def test_irrelevant_settings_of_the_text_encoder(pipe, folder, tmp_path):
         np.testing.assert_array_equal(load_sd15(path).encode(PROMPT).states, expected)
     path = edited(folder, tmp_path / "m", "text_encoder/config.json", **dict.fromkeys(names, 1))
     np.testing.assert_array_equal(load_sd15(path).encode(PROMPT).states, expected)
+
+
+OTHER_TOKENIZER = {
+    "unk_token": "!", "do_lower_case": False, "padding_side": "left", "truncation_side": "left",
+    "split_special_tokens": True, "add_prefix_space": True, "tokenizer_class": "BertTokenizer",
+    "pad_to_multiple_of": 8, "auto_map": {"AutoTokenizer": "x.Y"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", fixed(settings.TOKENIZER_SETTINGS))
+def test_fixed_settings_of_the_tokenizer(name, folder, tmp_path):
+    path = edited(folder, tmp_path / "m", "tokenizer/tokenizer_config.json", **{name: OTHER_TOKENIZER[name]})
+    with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: {name} must be .*; got "):
+        load_sd15(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("add_bos_token", False),
+        ("add_eos_token", False),
+        ("errors", "strict"),
+        ("clean_up_tokenization_spaces", True),
+        ("max_length", 20),
+        ("stride", 2),
+        ("truncation_strategy", "only_first"),
+        ("pad_token_type_id", 1),
+    ],
+)
+def test_irrelevant_settings_of_the_tokenizer(name, value, folder, tmp_path):
+    path = edited(folder, tmp_path / "m", "tokenizer/tokenizer_config.json", **{name: value})
+    theirs = transformers.CLIPTokenizer.from_pretrained(path / "tokenizer")
+    texts = [PROMPT, "", "a dog, don't  HIDE"]
+    expected = theirs(texts, padding="max_length", max_length=tiny.POSITIONS, truncation=True).input_ids
+    np.testing.assert_array_equal(load_sd15(path).tokenize(texts), expected)
+
+
+def test_every_parameter_of_peft_is_in_the_table():
+    peft = pytest.importorskip("peft")
+    assert {field.name for field in dataclasses.fields(peft.LoraConfig)} <= set(settings.ADAPTER_SETTINGS)
 
 
 @pytest.mark.parametrize(
