@@ -231,7 +231,8 @@ class Feedback(Guidance):
         return self._clamped(log_ratio + self.temperature * jnp.asarray(increment) + self.offset)
 
     def of_exact(self, log_ratio: Values, steps: Values) -> Values:
-        return self.temperature * jnp.asarray(log_ratio) + self.offset * steps
+        ratio = as_float(log_ratio)
+        return self.temperature * ratio + self.offset * jnp.asarray(steps, ratio.dtype)
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)
@@ -277,7 +278,8 @@ class DynamicNegative(Guidance):
         return self._clamped(log_ratio + self.temperature * jnp.asarray(increment) + self.offset)
 
     def of_exact(self, log_ratio: Values, steps: Values) -> Values:
-        return self.temperature * jnp.asarray(log_ratio) + self.offset * steps
+        ratio = as_float(log_ratio)
+        return self.temperature * ratio + self.offset * jnp.asarray(steps, ratio.dtype)
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)
