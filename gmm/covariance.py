@@ -11,7 +11,6 @@ matrix products, per-component bases one component at a time.
 """
 
 import abc
-import functools
 from collections.abc import Callable
 
 import jax
@@ -22,45 +21,20 @@ from jaxtyping import Array, ArrayLike, Float, Int
 
 from gmm.axes import eigenvectors, left_singular_vectors
 from gmm.checks import as_float, check_finite, check_values, is_concrete
+from gmm.distances import (
+    DIRECT_DIM,
+    alignments,
+    if_harmful,
+    matmul,
+    one_by_one,
+    recomputed,
+    rounding,
+    squared_distances,
+    weighted_differences,
+)
 from gmm.pytree import build, pytree, set_fields
 
 Eigenvalues = Float[Array, "..."]
-# Below this dimension a matrix product gains nothing, and plain differences lose no digits.
-DIRECT_DIM = 16
-# By default accelerators multiply float32 in 10-bit pieces, which is too coarse for log densities.
-matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-# Differences x_n - μ_k are computed again in the backward pass: stored, they would be an array of size n·K·d.
-recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
-
-
-@recomputed
-def _weighted_differences(
-    x: Float[Array, "n d"], y: Float[Array, "K d"], weights: Float[Array, "#K d"]
-) -> Float[Array, "n K"]:
-    """Σ_d weights_kd (x_nd - y_kd)², summed directly."""
-    return jnp.sum(weights[None] * (x[:, None, :] - y[None, :, :]) ** 2, axis=-1)
-
-
-def squared_distances(x: Float[Array, "n d"], y: Float[Array, "K d"]) -> Float[Array, "n K"]:
-    """‖x_n - y_k‖² for every pair, by one matrix product.
-
-    ‖x‖² - 2x·y + ‖y‖² loses all digits when the distance is small beside the norms. Here ‖x‖² drops out:
-    every entry is measured from the nearest y, whose own distance is summed directly.
-    """
-    if x.shape[-1] <= DIRECT_DIM:
-        return _weighted_differences(x, y, jnp.ones_like(y[:1]))
-    centre = jnp.mean(y, axis=0, keepdims=True)
-    x, y = x - centre, y - centre
-    relative = jnp.sum(y * y, axis=-1)[None, :] - 2 * matmul(x, y.T)
-    nearest = jnp.argmin(relative, axis=-1)
-    exact = jnp.sum((x - y[nearest]) ** 2, axis=-1)
-    reference = jnp.take_along_axis(relative, nearest[:, None], axis=-1)
-    return jnp.maximum(relative - reference + exact[:, None], 0)
-
-
-def alignments(x: Float[Array, "n d"], y: Float[Array, "K d"]) -> Float[Array, "n K"]:
-    """x_n·y_k - ½‖y_k‖², which is -½‖x_n - y_k‖² without its term in x alone."""
-    return matmul(x, y.T) - 0.5 * jnp.sum(y * y, axis=-1)[None, :]
 
 
 class Covariance(abc.ABC):
@@ -93,8 +67,17 @@ class Covariance(abc.ABC):
         """(x_n - μ_k)ᵀ A_k (x_n - μ_k) for every pair."""
 
     @abc.abstractmethod
-    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
-        """x_nᵀ A μ_k - ½ μ_kᵀ A μ_k, of a shared operator: -½ `quadratic` without its term in x alone."""
+    def alignment(
+        self, x: Float[Array, "n d"], means: Float[Array, "K d"], longest: Float[Array, ""] | None = None
+    ) -> Float[Array, "n K"]:
+        """-½ `quadratic` of a shared operator up to a term in x alone, which keeps digits; see `alignments`.
+
+        `longest` is the largest of `lengths` of all means where these are one block of them.
+        """
+
+    @abc.abstractmethod
+    def lengths(self, means: Float[Array, "K d"]) -> Float[Array, " K"]:
+        """(K,) squared lengths as `alignments` measures them."""
 
     @abc.abstractmethod
     def weighted_apply(
@@ -169,10 +152,15 @@ class Isotropic(Covariance):
         return dim * jnp.log(self.var)
 
     def quadratic(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
-        return jnp.atleast_1d(self.var)[None, :] * squared_distances(x, means)
+        return squared_distances(x, means, self.var)
 
-    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
-        return self.var * alignments(x, means)
+    def alignment(
+        self, x: Float[Array, "n d"], means: Float[Array, "K d"], longest: Float[Array, ""] | None = None
+    ) -> Float[Array, "n K"]:
+        return alignments(x, means, self.var, longest)
+
+    def lengths(self, means: Float[Array, "K d"]) -> Float[Array, " K"]:
+        return jnp.sum(means**2, axis=-1)
 
     def weighted_apply(
         self, weights: Float[Array, "n K"], x: Float[Array, "n d"], means: Float[Array, "K d"]
@@ -227,20 +215,31 @@ class Diagonal(Covariance):
 
     def quadratic(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
         if x.shape[-1] <= DIRECT_DIM:
-            return _weighted_differences(x, means, jnp.atleast_2d(self.var))
-        if self.shared:
-            root = jnp.sqrt(self.var)[None, :]
-            return squared_distances(x * root, means * root)
+            return weighted_differences(x, means, jnp.atleast_2d(self.var))
         centre = jnp.mean(means, axis=0, keepdims=True)
         x, means = x - centre, means - centre
+        if self.shared:
+            root = jnp.sqrt(self.var)[None, :]
+            return squared_distances(x * root, means * root, jnp.ones((), x.dtype))
         pulled = self.var * means
-        features = jnp.concatenate([x * x, x], axis=-1)
-        coefficients = jnp.concatenate([self.var, -2 * pulled], axis=-1)
-        return jnp.maximum(matmul(features, coefficients.T) + jnp.sum(pulled * means, -1)[None, :], 0)
+        norms = jnp.sum(pulled * means, axis=-1)
 
-    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
+        def product() -> Float[Array, "n K"]:
+            features = jnp.concatenate([x * x, x], axis=-1)
+            coefficients = jnp.concatenate([self.var, -2 * pulled], axis=-1)
+            return jnp.maximum(matmul(features, coefficients.T) + norms[None, :], 0)
+
+        longest = jnp.sum(jnp.max(self.var, axis=0)[None, :] * x**2, axis=-1)
+        return if_harmful(rounding(longest, norms), lambda: one_by_one(x, means, self.var), product)
+
+    def alignment(
+        self, x: Float[Array, "n d"], means: Float[Array, "K d"], longest: Float[Array, ""] | None = None
+    ) -> Float[Array, "n K"]:
         root = jnp.sqrt(self.var)[None, :]
-        return alignments(x * root, means * root)
+        return alignments(x * root, means * root, jnp.ones((), x.dtype), longest)
+
+    def lengths(self, means: Float[Array, "K d"]) -> Float[Array, " K"]:
+        return jnp.sum(self.var[None, :] * means**2, axis=-1)
 
     def weighted_apply(
         self, weights: Float[Array, "n K"], x: Float[Array, "n d"], means: Float[Array, "K d"]
@@ -308,7 +307,8 @@ class _Spectral(Covariance):
         if self.shared:
             # Centred before the basis mixes coordinates: a common offset must not cost digits.
             centre = jnp.mean(means, axis=0, keepdims=True)
-            return squared_distances(self._root_features(x - centre), self._root_features(means - centre))
+            features = self._root_features(x - centre), self._root_features(means - centre)
+            return squared_distances(*features, jnp.ones((), x.dtype))
 
         @recomputed
         def one(pair: tuple["_Spectral", Float[Array, " d"]]) -> Float[Array, " n"]:
@@ -317,8 +317,14 @@ class _Spectral(Covariance):
 
         return lax.map(one, (self, means)).T
 
-    def alignment(self, x: Float[Array, "n d"], means: Float[Array, "K d"]) -> Float[Array, "n K"]:
-        return alignments(self._root_features(x), self._root_features(means))
+    def alignment(
+        self, x: Float[Array, "n d"], means: Float[Array, "K d"], longest: Float[Array, ""] | None = None
+    ) -> Float[Array, "n K"]:
+        features = self._root_features(x), self._root_features(means)
+        return alignments(*features, jnp.ones((), x.dtype), longest)
+
+    def lengths(self, means: Float[Array, "K d"]) -> Float[Array, " K"]:
+        return jnp.sum(self._root_features(means) ** 2, axis=-1)
 
     def weighted_apply(
         self, weights: Float[Array, "n K"], x: Float[Array, "n d"], means: Float[Array, "K d"]

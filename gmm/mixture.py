@@ -27,7 +27,8 @@ from gmm.checks import (
     check_values,
     is_concrete,
 )
-from gmm.covariance import DIRECT_DIM, Covariance, matmul, recomputed
+from gmm.covariance import Covariance
+from gmm.distances import DIRECT_DIM, matmul, recomputed
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
 
@@ -343,10 +344,26 @@ def _check_density(mixture: Mixture) -> None:
 
 def _checked(function: Callable[[Mixture, Array], Array], mixture: Mixture, x: ArrayLike) -> Array:
     """`function` of x flattened to (n, d), after validation of the arguments."""
+    mixture, x = _near_origin(mixture, x)
     points = _check_points(mixture, x)
     _check_density(mixture)
     flat = function(mixture, points.reshape(-1, mixture.dim))
     return flat.reshape(*points.shape[:-1], *flat.shape[1:])
+
+
+def _near_origin(mixture: Mixture, x: ArrayLike) -> tuple[Mixture, ArrayLike]:
+    """Points of more digits than the mixture has, such as float64 beside float32, and means measured from one of these.
+
+    A shift of both changes no density; a cast of points with a large offset would round them.
+    """
+    if not is_concrete(mixture, x) or isinstance(x, jax.Array) or np.asarray(x).dtype != np.float64:
+        return mixture, x
+    if mixture.dtype == np.float64 or np.shape(x)[-1:] != (mixture.dim,):
+        return mixture, x
+    origin = np.asarray(mixture.means[0])
+    means = mixture.means - origin[None, :]
+    shifted = build(Mixture, log_weights=mixture.log_weights, means=means, covariance=mixture.covariance)
+    return shifted, np.asarray(x) - origin
 
 
 def _row_width(mixture: Mixture) -> int:
@@ -382,6 +399,7 @@ def posterior_logits(
     centre: Float[Array, " d"] | None = None,
     *,
     centred: bool = False,
+    longest: Float[Array, ""] | None = None,
 ) -> Float[Array, "n K"]:
     """log π_k + log N(x; μ_k, Σ_k) up to a term that all components share: all that a posterior needs.
 
@@ -393,14 +411,15 @@ def posterior_logits(
         x: (n, d) points.
         centre: (d,) origin to measure from, the same for all blocks of one mixture; None for its mean.
         centred: whether that is done already; it would copy the means.
+        longest: () where the components are one block of a mixture: the largest of `Covariance.lengths` of all.
     """
     if not mixture.covariance.shared or mixture.dim <= DIRECT_DIM:
         return joint_log_prob(mixture, x)
     precision = mixture.covariance.map(jnp.reciprocal)
     if centred:
-        return mixture.log_weights[None, :] + precision.alignment(x, mixture.means)
+        return mixture.log_weights[None, :] + precision.alignment(x, mixture.means, longest)
     centre = (jnp.mean(mixture.means, axis=0) if centre is None else centre)[None, :]
-    return mixture.log_weights[None, :] + precision.alignment(x - centre, mixture.means - centre)
+    return mixture.log_weights[None, :] + precision.alignment(x - centre, mixture.means - centre, longest)
 
 
 def _fold(
@@ -434,13 +453,17 @@ def _fold(
         keep, take = jnp.exp(old - _or_zero(top)), jnp.exp(new - _or_zero(top))
         return (top, jax.tree.map(lambda a, b: _scale(a, keep) + _scale(b, take), sums, more)), None
 
-    size = max(1, BLOCK_ELEMENTS // n) if n else mixture.components
+    size = _components_at_once(mixture, n)
     if mixture.components <= size:
         top, (mass, sums) = block(mixture)
     else:
         first, rest = _split(mixture, size)
         top, (mass, sums) = lax.scan(recomputed(merge), block(first), rest)[0]
     return top + jnp.log(mass), jax.tree.map(lambda a: _scale(a, 1 / mass), sums)
+
+
+def _components_at_once(mixture: Mixture, n: int) -> int:
+    return max(1, BLOCK_ELEMENTS // n) if n else mixture.components
 
 
 def _or_zero(top: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -482,8 +505,12 @@ def _average(
     law: Callable[[Mixture], Mixture] = lambda part: part,
 ) -> Float[Array, "n d"]:
     """Posterior average over components; `law` gives the mixture that x is drawn from: a block itself, or diffused."""
-    centre = jnp.mean(law(mixture).means, axis=0)
-    return _fold(mixture, x.shape[0], lambda part: posterior_logits(law(part), x, centre), accumulate)[1]
+    whole = law(mixture)
+    centre, longest = jnp.mean(whole.means, axis=0), None
+    if whole.covariance.shared and _components_at_once(mixture, len(x)) < mixture.components:
+        longest = jnp.max(whole.covariance.map(jnp.reciprocal).lengths(whole.means - centre[None, :]))
+    joint = lambda part: posterior_logits(law(part), x, centre, longest=longest)
+    return _fold(mixture, len(x), joint, accumulate)[1]
 
 
 def _weighted_means(part: Mixture, weights: Float[Array, "n k"]) -> Float[Array, "n d"]:

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from gmm.covariance import Covariance, Diagonal, Isotropic, matmul
+from gmm.covariance import Covariance, Diagonal, Isotropic
 from gmm.decision import Decision
+from gmm.distances import CLEAR, if_anywhere, matmul, resolved_distances, rounding
 from gmm.mixture import Mixture, log_normalise
 
 
@@ -135,8 +136,14 @@ def _component_spread(
     rest, top = without_top(p)
     mass = rest.sum(axis=-1)
     total, best = after(matmul(rest, vectors)), after(vectors[top])
-    norms = jnp.sum(after(vectors) ** 2, axis=-1)
+    pulled = after(vectors)
+    norms = jnp.sum(pulled**2, axis=-1)
     second = matmul(rest, norms) + mass * norms[top] - 2 * jnp.sum(total * best, axis=-1)
+    second = if_anywhere(
+        second < CLEAR * rounding(norms, norms) * mass,
+        lambda: jnp.sum(rest * resolved_distances(pulled[top], pulled), axis=-1),
+        lambda: second,
+    )
     shift = total - mass[:, None] * best
     return jnp.maximum(second - jnp.sum(shift**2, axis=-1), 0)
 

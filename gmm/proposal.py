@@ -30,8 +30,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gmm.covariance import DIRECT_DIM, matmul
 from gmm.decision import Decision
+from gmm.distances import DIRECT_DIM, matmul
 from gmm.mixture import Mixture, component_at
 from gmm.posterior_statistics import Posterior, without_top
 

@@ -19,7 +19,8 @@ from jaxtyping import Array, Float
 
 from gmm.axes import EIGENVALUE_ROUNDING, axes_of, equal_groups
 from gmm.checks import check_rounding
-from gmm.covariance import Covariance, Diagonal, Isotropic, matmul
+from gmm.covariance import Covariance, Diagonal, Isotropic
+from gmm.distances import matmul
 from gmm.mixture import Mixture
 from gmm.pytree import build
 

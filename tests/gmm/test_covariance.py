@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmm import Diagonal, Full, Isotropic, LowRank
-from gmm.covariance import DIRECT_DIM, squared_distances
+from gmm.distances import DIRECT_DIM, squared_distances
 from tests.gmm.problems import KINDS, PROBLEMS
 
 # Two float64 routes to one number of order one to a hundred.

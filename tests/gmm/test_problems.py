@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from gmm.covariance import DIRECT_DIM
+from gmm.distances import DIRECT_DIM
 from tests.gmm.problems import KINDS, PROBLEMS, TAGS, tagged, untagged
 
 # scipy's float64 densities, against which the oracle itself is checked at ordinary places.
