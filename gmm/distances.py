@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import custom_vmap
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, ArrayLike, Bool, Float
 
 # Below this dimension a matrix product gains nothing, and plain differences lose no digits.
 DIRECT_DIM = 16
@@ -50,7 +50,7 @@ def one_by_one(
 
 
 def squared_distances(
-    x: Float[Array, "n d"], y: Float[Array, "K d"], scale: Float[Array, "..."]
+    x: Float[Array, "n d"], y: Float[Array, "K d"], scale: Float[ArrayLike, "..."] = 1.0
 ) -> Float[Array, "n K"]:
     """scale_k ‖x_n - y_k‖² for every pair; scale () or (K,)."""
     scale = jnp.atleast_1d(scale)[None, :]

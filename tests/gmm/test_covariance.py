@@ -65,7 +65,8 @@ def test_alignment_is_the_quadratic_form_without_its_term_in_x(slug):
     matrix = problem.dense()[0]
     inner = x @ matrix @ problem.means.T
     norms = np.einsum("ki,ij,kj->k", problem.means, matrix, problem.means)
-    close(problem.covariance().alignment(x, problem.means), inner - norms / 2)
+    found = problem.covariance().alignment(jnp.asarray(x), jnp.asarray(problem.means))
+    close(found, inner - norms / 2)
 
 
 @of_every_kind

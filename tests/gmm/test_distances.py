@@ -110,9 +110,10 @@ def test_far_points_and_coincident_means_stay_finite():
 
 def test_points_in_float64_are_cast_after_their_offset_is_gone():
     offset = 2.0**30  # exact in float32, where its neighbours are 128 apart
-    means = np.array([[0.0, 0.0], [0.0, 2.0]]) + [offset, 0]
+    shift = np.array([offset, 0])
+    means = np.array([[0.0, 0.0], [0.0, 2.0]]) + shift
     mixture = gmm.Mixture(np.full(2, 0.5, np.float32), means.astype(np.float32), gmm.Isotropic(np.float32(1)))
     x = np.random.default_rng(2).normal(size=(3, 5, 2))
-    here = gmm.Mixture(mixture.weights, means - [offset, 0], gmm.Isotropic(np.float32(1)))
+    here = gmm.Mixture(mixture.weights, means - shift, gmm.Isotropic(np.float32(1)))
     for function in (gmm.log_prob, gmm.log_posterior, gmm.score):
-        np.testing.assert_allclose(function(mixture, x + [offset, 0]), function(here, x), atol=1e-5)
+        np.testing.assert_allclose(function(mixture, x + shift), function(here, x), atol=1e-5)
