@@ -211,6 +211,7 @@ def gap(question: Question) -> Source:
             prior=question.prior,
             key=key,
             samples=question.per_run,
+            labels="positions",
             **_options(question, parts, progress),
         )
 
