@@ -21,7 +21,7 @@ def run() -> None:
         time = np.array([0.5 * np.log(dim) - 0.5 * np.log(2 * np.log(classes))])
 
         def cost(mixture: gmm.Mixture, time: np.ndarray = time) -> float:
-            call = lambda: gmm.class_entropy(mixture, process, time, key=jax.random.key(0), samples=1024)  # noqa: E731
+            call = lambda: gmm.class_entropy(mixture, process, time, key=jax.random.key(0), samples=1024)
             return float(np.median(in_turn({"": call}, repeats=5)[""]))
 
         reduced = cost(gmm.families.simplex(classes, dim, reduced=True))

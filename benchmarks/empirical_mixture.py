@@ -30,7 +30,7 @@ def run(points: int = POINTS, samples: int = SAMPLES, levels: int = LEVELS, data
     idle, process = peak_memory(), gmm.vp()
     times = np.geomspace(0.02, 5.0, levels)
     products = bare_products(x, y, samples)
-    entropy = lambda t: gmm.class_entropy(  # noqa: E731
+    entropy = lambda t: gmm.class_entropy(
         mixture,
         process,
         np.array([t]),

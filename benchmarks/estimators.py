@@ -52,7 +52,7 @@ def _overhead(classes: int) -> tuple[str, ...]:
     @jax.jit
     def bare(network: EDM2, x: jax.Array, times: jax.Array) -> jax.Array:
         # Each step's input depends on the last output, as in any sampler.
-        step = lambda x, t: (x + 1e-6 * network.denoise_classes(x, t, chosen).mean(axis=1), None)  # noqa: E731
+        step = lambda x, t: (x + 1e-6 * network.denoise_classes(x, t, chosen).mean(axis=1), None)
         return jax.lax.scan(step, x, times)[0]
 
     times = jnp.asarray(edm_times(network.process, STEPS), jnp.float32)

@@ -4,6 +4,7 @@ Under a JAX transformation values are unknown; then only shapes are checked and 
 through, so that inner functions stay jit-able.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -11,6 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
+
+# How far rounding may move a class mean, in units of the within-class deviation and the distance to the next class:
+# a hundredth changes an entropy by less than 1e-4 nat.
+MOST_MOVED = 0.01
 
 
 def is_concrete(*values: object) -> bool:
@@ -62,6 +67,29 @@ def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[i
     shape = np.shape(value)  # type: ignore[arg-type]
     if shape not in shapes:
         raise ValueError(f"{name} must have shape {allowed}, got {shape}")
+
+
+def check_rounding(name: str, means: np.ndarray, moved: np.ndarray, deviation: float, way_out: str) -> None:
+    """Raise ValueError when rounding moves two classes against one another by more than `MOST_MOVED`.
+
+    Args:
+        name: the argument that holds the means, as the caller spells it.
+        means: (K, d) exact class means.
+        moved: (K, m) by what rounding moves each, in any frame.
+        deviation: within-class standard deviation. Points, which have none, must be resolved beside their scatter.
+        way_out: what to do instead.
+    """
+    scale = deviation or MOST_MOVED * math.sqrt(means.var(axis=0).sum())
+    suspect = np.linalg.norm(moved, axis=1) > 0.5 * MOST_MOVED * scale
+    for k in np.flatnonzero(suspect) if scale else ():
+        distances, changes = (np.linalg.norm(rows - rows[k], axis=1) for rows in (means, moved))
+        excess = np.where(distances > 0, changes - MOST_MOVED * (deviation + distances), 0)
+        if excess.max() > 0:
+            other = int(np.argmax(excess))
+            raise ValueError(
+                f"{name} must keep the distances between classes, got classes {k} and {other} at a distance of "
+                f"{distances[other]:.3g} that rounding changes by up to {changes[other]:.2g}; {way_out}"
+            )
 
 
 def choose(name: str, value: str, allowed: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int
 
+from gmm.axes import eigenvectors, left_singular_vectors
 from gmm.checks import as_float, check_finite, check_values, is_concrete
 from gmm.pytree import build, pytree, set_fields
 
@@ -334,7 +335,7 @@ class _Spectral(Covariance):
 
     def apply(self, x: Float[Array, "n d"], component: Int[Array, " n"] | None = None) -> Float[Array, "n d"]:
         if not self.shared:
-            one_by_one = lambda args: self.take(args[1]).apply(args[0][None, :])[0]  # noqa: E731
+            one_by_one = lambda args: self.take(args[1]).apply(args[0][None, :])[0]
             # One (d, r) basis a sample: a few at a time keep the gathered bases small.
             size = max(1, 2**22 // (self.basis.shape[-1] * self.basis.shape[-2]))
             return lax.map(one_by_one, (x, component), batch_size=min(size, x.shape[0]))
@@ -358,6 +359,9 @@ class _Spectral(Covariance):
 class LowRank(_Spectral):
     """A = factor · factorᵀ + var · I, kept as the thin singular value decomposition of the factor.
 
+    Where singular values are equal, and for the signs of the vectors, `gmm.axes` says which basis is taken (inside
+    a JAX transformation: whichever the library returns).
+
     Gradients with respect to the factor need distinct singular values; those with respect to the parts kept
     here do not.
 
@@ -370,24 +374,29 @@ class LowRank(_Spectral):
     """
 
     def __init__(self, factor: Float[ArrayLike, "... d r"], var: Float[ArrayLike, "..."]) -> None:
-        factor, var = as_float(factor), as_float(var)
+        given, factor, var = factor, as_float(factor), as_float(var)
         if factor.ndim not in (2, 3):
             raise ValueError(f"factor must have shape (d, r) or (K, d, r), got {factor.shape}")
-        each = factor.shape[:-2] or var.shape  # () or (K,)
-        if var.ndim > 1 or var.shape not in ((), each):
+        leading = factor.shape[:-2] or var.shape  # () or (K,)
+        if var.ndim > 1 or var.shape not in ((), leading):
             raise ValueError(f"var must have shape () or (K,), K as in factor, got {var.shape}")
         check_finite("factor", factor)
         _check_variance("var", var)
-        basis, singular, _ = jnp.linalg.svd(factor, full_matrices=False)
-        rest = jnp.broadcast_to(var, each).astype(basis.dtype)
-        basis = jnp.broadcast_to(basis, (*each, *basis.shape[-2:]))
-        squares = jnp.broadcast_to(singular**2, (*each, singular.shape[-1]))
+        if is_concrete(given):
+            singular, basis = (
+                jnp.asarray(part, factor.dtype) for part in left_singular_vectors(np.asarray(given))
+            )
+        else:
+            basis, singular, _ = jnp.linalg.svd(factor, full_matrices=False)
+        rest = jnp.broadcast_to(var, leading).astype(basis.dtype)
+        basis = jnp.broadcast_to(basis, (*leading, *basis.shape[-2:]))
+        squares = jnp.broadcast_to(singular**2, (*leading, singular.shape[-1]))
         set_fields(self, basis=basis, values=squares + rest[..., None], rest=rest)
 
 
 @pytree("basis", "values", "rest")
 class Full(_Spectral):
-    """A = cov, eigendecomposed once here.
+    """A = cov, eigendecomposed once here; which eigenvectors are taken is decided as in `LowRank`.
 
     Gradients with respect to `cov` need distinct eigenvalues; those with respect to the parts kept here do not.
 
@@ -400,21 +409,31 @@ class Full(_Spectral):
     """
 
     def __init__(self, cov: Float[ArrayLike, "... d d"]) -> None:
-        cov = as_float(cov)
+        given, cov = cov, as_float(cov)
         if cov.ndim not in (2, 3) or cov.shape[-1] != cov.shape[-2]:
             raise ValueError(f"cov must have shape (d, d) or (K, d, d), got {cov.shape}")
         check_finite("cov", cov)
-        values, basis = jnp.linalg.eigh(cov)
-        if is_concrete(cov):
-            scale = np.maximum(np.abs(np.asarray(values)).max(-1), np.finfo(np.float32).tiny)
-            slack = 1e-6 if values.dtype == jnp.float32 else 1e-12
-            skew = np.abs(np.asarray(cov - jnp.swapaxes(cov, -1, -2))).max((-1, -2)) / scale
-            check_values("asymmetry of cov", skew, f"below {slack:g} of its norm", lambda a: a <= slack)
-            check_values(
-                "smallest eigenvalue of cov",
-                np.asarray(values).min(-1),
-                "non-negative (cov must be positive semi-definite)",
-                lambda a: a >= -slack * scale,
+        if is_concrete(given):
+            values, basis = (
+                jnp.asarray(part, cov.dtype) for part in self._decomposed(np.asarray(given), cov.dtype)
             )
+        else:
+            values, basis = jnp.linalg.eigh(cov)
         rest = jnp.zeros(cov.shape[:-2], values.dtype)
         set_fields(self, basis=basis, values=jnp.maximum(values, 0), rest=rest)
+
+    @staticmethod
+    def _decomposed(cov: np.ndarray, dtype: jnp.dtype) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues and eigenvectors of valid input in float64: float32 would round small variances to zero."""
+        values, basis = eigenvectors(cov)
+        scale = np.maximum(np.abs(values).max(-1), np.finfo(np.float32).tiny)
+        slack = 1e-6 if dtype == jnp.float32 else 1e-12
+        skew = np.abs(cov - np.swapaxes(cov, -1, -2)).max((-1, -2)) / scale
+        check_values("asymmetry of cov", skew, f"below {slack:g} of its norm", lambda a: a <= slack)
+        check_values(
+            "smallest eigenvalue of cov",
+            values.min(-1),
+            "non-negative (cov must be positive semi-definite)",
+            lambda a: a >= -slack * scale,
+        )
+        return values, basis

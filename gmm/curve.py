@@ -16,13 +16,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import ArrayLike, Float
+from scipy.interpolate import CubicHermiteSpline
 
 from gmm.checks import choose
 from gmm.files import write_aside
+from gmm.netcdf import load_dataset
 from gmm.process import ddpm, scaled_linear_betas
+from gmm.schema import from_json
 
 FORMAT = "speciation-entropy-curve/1"
-MEMORY_LIMIT = 8 * 2**30
 AXES = ("t", "log-snr", "sigma", "timestep")
 UNITS = ("nats", "bits")
 
@@ -41,6 +44,7 @@ _CELL_FIELDS = {
     "per_cell": "mean of -log p(z|X_t) given Z = z",
     "per_cell_stderr": "standard error of per_cell",
 }
+_POINTWISE = ("t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS)
 # How a field scales with the unit of information; fields that are not named here do not.
 _INFORMATION_POWER = {
     **dict.fromkeys(("entropy", "entropy_stderr", "rate", "rate_stderr", "prior_entropy"), 1),
@@ -112,7 +116,7 @@ class EntropyCurve:
         points = np.shape(self.t)
         if len(points) != 1:
             raise ValueError(f"t must have shape (T,), got {points}")
-        for name in ("t", "log_snr", *_POINT_FIELDS, *_CELL_FIELDS, "log_snr_slope"):
+        for name in _POINTWISE:
             value = self._default(name) if getattr(self, name) is None else getattr(self, name)
             if value is None:
                 continue
@@ -166,6 +170,18 @@ class EntropyCurve:
             return np.where(inside, index, np.nan)
         return {"t": self.t, "log-snr": self.log_snr, "sigma": self.sigma}[name]
 
+    def take(self, index: np.ndarray | slice) -> "EntropyCurve":
+        """The curve of some of its points, in the order of `index`."""
+        values = {name: getattr(self, name) for name in _POINTWISE}
+        chosen = {name: value[index] for name, value in values.items() if value is not None}
+        return dataclasses.replace(self, **chosen)
+
+    def times_at(self, noise: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
+        """(...) the process's own times at log(sigma/alpha), by the cubic through the points; NaN beyond them."""
+        at, first = np.unique(-0.5 * self.log_snr, return_index=True)
+        cubic = CubicHermiteSpline(at, self.t[first], -2 / self.log_snr_slope[first])
+        return np.asarray(cubic(noise, extrapolate=False))
+
     def rate_per_log_noise(self) -> tuple[np.ndarray, np.ndarray]:
         """dH/d log(sigma/alpha) and its standard error, (T,) each: the rate that no clock changes."""
         scale = -2 / self.log_snr_slope
@@ -217,25 +233,32 @@ class EntropyCurve:
         Raises:
             ValueError: when the Dataset is not an entropy curve of this format.
         """
-        found = dataset.attrs.get("format")
-        if found != FORMAT:
-            raise ValueError(f"dataset must be an entropy curve ({FORMAT}), got format {found!r}")
-        for name in ("units", "metadata"):
-            if name not in dataset.attrs:
+        about: dict[str, Any] = {n: dataset.attrs.get(n) for n in ("format", "units", "metadata")}
+        if str(about["format"]) != FORMAT:
+            raise ValueError(
+                f"dataset must be an entropy curve ({FORMAT}), got format {about['format']!r:.60}"
+            )
+        for name, value in about.items():
+            if value is None:
                 raise ValueError(f"entropy curve lacks the attribute {name}")
-        names = ["t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS]
+            if not isinstance(value, str):
+                raise ValueError(f"the attribute {name} of an entropy curve must be text, got {value!r:.60}")
         missing = [
-            n for n in (*names, "prior_entropy") if n not in dataset and not n.startswith("cross_entropy")
+            n
+            for n in (*_POINTWISE, "prior_entropy")
+            if n not in dataset and not n.startswith("cross_entropy")
         ]
         if missing:
             raise ValueError(f"entropy curve lacks {', '.join(missing)}")
-        fields = {name: dataset[name].values for name in names if name in dataset}
-        return cls(
-            **fields,
-            prior_entropy=float(dataset["prior_entropy"]),
-            units=str(dataset.attrs["units"]),
-            metadata=json.loads(dataset.attrs["metadata"]),
-        )
+        fields: dict[str, Any] = {
+            name: dataset[name].values for name in (*_POINTWISE, "prior_entropy") if name in dataset
+        }
+        for name, values in fields.items():
+            if values.dtype.kind not in "iuf" or (name == "prior_entropy" and values.ndim):
+                raise ValueError(
+                    f"{name} of an entropy curve must hold numbers, got {values.dtype} {values.shape}"
+                )
+        return cls(**fields, units=about["units"], metadata=from_json(dict[str, Any], about["metadata"]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF, aside and then renamed; raises ValueError when `path` cannot be written."""
@@ -250,26 +273,3 @@ class EntropyCurve:
             ValueError: when the file is missing, unreadable or not an entropy curve.
         """
         return cls.from_dataset(load_dataset(path))
-
-
-def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.Dataset:
-    """Read a whole NetCDF file into memory, with one clear ValueError for whatever is wrong with it.
-
-    Args:
-        path: the file.
-        limit: bytes that its variables may take: a small file can declare more than any machine has.
-    """
-    try:
-        # Arrays of a foreign file may have nameless dimensions: named as they are met.
-        with xr.open_dataset(path, engine="h5netcdf", phony_dims="access") as dataset:
-            if dataset.nbytes <= limit:
-                return dataset.load()
-            wanted = dataset.nbytes / 2**30
-    except FileNotFoundError as error:
-        raise ValueError(f"no such file: {os.fspath(path)}") from error
-    except Exception as error:  # h5py raises many kinds for a damaged file
-        raise ValueError(f"cannot read {os.fspath(path)} as NetCDF: {error}") from error
-    raise ValueError(
-        f"{os.fspath(path)} would take {wanted:.3g} GiB, above the limit of {limit / 2**30:g} GiB; "
-        "gmm.curve.load_dataset takes a higher limit"
-    )

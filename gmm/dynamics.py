@@ -14,7 +14,6 @@ given x_t, which is of second order in the step.
 
 import functools
 import itertools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,6 +23,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from gmm.checks import as_float, check_finite, check_shape, check_values, choose, is_concrete
+from gmm.clock import in_float64
 from gmm.estimate import Estimate
 from gmm.mixture import (
     BLOCK_ELEMENTS,
@@ -291,18 +291,6 @@ def u_turn(
     return Estimate(*np.array(results).T)
 
 
-def in_float64(function: Callable[[Process, Array], Any], process: Process, values: Any) -> Any:
-    """Tabulate `function(process, values)` in float64, whatever the caller's precision.
-
-    All paths share the rounding of a table. Under a JAX trace the caller's precision has to do.
-    """
-    if not is_concrete(process, values):
-        return function(process, values)
-    with jax.enable_x64(True), jax.ensure_compile_time_eval():
-        table = function(process, jnp.asarray(values, jnp.float64))
-        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), table)
-
-
 # ---------------------------------------------------------------------------------------------- inner parts
 
 
@@ -535,7 +523,7 @@ def _check_component(
         return None
     check_shape("component", component, f"() or ({n},) like x", [(), (n,)])
     known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)  # noqa: E731
+    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
     check_values("component", component, known, whole)
     return jnp.broadcast_to(jnp.asarray(component), (n,))
 
@@ -554,7 +542,7 @@ def check_path(process: Process, times: Float[ArrayLike, " T"], *, falling: bool
     if not is_concrete(process, path):
         return path
     low, high = process.t_min, process.t_max
-    inside = lambda t: np.isfinite(t) & (t >= low) & (t <= high)  # noqa: E731
+    inside = lambda t: np.isfinite(t) & (t >= low) & (t <= high)
     check_values("times", path, f"finite and in [{low:g}, {high:g}]", inside)
     falling = bool(path[0] > path[-1]) if falling is None else falling
     for first, second in itertools.pairwise(path):

@@ -1,8 +1,11 @@
 """Families of mixtures: pairs, simplices, trees, Gram matrices, and mixtures made from labelled data.
 
-One scale everywhere: within-class variance 1, and class means whose average squared norm after (uniform)
-centring is dim · separation², separation 1. `reduced=True` builds a family from its Gram matrix in as many
-coordinates as that has rank and allocates nothing of size dim: dim = 10^12 is a number like any other.
+All families have one scale: within-class variance 1, and class means whose average squared norm after (uniform)
+centring is dim · separation², with separation 1. `reduced=True` builds a family in as many coordinates as its means
+need and allocates nothing of size dim: dim = 10^12 is a number like any other.
+
+Coordinates are closed forms, or follow the data as `gmm.axes` describes: the same call gives the same means on every
+machine.
 """
 
 import math
@@ -15,20 +18,23 @@ import numpy as np
 import scipy.fft
 from jaxtyping import ArrayLike, Float, PRNGKeyArray, Shaped
 
-from gmm.checks import check_finite, check_values, choose
+from gmm.axes import axes_of, first_longest
+from gmm.checks import MOST_MOVED, check_finite, check_rounding, check_values, choose
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic
 from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition
 from gmm.pytree import build
 
-MEANS_LIMIT = 2**30  # bytes; above it a person surely wants the reduced form
-# Eigenvalues of a Gram matrix below this share of the largest are rounding.
-RANK_TOLERANCE = 1e-12
-# Ours and scikit-learn's names; "shared" is fitted class by class and averaged over the classes.
+MEANS_LIMIT = 2**30  # bytes; larger means are refused, since the reduced form is certainly what is wanted
+# What is left of an inner product counts as rounding below this many eps of it, for each class.
+GRAM_ROUNDING = 8
+# A Gram matrix may be this far from symmetric and positive semi-definite, relative to its largest entry.
+GRAM_SLACK = 1e-9
+# Our names and scikit-learn's; "shared" is fitted class by class and averaged over the classes.
 SKLEARN_COVARIANCES = {"full": "full", "diagonal": "diag", "isotropic": "spherical", "shared": "tied"}
 # Added to every fitted variance, in units of the mean variance of a coordinate: some pixels never change.
 VARIANCE_FLOOR = 1e-6
-MAX_EM_STEPS = 1000  # what has not converged by then is scikit-learn's to warn about
+MAX_EM_STEPS = 1000  # scikit-learn warns about a fit that has not converged by then
 
 
 def pair(
@@ -46,14 +52,14 @@ def pair(
         separation: root mean square of a coordinate of m.
         variance: within-class variance.
         weights: (2,) priors; None for equal ones.
-        reduced: one coordinate instead of dim.
+        reduced: whether to use as few coordinates as the means need (here one) instead of dim.
 
     Raises:
-        ValueError: on a dimension below one, a non-positive separation, a negative variance, or means that
-            would not fit in memory.
+        ValueError: for a dimension below one, a separation that is not positive, a negative variance, or means
+            that would not fit in memory.
     """
-    energy = _energy(dim, separation)
-    return _mixture(energy * np.array([[1.0, -1.0], [-1.0, 1.0]]), dim, variance, weights, reduced)
+    points = math.sqrt(_energy(dim, separation)) * np.array([[1.0], [-1.0]])
+    return _mixture(points, dim, variance, weights, reduced)
 
 
 def simplex(
@@ -69,11 +75,10 @@ def simplex(
 
     Arguments and errors as in `pair`; more than dim + 1 classes cannot exist.
     """
-    _check_room("simplex", classes, dim, dim + 1)
-    _check_gram(classes)
-    centred = np.eye(classes) - 1 / classes
-    gram = _energy(dim, separation) * classes / max(classes - 1, 1) * centred
-    return _mixture(gram, dim, variance, weights, reduced)
+    _check_count("simplex", classes, dim, dim + 1)
+    _check_square(classes)
+    energy = _energy(dim, separation) * classes / (classes - 1)
+    return _mixture(math.sqrt(energy) * contrasts(classes), dim, variance, weights, reduced)
 
 
 def orthogonal(
@@ -87,15 +92,15 @@ def orthogonal(
 ) -> Mixture:
     """K classes with orthogonal means, not centred.
 
-    ‖mean‖² = dim · separation² · K/(K-1), so that the means have the common scale once centred, when they are
-    a simplex.
+    ‖mean‖² = dim · separation² · K/(K-1), so that the means have the common scale once they are centred, when
+    they are a simplex.
 
     Arguments and errors as in `pair`; more than dim classes cannot exist.
     """
-    _check_room("orthogonal", classes, dim, dim)
-    _check_gram(classes)
-    energy = _energy(dim, separation) * classes / max(classes - 1, 1)
-    return _mixture(energy * np.eye(classes), dim, variance, weights, reduced)
+    _check_count("orthogonal", classes, dim, dim)
+    _check_square(classes)
+    energy = _energy(dim, separation) * classes / (classes - 1)
+    return _mixture(math.sqrt(energy) * np.eye(classes), dim, variance, weights, reduced)
 
 
 def random(
@@ -110,15 +115,15 @@ def random(
 ) -> Mixture:
     """K classes in independent Gaussian directions, centred, and rescaled together to the common scale.
 
-    The reduced form draws the Gram matrix itself, by the Bartlett decomposition of the Wishart law: the same
-    distribution, without the directions. Arguments and errors as in `pair`.
+    The reduced form draws a triangular factor of the Gram matrix, by the Bartlett decomposition of the Wishart law:
+    the same distribution without the directions. Arguments and errors as in `pair`.
     """
-    _check_room("random", classes, dim, math.inf)
-    seeds = jax.random.key_data(check_key(key)) if _typed(key) else key
-    rng = np.random.default_rng(np.asarray(seeds))
+    _check_count("random", classes, dim, math.inf)
+    typed = jnp.issubdtype(check_key(key).dtype, jax.dtypes.prng_key)
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key))
     energy = _energy(dim, separation)
     if reduced:
-        _check_gram(classes)
+        _check_square(classes)
     if reduced and dim > classes:
         directions = np.tril(rng.normal(size=(classes, classes)), -1)
         directions += np.diag(np.sqrt(rng.chisquare(dim - np.arange(classes, dtype=float))))
@@ -128,7 +133,8 @@ def random(
     directions -= directions.mean(axis=0, keepdims=True)
     directions *= np.sqrt(energy * classes / max(np.sum(directions**2), np.finfo(float).tiny))
     if reduced:
-        return _mixture(directions @ directions.T, dim, variance, weights, reduced)
+        rounding = GRAM_ROUNDING * classes * np.finfo(float).eps * math.sqrt(energy * classes)
+        directions = directions @ axes_of(directions, rounding)
     return Mixture(_weights(weights, classes), directions, Isotropic(variance))
 
 
@@ -142,10 +148,11 @@ def tree(
     weights: ArrayLike | None = None,
     reduced: bool = False,
 ) -> Mixture:
-    """Hierarchical classes: a leaf's mean is the sum of one orthogonal increment a level, centred.
+    """Hierarchical classes: a leaf's mean is the centred sum of one orthogonal increment for each level.
 
     Args:
-        branching: children per node of each level, coarsest first; the leaves are the components, in order.
+        branching: number of children of each node of a level, coarsest level first; the leaves are the
+            components, in order.
         dim: dimension d.
         energies: relative energy of an increment of each level; None for equal ones.
         separation: as in `pair`, for the centred leaves.
@@ -154,40 +161,30 @@ def tree(
         reduced: as in `pair`.
 
     Raises:
-        ValueError: as `pair`, and when branching or energies are not of that form.
+        ValueError: as `pair`, when branching or energies are not of that form, and when rounding would move
+            classes of a fine level noticeably (the reduced form keeps any level exactly).
     """
-    gram = tree_gram(branching, energies)
-    leaves = len(gram)
-    _check_room("tree", leaves, dim, dim + 1)
-    if np.trace(gram) <= 0:
+    points = _tree_points(branching, energies)
+    leaves, total = len(points), np.sum(points**2)
+    _check_count("tree", leaves, dim, dim + 1)
+    if total <= 0:
         raise ValueError(f"energies must separate some of the {leaves} leaves, got {energies}")
-    scale = _energy(dim, separation) * leaves / np.trace(gram)
-    return _mixture(scale * gram, dim, variance, weights, reduced)
+    scale = math.sqrt(_energy(dim, separation) * leaves / total)
+    return _mixture(scale * points, dim, variance, weights, reduced)
 
 
 def tree_gram(branching: Sequence[int], energies: Sequence[float] | None = None) -> np.ndarray:
-    """(leaves, leaves) centred Gram matrix of a tree's leaves: energy of the shared increments, centred.
+    """(leaves, leaves) inner products of a tree's centred leaves, an increment of a level having its energy.
 
     Raises:
         ValueError: when branching or energies are not of the form that `tree` takes.
     """
-    sizes = np.asarray(branching)
-    whole = sizes.ndim == 1 and sizes.size > 0 and np.issubdtype(sizes.dtype, np.integer)
-    if not whole or (sizes < 1).any():
-        raise ValueError(f"branching must list whole numbers >= 1, coarsest first; got {list(branching)}")
-    levels = np.ones(len(sizes)) if energies is None else np.asarray(energies, float)
-    if levels.shape != sizes.shape or not (levels >= 0).all() or not np.isfinite(levels).all():
-        raise ValueError(f"energies must be {len(sizes)} numbers >= 0 like branching, got {energies}")
-    leaves = math.prod(map(int, sizes))
-    _check_gram(leaves)
-    gram = np.zeros((leaves, leaves))
-    for energy, partition in zip(levels, tree_partitions(branching), strict=True):
-        gram += energy * (partition.labels[:, None] == partition.labels[None, :])
-    return _centred(gram)
+    points = _tree_points(branching, energies)
+    return points @ points.T
 
 
 def tree_partitions(branching: Sequence[int]) -> tuple[Partition, ...]:
-    """The decision of each level of a tree (the node that a leaf lies below), coarsest first."""
+    """The decision of each level of a tree (below which node of that level a leaf lies), coarsest level first."""
     leaves = np.arange(math.prod(branching))
     below = [math.prod(branching[level + 1 :]) for level in range(len(branching))]
     return tuple(Partition(leaves // size) for size in below)
@@ -204,9 +201,13 @@ def from_gram(
         weights: (K,) priors; None for equal ones.
 
     Raises:
-        ValueError: when gram is not such a matrix.
+        ValueError: when gram is not such a matrix, or when its entries are so large that their rounding hides
+            the distances between classes (a common offset of the means; give inner products of centred means).
     """
-    return Mixture(_weights(weights, len(np.asarray(gram))), coordinates(gram), Isotropic(variance))
+    points = coordinates(gram)
+    mixture = Mixture(_weights(weights, len(points)), points, Isotropic(variance))
+    _check_resolved(np.asarray(gram, float), variance)
+    return mixture
 
 
 def fitted(
@@ -286,7 +287,7 @@ def empirical(
 
 
 def spread(mixture: Mixture, dim: int) -> Mixture:
-    """An isotropic mixture of few coordinates in `dim` dimensions, its means spread over all of them.
+    """An isotropic mixture of few coordinates in `dim` dimensions, with its means spread over all of them.
 
     A cosine transform is orthonormal: it spreads the coordinates as those of real class means are, in
     dim log dim operations and without a basis.
@@ -296,22 +297,30 @@ def spread(mixture: Mixture, dim: int) -> Mixture:
         dim: dimension d.
 
     Raises:
-        ValueError: when the mixture is not isotropic or has more coordinates than dim.
+        ValueError: when the mixture is not isotropic, has more coordinates than dim, or rounding would move its
+            classes noticeably.
     """
     if not isinstance(mixture.covariance, Isotropic):
         raise ValueError(f"mixture must have Isotropic covariance, got {type(mixture.covariance).__name__}")
     if mixture.dim > dim:
         raise ValueError(f"dim must be >= {mixture.dim}, the coordinates of the mixture, got {dim}")
-    means = np.zeros((mixture.components, dim), mixture.dtype)
-    means[:, : mixture.dim] = mixture.means
-    for row in means:  # one by one: the transform takes a copy
-        row[:] = scipy.fft.idct(row, norm="ortho")
+    few = np.asarray(mixture.means, float)
+    means, moved = np.empty((len(few), dim), mixture.dtype), np.empty(len(few))
+    for k, row in enumerate(few):  # one row at a time: the transform takes a copy
+        exact = scipy.fft.idct(row, n=dim, norm="ortho")
+        means[k] = exact
+        moved[k] = np.linalg.norm(exact - means[k])
+    deviation = float(np.sqrt(np.min(mixture.covariance.var)))
+    check_rounding("means", few, np.diag(moved), deviation, "use reduced=True or float64")
     fields = {"log_weights": mixture.log_weights, "covariance": mixture.covariance}
     return build(Mixture, means=jnp.asarray(means), **fields)
 
 
 def coordinates(gram: Float[ArrayLike, "K K"]) -> Float[np.ndarray, "K r"]:
     """(K, r) points with the given inner products, r the numerical rank (at least one); float64.
+
+    The Cholesky factor with pivots: the longest mean lies on the first axis, and so on as in `gmm.axes`. Whether
+    something is left of a mean is judged against its own length, so that short means beside long ones are kept.
 
     Raises:
         ValueError: when gram is not a finite symmetric positive semi-definite matrix.
@@ -320,26 +329,81 @@ def coordinates(gram: Float[ArrayLike, "K K"]) -> Float[np.ndarray, "K r"]:
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not matrix.size:
         raise ValueError(f"gram must have shape (K, K), got {matrix.shape}")
     check_finite("gram", matrix)
-    scale = max(float(np.abs(matrix).max()), np.finfo(float).tiny)
-    if np.abs(matrix - matrix.T).max() > 1e-9 * scale:
+    slack = GRAM_SLACK * max(float(np.abs(matrix).max()), np.finfo(float).tiny)
+    if np.abs(matrix - matrix.T).max() > slack:
         raise ValueError("gram must be symmetric, got a matrix that is not")
-    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
-    if values[0] < -1e-9 * scale * len(matrix):
-        raise ValueError(f"gram must be positive semi-definite, got an eigenvalue {values[0]:.3g}")
-    kept = values > RANK_TOLERANCE * len(matrix) * max(values[-1], 0)
-    kept[-1] = True  # coincident means: one coordinate, all zero
-    points = vectors[:, kept] * np.sqrt(np.maximum(values[kept], 0))
-    # Eigenvectors have no sign of their own: the first class that matters is on the positive side.
-    large = np.abs(points) >= 0.5 * np.abs(points).max(axis=0, keepdims=True)
-    leading = np.take_along_axis(points, np.argmax(large, axis=0)[None, :], axis=0)
-    return np.where(leading < 0, -points, points)
+    rest, points, rounding = np.diag(matrix).copy(), np.zeros_like(matrix), _gram_rounding(matrix)
+    for column in range(len(matrix)):
+        left = rest > rounding
+        if not left.any():
+            points = points[:, : max(column, 1)]  # coincident means: one coordinate, all zero
+            break
+        pivot = first_longest(np.where(left, rest, -np.inf), rounding)
+        parts = (matrix[:, pivot] - points @ points[pivot]) / np.sqrt(rest[pivot])
+        bound = np.sqrt(np.where(left, rest, 0))  # no part of a mean is longer than what is left of it
+        points[:, column] = np.clip(parts, -bound, bound)
+        rest -= points[:, column] ** 2
+        rest[pivot] = 0
+    if np.abs(points @ points.T - matrix).max() > slack * len(matrix):
+        least = np.linalg.eigvalsh(0.5 * (matrix + matrix.T))[0]
+        raise ValueError(f"gram must be positive semi-definite, got an eigenvalue {least:.3g}")
+    return points
+
+
+def contrasts(count: int) -> Float[np.ndarray, "n m"]:
+    """(n, n-1) coordinates of n orthonormal points after centring: the Helmert contrasts.
+
+    Column j tells point j from those after it; its entries before j are zero, and the one at j is positive.
+    """
+    after = np.arange(count - 1, 0, -1.0)  # points after j
+    lower = np.tril(np.broadcast_to(-1 / np.sqrt(after * (after + 1)), (count, count - 1)), -1)
+    return lower + np.eye(count, count - 1) * np.sqrt(after / (after + 1))
 
 
 # ---------------------------------------------------------------------------------------------- inner parts
 
 
-def _typed(key: PRNGKeyArray) -> bool:
-    return jnp.issubdtype(check_key(key).dtype, jax.dtypes.prng_key)
+def _tree_points(branching: Sequence[int], energies: Sequence[float] | None) -> np.ndarray:
+    """(leaves, r) centred leaves: one block of contrasts for the children of each node, coarsest level first.
+
+    The means of the children's own increments are orthogonal, too: seen from the node above, each child has the
+    energy of its increment and that of the mean of the increments below it.
+    """
+    sizes = np.asarray(branching)
+    whole = sizes.ndim == 1 and sizes.size > 0 and np.issubdtype(sizes.dtype, np.integer)
+    if not whole or (sizes < 1).any():
+        raise ValueError(f"branching must list whole numbers >= 1, coarsest first; got {list(branching)}")
+    levels = np.ones(len(sizes)) if energies is None else np.asarray(energies, float)
+    if levels.shape != sizes.shape or not (levels >= 0).all() or not np.isfinite(levels).all():
+        raise ValueError(f"energies must be {len(sizes)} numbers >= 0 like branching, got {energies}")
+    _check_square(math.prod(map(int, sizes)))
+    blocks, below, from_below = [], 1, 0.0
+    for level in reversed(range(len(sizes))):
+        size, energy = int(sizes[level]), levels[level] + from_below
+        family = np.repeat(math.sqrt(energy) * contrasts(size), below, axis=0)
+        if energy:
+            blocks.append(np.kron(np.eye(math.prod(map(int, sizes[:level]))), family))
+        below, from_below = below * size, energy / size
+    return np.concatenate(blocks[::-1], axis=1) + 0.0 if blocks else np.zeros((below, 1))  # + 0.0: no -0.0
+
+
+def _gram_rounding(gram: np.ndarray) -> np.ndarray:
+    """(K,) squared length below which what is left of a mean is rounding."""
+    return GRAM_ROUNDING * len(gram) * np.finfo(float).eps * np.maximum(np.diag(gram), 0)
+
+
+def _check_resolved(gram: np.ndarray, variance: float) -> None:
+    """Raise ValueError when classes at noticeable distances may look coincident because of rounding."""
+    lengths, rounding = np.diag(gram), _gram_rounding(gram)
+    squares = lengths[:, None] + lengths[None, :] - 2 * gram
+    hidden = np.triu(np.where(squares <= (both := rounding[:, None] + rounding[None, :]), both, 0), 1)
+    width = variance if variance > 0 else float(np.abs(squares).mean())
+    if hidden.max() > MOST_MOVED**2 * width:
+        first, second = np.unravel_index(np.argmax(hidden), hidden.shape)
+        raise ValueError(
+            f"gram must resolve the distances between classes, got {lengths[first]:.3g} for class {first}, whose "
+            f"rounding hides its distance from class {second}; give inner products of centred means"
+        )
 
 
 def _energy(dim: int, separation: float) -> float:
@@ -348,7 +412,7 @@ def _energy(dim: int, separation: float) -> float:
     return float(dim) * separation**2
 
 
-def _check_room(name: str, classes: int, dim: int, most: float) -> None:
+def _check_count(name: str, classes: int, dim: int, most: float) -> None:
     check_values("classes", classes, "a whole number >= 2", lambda a: (a >= 2) & (a % 1 == 0))
     if classes > most:
         raise ValueError(f"classes of a {name} family must be <= {most:g} in dim={dim:g}, got {classes}")
@@ -363,7 +427,7 @@ def _check_memory(classes: int, dim: int) -> None:
         )
 
 
-def _check_gram(classes: int) -> None:
+def _check_square(classes: int) -> None:
     wanted = 8 * classes**2
     if wanted > MEANS_LIMIT:
         raise ValueError(
@@ -376,19 +440,14 @@ def _weights(weights: ArrayLike | None, classes: int) -> np.ndarray:
     return np.full(classes, 1 / classes) if weights is None else np.asarray(weights, float)
 
 
-def _centred(gram: np.ndarray) -> np.ndarray:
-    """Inner products after the uniform mean is moved to the origin."""
-    rows = gram - gram.mean(axis=0, keepdims=True)
-    return rows - rows.mean(axis=1, keepdims=True)
-
-
 def _mixture(
-    gram: np.ndarray, dim: int, variance: float, weights: ArrayLike | None, reduced: bool
+    points: np.ndarray, dim: int, variance: float, weights: ArrayLike | None, reduced: bool
 ) -> Mixture:
-    low = from_gram(gram, variance=variance, weights=weights)
+    """Isotropic classes at `points` (K, r), in r coordinates or spread over `dim`."""
+    low = Mixture(_weights(weights, len(points)), points, Isotropic(variance))
     if reduced:
         return low
-    _check_memory(len(gram), dim)
+    _check_memory(len(points), dim)
     return spread(low, int(dim))  # 1e6 is a dimension too
 
 
@@ -469,7 +528,4 @@ def _shrunk(
 def _operator(spreads: np.ndarray, covariance: str) -> Covariance:
     if covariance in ("isotropic", "diagonal"):
         return Isotropic(spreads) if covariance == "isotropic" else Diagonal(spreads)
-    # Decomposed in float64: in float32 the floor would drown in the rounding of the largest variance.
-    with jax.enable_x64(True):
-        operator = Full(spreads[0] if covariance == "shared" else spreads)
-    return jax.tree.map(lambda leaf: leaf.astype(jax.dtypes.canonicalize_dtype(float)), operator)
+    return Full(spreads[0] if covariance == "shared" else spreads)

@@ -1,4 +1,7 @@
-"""Guidance schedules as text and as JSON; format in ``docs/guidance.md``."""
+"""Guidance schedules as text and as JSON.
+
+Format: ``docs/guidance.md``, with the JSON Schema of files in ``docs/schemas/guidance.json``.
+"""
 
 import inspect
 import json
@@ -6,15 +9,17 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Union
 
 import numpy as np
+import pydantic
 
 from gmm import guidance as schedules
 from gmm.curve import EntropyCurve
 from gmm.files import write_aside
 from gmm.guidance import Guidance
+from gmm.outside_files import read_outside
+from gmm.schema import Finite, either, from_json, from_values
 
 FORMAT = "speciation-guidance/1"
 LARGEST_FILE = 2**20
@@ -44,26 +49,49 @@ _MAKERS: dict[str, Callable[..., Guidance]] = {
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf"
 
 
+Number = Annotated[Finite | list[Finite], either("a finite number or a list of them")]
+UpperEnd = Annotated[Finite | list[Finite] | None, either("a finite number, a list of them or null")]
+
+
+def _declared(kind: str) -> Any:
+    """The type of a schedule of one kind in a file: the arguments of its maker; null is no upper bound."""
+    arguments: dict[str, Any] = {
+        name: (
+            UpperEnd if name == "high" else Number,
+            ... if given.default is given.empty else given.default,
+        )
+        for name, given in inspect.signature(_MAKERS[kind]).parameters.items()
+    }
+    fields: dict[str, Any] = {"kind": (Literal[kind], ...), "name": (str, ""), **arguments}
+    return pydantic.create_model(kind, __config__=pydantic.ConfigDict(extra="forbid"), **fields)
+
+
+Schedule: Any = Annotated[Union[tuple(map(_declared, _MAKERS))], pydantic.Field(discriminator="kind")]  # noqa: UP007
+
+
+class GuidanceFile(pydantic.BaseModel):
+    """What a file of schedules holds."""
+
+    format: Literal["speciation-guidance/1"]
+    schedules: tuple[Schedule, ...]  # type: ignore[valid-type]
+
+
 def from_dict(values: Mapping[str, Any]) -> Guidance:
     """A schedule from what `Guidance.to_dict` gives.
 
     Raises:
         ValueError: on an unknown kind, a missing or unknown field, or a value outside its range.
     """
-    if not isinstance(values, Mapping) or values.get("kind") not in _MAKERS:
-        kind = values.get("kind") if isinstance(values, Mapping) else values
-        raise ValueError(f"a guidance schedule must have a kind, one of {', '.join(_MAKERS)}; got {kind!r}")
-    maker = _MAKERS[values["kind"]]
-    fields = {name: value for name, value in values.items() if name != "kind"}
-    known = inspect.signature(maker).parameters
-    if missing := [n for n, p in known.items() if p.default is p.empty and n not in fields]:
-        raise ValueError(f"a guidance schedule of kind {values['kind']!r} lacks {', '.join(missing)}")
-    if unknown := [name for name in fields if name not in known]:
-        raise ValueError(
-            f"a guidance schedule of kind {values['kind']!r} has no {', '.join(unknown)}; "
-            f"it has {', '.join(known) or 'no fields'}"
-        )
-    return maker(**{name: _numeric(name, value) for name, value in fields.items()})
+    return _made(from_values(Schedule, values))
+
+
+def _made(held: Any) -> Guidance:
+    values = held.model_dump(exclude={"kind", "name"}, exclude_unset=True)
+    return _MAKERS[held.kind](**{name: math.inf if v is None else _numeric(v) for name, v in values.items()})
+
+
+def _numeric(value: Any) -> Any:
+    return np.asarray(value, np.float64) if isinstance(value, list) else value
 
 
 def save_guidance(path: str | os.PathLike[str], named: Mapping[str, Guidance]) -> None:
@@ -79,29 +107,21 @@ def load_guidance(path: str | os.PathLike[str]) -> dict[str, Guidance]:
     Raises:
         ValueError: when the file is missing, too large, no JSON of this format, or holds a bad schedule.
     """
+    contents = read_outside(path, LARGEST_FILE)
     try:
-        if Path(path).stat().st_size > LARGEST_FILE:
-            raise ValueError(f"{path} is too large for guidance schedules (above {LARGEST_FILE} bytes)")
-        found = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise ValueError(f"cannot read {path}: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if (
-        not isinstance(found, dict)
-        or found.get("format") != FORMAT
-        or not isinstance(found.get("schedules"), list)
-    ):
-        raise ValueError(f"{path} must hold guidance schedules of format {FORMAT!r}")
+        found = from_json(GuidanceFile, contents)
+    except ValueError as error:
+        raise ValueError(f"cannot read {os.fspath(path)} as guidance schedules: {error}") from error
     named = {}
-    for position, values in enumerate(found["schedules"]):
-        name = values.get("name") if isinstance(values, dict) else None
-        if not isinstance(name, str) or name in named:
-            raise ValueError(f"{path}: schedule {position} must have a name of its own, got {name!r}")
+    for position, held in enumerate(found.schedules):
+        if not held.name or held.name in named:
+            raise ValueError(
+                f"{os.fspath(path)}: schedule {position} must have a name of its own, got {held.name!a}"
+            )
         try:
-            named[name] = from_dict({key: value for key, value in values.items() if key != "name"})
+            named[held.name] = _made(held)
         except ValueError as error:
-            raise ValueError(f"{path}: schedule {name!r}: {error}") from error
+            raise ValueError(f"{os.fspath(path)}: schedule {held.name!a}: {error}") from error
     return named
 
 
@@ -195,14 +215,3 @@ def _parsed(text: str) -> float:
     if not re.fullmatch(_NUMBER, text.strip()):
         raise ValueError(f"{text.strip()!r} is not a number")
     return float(text)
-
-
-def _numeric(name: str, value: Any) -> Any:
-    """A number or a flat list of numbers from JSON; null is no upper bound."""
-    if value is None and name == "high":
-        return math.inf
-    values = value if isinstance(value, list) else [value]
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        raise ValueError(f"{name} must be a number or a list of numbers, got {value!r}")
-    numbers = np.asarray(values, np.float64)
-    return numbers if isinstance(value, list) else float(numbers[0])

@@ -314,7 +314,7 @@ def _target(
     if partition.cells < 2:
         raise ValueError("partition must have at least two cells for a decision, got one")
     known = f"a cell 0..{partition.cells - 1}"
-    whole = lambda c: np.issubdtype(c.dtype, np.integer) & (c >= 0) & (c < partition.cells)  # noqa: E731
+    whole = lambda c: np.issubdtype(c.dtype, np.integer) & (c >= 0) & (c < partition.cells)
     check_values("target", target, known, whole)
     decision = decide(mixture, partition)
     check_values(f"the probability of target {target}", decision.prior[target], "positive", lambda p: p > 0)
@@ -462,7 +462,7 @@ def _plain_flow_step(
     task: Target, process: Process, key: PRNGKeyArray, x: Float[Array, "n d"], row: tuple[_Table, Array]
 ) -> Float[Array, "n d"]:
     del key
-    conditional = lambda x, t, _: denoise(task.inside, process, x, t, *_only(task, x))  # noqa: E731
+    conditional = lambda x, t, _: denoise(task.inside, process, x, t, *_only(task, x))
     return _runge_kutta(process, row[0], x, conditional)
 
 
@@ -619,7 +619,7 @@ def _observe(
         rate = g**2 * (0.5 * found.spread - along)
     else:
         velocity = f * x - 0.5 * (g / sigma) ** 2 * (alpha * pulls.guided - x)
-        moving = lambda x, t: _entropy(_log_cells(task, process, x, t))  # noqa: E731
+        moving = lambda x, t: _entropy(_log_cells(task, process, x, t))
         rate = jax.jvp(moving, (x, t), (velocity, jnp.ones_like(t)))[1]
     weight = jnp.broadcast_to(pulls.weight, rate.shape)
     return jnp.stack([found.entropy, -log_p[:, task.index], 1 - found.disagreement, rate, weight], axis=-1)

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_shape, check_values, is_concrete
+from gmm.checks import as_float, check_finite, check_rounding, check_shape, check_values, is_concrete
 from gmm.covariance import DIRECT_DIM, Covariance, forget, matmul
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
@@ -58,7 +58,7 @@ class Mixture:
         *,
         normalise: bool = False,
     ) -> None:
-        weights, means = as_float(weights), as_float(means)
+        given, weights, means = means, as_float(weights), as_float(means)
         if means.ndim != 2:
             raise ValueError(f"means must have shape (K, d), got {means.shape}")
         components, dim = means.shape
@@ -76,6 +76,7 @@ class Mixture:
                     f"weights must sum to one, got {total:.9g}; pass normalise=True to rescale them"
                 )
         dtype = jnp.result_type(weights, means, *jax.tree.leaves(covariance))
+        _check_cast(given, means, covariance)
         set_fields(
             self,
             log_weights=_log_normalised(weights.astype(dtype)),
@@ -161,6 +162,19 @@ def _check_covariance(covariance: Covariance, components: int, dim: int) -> None
         )
     if covariance.dim not in (None, dim):
         raise ValueError(f"covariance must have dimension {dim} like means, got {covariance.dim}")
+
+
+def _check_cast(given: ArrayLike, means: Array, covariance: Covariance) -> None:
+    """Refuse means in float64 whose classes float32 would move noticeably, such as those with a large offset."""
+    if not is_concrete(given, covariance) or np.asarray(given).dtype.itemsize <= means.dtype.itemsize:
+        return
+    exact = np.asarray(given, np.float64)
+    moved = np.asarray(means, np.float64) - exact
+    moved -= moved.mean(axis=0)  # what all means share changes nothing
+    with jax.ensure_compile_time_eval():
+        deviation = math.sqrt(float(jnp.min(covariance.eigenvalues(covariance.dim or 1))))
+    way_out = "move the means towards the origin, or set JAX to 64 bit"
+    check_rounding("means", exact, moved, deviation, way_out)
 
 
 def diffuse(mixture: Mixture, alpha: Float[ArrayLike, ""], sigma: Float[ArrayLike, ""]) -> Mixture:
@@ -298,7 +312,7 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
 def _check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
     check_shape("component", component, f"() or {batch} like x", [(), batch])
     known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)  # noqa: E731
+    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
     check_values("component", component, known, whole)
     return jnp.asarray(component)
 

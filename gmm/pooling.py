@@ -100,7 +100,7 @@ def read_off(
 
 def _drawn(runs: Sequence[EntropyCurve], chosen: np.ndarray) -> EntropyCurve:
     """The mean of chosen runs: what a statistic reads, and nothing more."""
-    mean = lambda name: np.mean([getattr(runs[i], name) for i in chosen], axis=0)  # noqa: E731
+    mean = lambda name: np.mean([getattr(runs[i], name) for i in chosen], axis=0)
     first = runs[0]
     return dataclasses.replace(
         first,

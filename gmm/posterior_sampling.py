@@ -41,6 +41,8 @@ from gmm.pytree import build
 
 DRAWS = 2  # independent draws in a stratum: the least that has a variance
 SIGNS = 2  # the antithetic pair
+# α/σ is at least the smallest float to this power: squares of states then stay finite.
+_FAINT = 0.45
 # Above this many components the K x K table of class distances is not built.
 MAX_BOUNDARY_COMPONENTS = 4096
 
@@ -171,9 +173,15 @@ def statistics(
         samples: points, rounded up to whole strata.
         boundary: whether to draw boundary points where they can be had.
     """
-    sums = _statistics(decision, alpha, sigma, key, samples=samples, boundary=boundary)
+    # Units of a power of two change no digit: σ of order one overflows nowhere. Of signal so faint that (σ/α)² would
+    # overflow every statistic has its limit but the spread, which grows as α².
+    unit = 2.0 ** np.frexp(sigma)[1]
+    faint = sigma / unit * float(jnp.finfo(decision.mixture.dtype).tiny) ** _FAINT
+    seen = max(alpha / unit, faint)
+    scale = (alpha / unit / seen / unit) ** 2
+    sums = _statistics(decision, seen, sigma / unit, key, samples=samples, boundary=boundary)
     mean, stderr = (_fields(np.asarray(values, np.float64)) for values in sums)
-    return mean, stderr
+    return mean._replace(spread=scale * mean.spread), stderr._replace(spread=scale * stderr.spread)
 
 
 @functools.partial(jax.jit, static_argnames=("samples", "boundary"))
@@ -187,9 +195,7 @@ def _statistics(
     boundary: bool,
 ) -> "Sums":
     clean, dtype = decision.mixture, decision.mixture.dtype
-    # States divided by alpha: the means stay as they are, where α μ would be one more copy of them. Signal so
-    # faint that (σ/α)² would overflow says nothing.
-    alpha = jnp.maximum(jnp.asarray(alpha, dtype), sigma * float(jnp.finfo(dtype).tiny) ** 0.5)
+    # States divided by alpha: the means stay as they are, where α μ would be one more copy of them.
     noise = jnp.asarray(sigma / alpha, dtype)
     noisy = build(
         Mixture,
@@ -503,7 +509,7 @@ def _spread_one_by_one(
         gap = operator.weighted_apply(within, x, means) - score
         return (squares + weight * jnp.sum(gap**2, axis=-1), remainder + weight[:, None] * gap), None
 
-    split = lambda leaf: leaf.reshape(decision.cells, -1, *leaf.shape[1:])  # noqa: E731
+    split = lambda leaf: leaf.reshape(decision.cells, -1, *leaf.shape[1:])
     parts = (*jax.tree.map(split, (pull, noisy.means)), inside.transpose(1, 0, 2), _without_top(p)[0].T)
     start = (jnp.zeros(len(x), x.dtype), jnp.zeros_like(score))
     squares, remainder = lax.scan(add, start, parts)[0]

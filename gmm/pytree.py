@@ -44,7 +44,7 @@ def pytree(*names: str) -> Callable[[C], C]:
         cls.__setattr__ = refuse  # type: ignore[method-assign, assignment]
         if cls.__repr__ is object.__repr__:
             cls.__repr__ = describe  # type: ignore[method-assign, assignment]
-        unflatten = lambda _, leaves: build(cls, **dict(zip(names, leaves, strict=True)))  # noqa: E731
+        unflatten = lambda _, leaves: build(cls, **dict(zip(names, leaves, strict=True)))
         jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
         return cls
 

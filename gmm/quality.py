@@ -110,7 +110,7 @@ def quality(
     frame = _frame(noisy, labels == target)
     along = [frame.along(x) for x in (guided, plain)]
     spread = [_centred_squares(x).sum(axis=1) / frame.total for x in (guided, plain)]
-    distance = lambda x, y: sliced_distance(x, y, jax.random.clone(key_directions)) / frame.deviation  # noqa: E731
+    distance = lambda x, y: sliced_distance(x, y, jax.random.clone(key_directions)) / frame.deviation
     return Quality(
         *_commitment(log_p[0][:, target]),
         *_commitment(log_p[1][:, target]),
@@ -184,7 +184,7 @@ def _sample(name: str, x: Any) -> Float[np.ndarray, "n d"]:
 
 
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
-    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3  # noqa: E731
+    kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
     own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y))]
     return float(sum(own) - 2 * kernel(x, y).mean())
 

@@ -8,6 +8,7 @@ same for every class.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,15 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gmm.axes import EIGENVALUE_ROUNDING, axes_of, equal_groups
+from gmm.checks import check_rounding
 from gmm.covariance import Covariance, Diagonal, Isotropic, matmul
 from gmm.mixture import Mixture
 from gmm.pytree import build
 
-# Singular values below this many eps of the largest are rounding: of the means, which moves each by about one
-# eps of the largest whatever K and d are, and of the decomposition.
+# What is left of a mean counts as rounding below this many eps of the largest mean: of the means, which moves each
+# by about one eps whatever K and d are, and of the decomposition.
 RANK_ROUNDING = 64
-# Eigenvalues from a decomposition are equal if they differ by less than this many eps of the largest.
-EIGENVALUE_ROUNDING = 64
+_WAY_OUT = "move the means towards the origin, or use float64"
 # Given variances are equal if they are copies, or one function of copies (vectorised code may differ in the
 # last digit).
 VARIANCE_ROUNDING = 4
@@ -68,7 +70,8 @@ def reduction(mixture: Mixture) -> Reduction:
 
     Raises:
         ValueError: when covariances differ between components: then even the norm of what is orthogonal to
-            the means tells classes apart, and no projection is exact.
+            the means tells classes apart, and no projection is exact. Also when means are so long that
+            rounding would move classes against one another.
     """
     if not mixture.covariance.shared:
         raise ValueError(
@@ -81,23 +84,26 @@ def reduction(mixture: Mixture) -> Reduction:
     centred = means - means[:1]
     centred = centred - weights @ centred
     spaces = list(_eigenspaces(mixture.covariance, centred, eps))
-    spans = [_span(space.means, eps, space.rounding) for space in spaces]
+    spans = [_span(space, eps) for space in spaces]
     if not any(span.shape[1] for span in spans):  # coincident means: any direction is as empty as any other
         spans[0] = np.eye(spans[0].shape[0], 1)
     basis = _basis(mixture.dim, spaces, spans)
     spectrum = np.repeat([space.value for space in spaces], [span.shape[1] for span in spans])
+    exact = centred @ basis
+    reduced = jnp.asarray(exact, mixture.dtype)
+    check_rounding("means", exact, np.asarray(reduced) - exact, math.sqrt(max(spectrum.min(), 0)), _WAY_OUT)
     isotropic = len(set(spectrum.tolist())) == 1
-    reduced = build(
+    small = build(
         Mixture,
         log_weights=mixture.log_weights,
-        means=jnp.asarray(centred @ basis, mixture.dtype),
+        means=reduced,
         covariance=jax.tree.map(
             lambda leaf: leaf.astype(mixture.dtype),
             Isotropic(spectrum[0]) if isotropic else Diagonal(spectrum),
         ),
     )
     origin = jnp.asarray(weights @ means, mixture.dtype)
-    return Reduction(reduced, jnp.asarray(basis, mixture.dtype), origin)
+    return Reduction(small, jnp.asarray(basis, mixture.dtype), origin)
 
 
 class _Eigenspace(NamedTuple):
@@ -123,7 +129,7 @@ def _eigenspaces(covariance: Covariance, centred: np.ndarray, eps: float) -> Ite
         return
     if isinstance(covariance, Diagonal):
         var = np.asarray(covariance.var, float)
-        for value, index in _groups(var, VARIANCE_ROUNDING * eps * var):
+        for value, index in equal_groups(var, VARIANCE_ROUNDING * eps * var):
             yield _Eigenspace(value, index, centred[:, index])
         return
     basis, values = np.asarray(covariance.basis, float), np.asarray(covariance.values, float)  # type: ignore
@@ -136,31 +142,30 @@ def _eigenspaces(covariance: Covariance, centred: np.ndarray, eps: float) -> Ite
     inside = centred @ basis
     # The rotation to eigenvectors leaves rounding of the size of the means in every coordinate.
     rounding = RANK_ROUNDING * eps * float(np.linalg.norm(centred))
-    for value, index in _groups(values, np.full_like(values, slack)):
+    for value, index in equal_groups(values, np.full_like(values, slack)):
         yield _Eigenspace(value, basis[:, index], inside[:, index], rounding)
     if not complete:
         yield _Eigenspace(rest, slice(None), centred - inside @ basis.T, rounding)
 
 
-def _groups(values: np.ndarray, slack: np.ndarray) -> Iterator[tuple[float, np.ndarray]]:
-    """Indices of equal values, ascending: all within `slack` of the smallest of their group.
+def _span(space: _Eigenspace, eps: float) -> np.ndarray:
+    """(g, r) orthonormal basis of the means (K, g) in an eigenspace; nothing of size g x g is built.
 
-    Chains of close neighbours would not do: values spread densely over an interval are not one value.
+    Rounding is judged coordinate by coordinate: a short difference in a coordinate where all means are small is not
+    the rounding of a long one in another coordinate.
     """
-    order = np.argsort(values, kind="stable")
-    ascending = values[order]
-    start = 0
-    while start < len(order):
-        stop = int(np.searchsorted(ascending, ascending[start] + slack[order[start]], side="right"))
-        # The median is exact for copies, which a mean need not be.
-        yield float(ascending[(start + stop) // 2]), order[start:stop]
-        start = stop
-
-
-def _span(rows: np.ndarray, eps: float, rounding: float) -> np.ndarray:
-    """(g, r) orthonormal basis of the rows (K, g), by a thin decomposition: nothing of size g x g."""
-    _, singular, basis = np.linalg.svd(rows, full_matrices=False)
-    return basis[singular > max(RANK_ROUNDING * eps * singular[0], rounding)].T
+    rows = space.means
+    exact = RANK_ROUNDING * np.finfo(float).eps * np.linalg.norm(rows, axis=1).max()
+    least = max(exact, space.rounding)
+    rounded = np.maximum(RANK_ROUNDING * eps * np.abs(rows).max(axis=0), least)
+    axes, rest = np.zeros((rows.shape[1], 0)), rows
+    while (np.abs(rest) > rounded[None, :]).any():
+        longest = np.linalg.norm(rest, axis=1).max()
+        axes = np.concatenate([axes, axes_of(rest, max(RANK_ROUNDING * eps * longest, least))], axis=1)
+        rest = rows - (rows @ axes) @ axes.T
+        rest = rest - (rest @ axes) @ axes.T  # what is left is short: rounding must not tilt the next axes
+    check_rounding("means", rows, rest, math.sqrt(max(space.value, 0)), _WAY_OUT)
+    return axes
 
 
 def _basis(dim: int, spaces: list[_Eigenspace], spans: list[np.ndarray]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import pydantic
@@ -13,6 +14,18 @@ Positive = Annotated[float, pydantic.Field(allow_inf_nan=False, gt=0)]
 Count = Annotated[int, pydantic.Field(ge=1)]
 
 _SHOWN = 60
+
+
+def either(words: str) -> pydantic.WrapValidator:
+    """For a field of several types: what it must be in these words, instead of one error for each type."""
+
+    def check(value: Any, inner: Callable[[Any], Any]) -> Any:
+        try:
+            return inner(value)
+        except pydantic.ValidationError as error:
+            raise ValueError(f"must be {words}, got {value!r:.{_SHOWN}}") from error
+
+    return pydantic.WrapValidator(check)
 
 
 def from_json(kind: type[T], text: str | bytes) -> T:
@@ -32,7 +45,7 @@ def from_json(kind: type[T], text: str | bytes) -> T:
         raise ValueError(_line(error)) from error
 
 
-def from_values(kind: type[T], values: Any) -> T:
+def from_values(kind: type[T] | Any, values: Any) -> T:
     """A value of the declared type from values of JSON's types; errors as `from_json`."""
     try:
         text = json.dumps(values)
@@ -51,17 +64,46 @@ def _adapter(kind: Any) -> pydantic.TypeAdapter:
     return pydantic.TypeAdapter(kind)
 
 
+# What must be, in words, by pydantic's name of the error; what is not here keeps its own words.
+_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is no field of this format",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "int_type": "must be a whole number",
+    "string_type": "must be text",
+    "bool_type": "must be true or false",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "model_attributes_type": "must be an object",
+    "dataclass_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "too_short": "must have {min_length} or more entries",
+    "too_long": "must have {max_length} entries or fewer",
+    "union_tag_invalid": "must have a {discriminator} among {expected_tags}",
+    "union_tag_not_found": "must have a {discriminator}",
+}
+
+
 def _line(error: pydantic.ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    if first["type"] == "json_invalid":
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "json_invalid":
         return first["msg"]
     place = ".".join(str(part)[:_SHOWN] for part in first["loc"])
-    said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if first["type"] in ("value_error", "missing"):
-        return ascii_line(f"{place}: {said}" if place else said)
-    return ascii_line(f"{place or 'the file'} {said}, got {first['input']!r:.{_SHOWN}}")
+    if kind == "value_error":
+        said = str(context["error"])
+        return printable(f"{place}{' ' if said.startswith('must') else ': '}{said}" if place else said)
+    words = _WORDS.get(kind, first["msg"]).format(**context)
+    shown = "" if kind == "missing" else f", got {first['input']!r:.{_SHOWN}}"
+    return printable(f"{place or 'it'} {words}{shown}")
 
 
-def ascii_line(text: str) -> str:
+def printable(text: str) -> str:
     """Text from outside, fit for one line of a message: what does not print is escaped."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -90,6 +90,8 @@ def crossing(curve: EntropyCurve, level: float) -> float:
     noise, entropy, slope = _rising(curve)
     if not entropy[0] <= level <= entropy[-1]:
         return float("nan")
+    right = int(np.clip(np.searchsorted(entropy, level), 1, len(noise) - 1))
+    noise, entropy, slope = (values[right - 1 : right + 1] for values in (noise, entropy, slope))
     return _crossing(CubicHermiteSpline(noise, entropy, np.maximum(slope, 0)), noise, entropy, level)
 
 

@@ -20,6 +20,9 @@ from neural.models import Model, load_model
 from neural.quality import SampleQuality, judge_of, sample_quality
 from neural.stable_diffusion import SD15, VAE, load_sd15, load_vae
 from neural.uturn import u_turn
+from neural.vision.distances import frechet_distance
+from neural.vision.judge import VisionJudge
+from neural.vision.loading import load_judge
 
 __all__ = [
     "EDM2",
@@ -38,14 +41,17 @@ __all__ = [
     "PosteriorPaths",
     "Preset",
     "SampleQuality",
+    "VisionJudge",
     "calibration",
     "check_denoiser",
     "evaluations",
+    "frechet_distance",
     "from_function",
     "from_torch",
     "gap_entropy",
     "judge_of",
     "load_edm2",
+    "load_judge",
     "load_model",
     "load_sd15",
     "load_vae",

@@ -7,12 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 import gmm
-from gmm.checks import choose
+from gmm.checks import check_shape, choose
 from gmm.schema import Count, Finite, from_values
 
 FAMILIES = ("pair", "simplex", "orthogonal", "random", "tree")
+MEANS = "mixture.means"
+"""The tensor of a network's file that holds the class means (K, d) that the network was trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,12 +66,20 @@ class FamilySpec:
         """Plain form."""
         return dataclasses.asdict(self) | {"branching": list(self.branching), "energies": list(self.energies)}
 
-    def mixture(self) -> gmm.Mixture:
+    def mixture(self, means: Float[np.ndarray, "K d"] | None = None) -> gmm.Mixture:
         """The mixture itself.
 
+        Args:
+            means: (K, d) class means in other coordinates, those of a network's file for one; None for the
+                family's own.
+
         Raises:
-            ValueError: as the family's own function.
+            ValueError: as the family's own function, and when the means have another shape.
         """
+        if means is not None:
+            check_shape("means", means, "(classes, dim)", [(self.classes, self.dim)])
+            weights = np.full(self.classes, 1 / self.classes)
+            return gmm.Mixture(weights, means, gmm.Isotropic(self.variance))
         scale: dict[str, Any] = {"separation": self.separation, "variance": self.variance}
         if self.family == "tree":
             return gmm.families.tree(self.branching, self.dim, energies=self.energies or None, **scale)

@@ -24,6 +24,7 @@ from gmm.checks import check_values
 from gmm.process import EDM, edm
 from neural import checkpoints
 from neural.checkpoints import Checkpoint, CheckpointError
+from neural.families import MEANS
 
 Weights = Mapping[str, Array]
 NO_CLASS = -1
@@ -309,10 +310,9 @@ def from_checkpoint(checkpoint: Checkpoint) -> MLP:
             f"the options of the network must be {', '.join(sorted(known))}; got {sorted(options)}"
         )
     config = Config(**options)
-    _check_tensors(config, checkpoint.tensors)
-    weights = {
-        name: jnp.asarray(np.asarray(tensor, np.float32)) for name, tensor in checkpoint.tensors.items()
-    }
+    tensors = {name: tensor for name, tensor in checkpoint.tensors.items() if name != MEANS}
+    _check_tensors(config, tensors)
+    weights = {name: jnp.asarray(np.asarray(tensor, np.float32)) for name, tensor in tensors.items()}
     return MLP(weights, config)
 
 

@@ -113,7 +113,7 @@ def judge_of(mixture: Mixture, partition: Partition | None = None, *, level: flo
 
 def _spread(made: np.ndarray, real: np.ndarray) -> Estimate:
     """Total variance over that of data; the error from parts of the samples."""
-    total = lambda z: z.var(axis=0, ddof=1).sum()  # noqa: E731
+    total = lambda z: z.var(axis=0, ddof=1).sum()
     parts = [total(made[i::PARTS]) / total(real) for i in range(PARTS)]
     return Estimate(np.asarray(total(made) / total(real)), np.std(parts, ddof=1) / np.sqrt(PARTS))
 

@@ -1,6 +1,6 @@
 """The ``speciation`` command: the list of its sub-commands, and how it ends.
 
-Each sub-command is a module of its own and joins by one line in `build`. None of them imports jax before it
+Each sub-command is a module of `paper_figures.commands` and one line of `build`. None of them imports jax before it
 runs, so that help and errors come at once.
 """
 
@@ -19,7 +19,7 @@ from paper_figures.commands.compare import compare
 from paper_figures.commands.data import data
 from paper_figures.commands.figures import figures
 from paper_figures.commands.guidance import guidance
-from paper_figures.commands.lists import ListCommand
+from paper_figures.commands.lists import Command
 from paper_figures.commands.models import models
 from paper_figures.commands.sample import sample
 from paper_figures.commands.show import show
@@ -27,7 +27,7 @@ from paper_figures.commands.sweep import sweep
 from paper_figures.commands.train import train
 from paper_figures.commands.weights import weights
 from paper_figures.commands.window import window
-from paper_figures.interruption import insisting
+from paper_figures.interruption import reliable_interrupts
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -59,15 +59,15 @@ def build() -> typer.Typer:
     """The command with all its sub-commands."""
     app = typer.Typer(name="speciation", add_completion=False, rich_markup_mode=None)
     app.callback()(_speciation)
-    app.command(cls=ListCommand)(figures)
-    app.command(cls=ListCommand)(sweep)
-    app.command(cls=ListCommand)(data)
-    app.command(cls=ListCommand)(guidance)
-    app.command(cls=ListCommand)(compare)
-    app.command(cls=ListCommand)(window)
-    app.command(cls=ListCommand)(sample)
-    app.command(cls=ListCommand)(show)
-    app.command(cls=ListCommand)(train)
+    app.command(cls=Command)(figures)
+    app.command(cls=Command)(sweep)
+    app.command(cls=Command)(data)
+    app.command(cls=Command)(guidance)
+    app.command(cls=Command)(compare)
+    app.command(cls=Command)(window)
+    app.command(cls=Command)(sample)
+    app.command(cls=Command)(show)
+    app.command(cls=Command)(train)
     app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")
     return app
@@ -82,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     command = typer.main.get_command(build())
     try:
-        with insisting():
+        with reliable_interrupts():
             code = command.main(list(arguments) or ["--help"], prog_name="speciation", standalone_mode=False)
     except typer.TyperException as error:
         return _refuse(error.format_message())

@@ -1,92 +1,23 @@
-"""Figures on disk: data beside the picture, tied to what it was computed from.
+"""Files of results: a folder that can be written, data written whole, and what tells results apart."""
 
-A figure NAME leaves NAME.nc, NAME.png and NAME.pdf in its folder; a quick one leaves NAME-fast.nc and so on,
-so that the two can never be taken for each other. Every file is written aside and renamed.
-"""
-
-import dataclasses
+import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from paper_figures.figures.registry import Figure
-from paper_figures.figures.settings import Settings, fingerprint
-
-# Heavy packages are imported where they are used: who only says what is to be made does without.
+# Heavy packages are imported where they are used: a command that only plans must not wait for them.
 if TYPE_CHECKING:
+    import numpy as np
     import xarray as xr
-    from matplotlib.figure import Figure as Picture
-
-FORMAT = "speciation-figure/1"
-PICTURES = (".png", ".pdf")
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One figure to be made with some settings in some folder."""
-
-    figure: Figure
-    settings: Settings
-    folder: Path
-
-    @property
-    def fingerprint(self) -> str:
-        """What data on disk must carry to stand for this job."""
-        return fingerprint(self.figure.name, self.figure.version, self.settings)
-
-    def path(self, suffix: str) -> Path:
-        """Where its file of that suffix lies."""
-        return self.folder / f"{self.figure.name}{'-fast' if self.settings.fast else ''}{suffix}"
-
-    def stored(self) -> "xr.Dataset | None":
-        """Its data, if the folder holds them and they were computed from the same."""
-        if not self.path(".nc").exists():
-            return None
-        from gmm.curve import load_dataset
-
-        try:
-            dataset = load_dataset(self.path(".nc"))
-        except ValueError:  # damaged: compute it again
-            return None
-        return dataset if dataset.attrs.get("fingerprint") == self.fingerprint else None
-
-    def save(self, dataset: "xr.Dataset") -> "xr.Dataset":
-        """Write its data with all that is needed to compute them again.
-
-        Returns:
-            What a later run will read, so that the first picture is drawn from nothing else.
-        """
-        from gmm.curve import load_dataset, versions
-        from gmm.files import write_aside
-
-        complete = dataset.assign_attrs(
-            format=FORMAT,
-            figure=self.figure.name,
-            figure_version=self.figure.version,
-            fingerprint=self.fingerprint,
-            settings=json.dumps(self.settings.as_dict()),
-            versions=json.dumps(versions()),
-        )
-        with write_aside(self.path(".nc")) as aside:
-            complete.to_netcdf(aside, engine="h5netcdf")
-        return load_dataset(self.path(".nc"))
-
-
-def save_picture(picture: "Picture", path: Path) -> None:
-    """Write a picture in the format of its suffix, without dates: equal data give equal files."""
-    from gmm.files import write_aside
-
-    metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-    with write_aside(path) as aside:
-        picture.savefig(aside, metadata=metadata)
 
 
 def ensure_writable(folder: Path) -> None:
-    """Create the folder and try to write into it.
+    """Create the folder and try to write into it, before anything is computed.
 
     Raises:
-        ValueError: when that fails; asked before anything is computed.
+        ValueError: when that fails.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,5 +25,45 @@ def ensure_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise ValueError(
-            f"--out must be a folder that can be written, got {folder}: {error.strerror}"
+            f"out must be a folder that can be written, got {folder}: {error.strerror}"
         ) from error
+
+
+def save_dataset(dataset: "xr.Dataset", path: Path) -> None:
+    """Write a Dataset as NetCDF, aside and then renamed."""
+    from gmm.files import write_aside
+
+    with write_aside(path) as aside:
+        dataset.to_netcdf(aside, engine="h5netcdf")
+
+
+def save_image(image: "np.ndarray", path: Path, texts: Mapping[str, str]) -> None:
+    """Write a picture as PNG, aside and then renamed, with texts in its metadata and no date.
+
+    Args:
+        image: (H, W, 1 or 3) bytes.
+        path: where it goes.
+        texts: metadata.
+    """
+    import numpy as np
+    from matplotlib.image import imsave
+
+    from gmm.files import write_aside
+
+    colour = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
+    with write_aside(path) as aside:
+        metadata: Any = {**texts, "Software": None}
+        imsave(aside, np.ascontiguousarray(colour), format="png", metadata=metadata)
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256, in hexadecimal, of everything that a result follows from: arrays, and facts in JSON's types."""
+    digest = hashlib.sha256()
+    for item in parts:
+        if hasattr(item, "dtype"):
+            import numpy as np
+
+            digest.update(np.ascontiguousarray(item).view(np.uint8).data)
+        else:
+            digest.update(json.dumps(item, sort_keys=True).encode())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Long work that a person interrupts: it ends at once, and says what stays."""
+"""Interruption of long work: it ends at once, and a line says what is kept."""
 
 import _thread
 import signal
@@ -7,43 +7,41 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
-
-# Seconds: long enough to leave the place that drops exceptions, too short for a person to notice.
+# Seconds after which a dropped signal is sent again: too short for a person to notice.
 MOMENT = 0.01
 
 
 @contextmanager
 def interruptible(what_stays: str) -> Iterator[None]:
-    """When a person interrupts the work within, one line says what stays; the interruption goes on."""
+    """When the work within is interrupted, print one line that says what is kept, and let the interruption go on."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"speciation: interrupted; {what_stays}", err=True)
+        print(f"speciation: interrupted; {what_stays}", file=sys.stderr)
         raise
 
 
 @contextmanager
-def insisting(signum: int = signal.SIGINT) -> Iterator[None]:
-    """Let a signal whose handler raises end the work within, wherever it strikes.
+def reliable_interrupts(signum: int = signal.SIGINT) -> Iterator[None]:
+    """Make sure that a signal whose handler raises ends the work within.
 
-    From some places Python passes no exception on, such as from what JAX does at each garbage collection: it
-    prints the exception, drops it and goes on. Here it prints nothing, and the signal comes again in a moment.
+    From some places, such as functions that JAX calls at each garbage collection, Python passes no exception on: it
+    prints the exception, drops it and goes on. Here nothing is printed, and the signal is sent again a moment later.
     """
-    before = sys.unraisablehook
-    again: list[threading.Timer] = []
+    previous_hook = sys.unraisablehook
+    timers: list[threading.Timer] = []
 
-    def heard(dropped: "sys.UnraisableHookArgs") -> None:
+    def send_again(dropped: "sys.UnraisableHookArgs") -> None:
         if dropped.exc_type not in (KeyboardInterrupt, SystemExit):
-            before(dropped)
+            previous_hook(dropped)
             return
-        again.append(threading.Timer(MOMENT, _thread.interrupt_main, [signum]))
-        again[-1].start()
+        timers.append(threading.Timer(MOMENT, _thread.interrupt_main, [signum]))
+        timers[-1].start()
 
-    sys.unraisablehook = heard
+    sys.unraisablehook = send_again
     try:
         yield
     finally:
-        sys.unraisablehook = before
-        for timer in again:
+        sys.unraisablehook = previous_hook
+        for timer in timers:
             timer.cancel()

@@ -1,54 +1,52 @@
-"""Long work as a person sees it: progress with the time left.
+"""Progress of long work: one kind of callback, and bars on a terminal."""
 
-Progress goes to standard error, is drawn on a terminal only and is gone when the work is done.
-"""
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
-Watch = Callable[[str, int, int], None]
-"""Told what is at work, how much of it is done, and how much there is."""
+Progress = Callable[[int, int], None]
+"""Called with how much is done and how much there is."""
+
+# Parts of a piece of work are reported in thousandths, since each may count something else.
+_SCALE = 1000
 
 
-def bars(*columns: ProgressColumn) -> Progress:
-    """Bars, each behind what it is about; behind it `columns`, or else the time left."""
-    # To standard error: what a command prints can be piped.
+def share(progress: Progress | None, number: int, of: int) -> Progress | None:
+    """A callback for one of several equal parts of a piece of work, which reports to the callback of the whole.
+
+    Args:
+        progress: the callback of the whole; None gives None.
+        number: the part, from 0.
+        of: how many parts there are.
+    """
+    if progress is None:
+        return None
+    return lambda done, total: progress(_SCALE * number + _SCALE * done // max(total, 1), _SCALE * of)
+
+
+def bars(*columns: ProgressColumn) -> Bars:
+    """Bars on standard error, each after its description and before `columns` (default: the time left).
+
+    They are shown on a terminal only, so that what a command prints can be piped.
+    """
     console = Console(stderr=True)
-    behind = columns or (TimeRemainingColumn(),)
-    return Progress(
+    after = columns or (TaskProgressColumn(), TimeRemainingColumn())
+    return Bars(
         TextColumn("{task.description}"),
         BarColumn(),
-        *behind,
+        *after,
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
 
 
-def counting_bars() -> Progress:
-    """Bars with their counts, such as 3/50, and the time left."""
-    return bars(MofNCompleteColumn(), TimeRemainingColumn())
-
-
 @contextmanager
-def watching(progress: Progress, expected: Mapping[str, int] | None = None) -> Iterator[Watch]:
-    """A `Watch` that draws a bar for each name; those of `expected` (name -> total) from the start."""
-    with progress:
-        tasks = {name: progress.add_task(name, total=total) for name, total in (expected or {}).items()}
-
-        def watch(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name)
-            progress.update(tasks[name], completed=done, total=total)
-
-        yield watch
+def bar(description: str) -> Iterator[Progress | None]:
+    """A bar while the work within runs; yields its callback, or None without a terminal to draw on."""
+    with bars() as shown:
+        task = shown.add_task(description, total=None)
+        yield None if shown.disable else lambda done, total: shown.update(task, completed=done, total=total)

@@ -10,13 +10,14 @@ log((1-p)/p) = h + 2ρ + 2√ρ q, h = log(π₊/π₋), the dynamics of every p
 
 At w = 1, q stays N(0, 1). The first is solved as a Fokker-Planck equation (Scharfetter-Gummel fluxes,
 Crank-Nicolson steps) on two grids, whose difference is the error estimate; the second as the differential equation
-of each quantile.
+of each quantile, backwards from even points at the end where a weight is below one.
 Derivation in ``docs/theory.md``.
 """
 
 import dataclasses
 import itertools
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -30,6 +31,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.guidance import Guidance
 from gmm.process import Process
+from theory.noise import shares
 
 Array = np.ndarray
 SAMPLERS = ("sde", "flow")
@@ -54,7 +56,8 @@ class GuidedPair:
         weight: E w.
         divergence: KL(law of x_t ‖ p_t(x|target)); NaN for the flow.
         error: of entropy and cross-entropy, by how much the larger of the two moves when all steps are
-            halved. The values are extrapolated from both and far better.
+            halved: the error of the coarser steps. The values are those of the finer steps for the flow, and
+            extrapolated from both for the SDE.
     """
 
     rho: Array
@@ -98,7 +101,7 @@ def guided_pair(
     _check(pair)
     rho = np.asarray(rho, np.float64)
     last = energy / variance if variance > 0 else math.inf
-    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))  # noqa: E731
+    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))
     check_values("rho", rho, f"in ({FIRST_RHO:g}, energy/variance = {last:g}]", inside)
     asked, back = np.unique(rho, return_inverse=True)
     solve = _fokker_planck if sampler == "sde" else _quantiles
@@ -136,14 +139,15 @@ def guided_curve(
         A curve whose standard errors are zero; metadata has the error estimate.
     """
     grid = schedule(process, times)
-    rho = energy / (variance + np.exp(-grid.log_snr))
-    # dρ/dλ = ρ (1 - s² ρ/E); a centred difference in log ρ, within the range.
+    signal, moved = shares(grid.log_snr, variance)
+    rho = energy * signal
+    # A centred difference in log ρ, within the range.
     step, end = 0.01, energy / variance if variance > 0 else math.inf
     high, low = np.minimum(rho * (1 + step), end), rho * (1 - step)
     options: dict[str, Any] = {"variance": variance, "prior": prior, "sampler": sampler}
     found = guided_pair(energy, guidance, np.concatenate([rho, high, low]), **options)
     entropy, above, below = found.entropy.reshape(3, -1)
-    slope = (above - below) / (high - low) * rho * (1 - variance * rho / energy)
+    slope = (above - below) / (high - low) * rho * moved
     zeros = np.zeros_like(rho)
     h = [prior, 1 - prior]
     return EntropyCurve(
@@ -207,6 +211,14 @@ class _Pair(NamedTuple):
         """2 (w-1) √ρ p₋, what guidance adds to dq/dκ in the flow."""
         return 2 * (self.weight(q, rho) - 1) * np.sqrt(rho) * expit(-self.logit(q, rho))
 
+    def push_slope(self, q: Array, rho: Any) -> Array:
+        """Its derivative in q."""
+        if not self.guidance.of_state:
+            logit = self.logit(q, rho)
+            return -4 * (self.weight(q, rho) - 1) * rho * expit(logit) * expit(-logit)
+        step = 1e-5 / max(1.0, math.sqrt(rho))
+        return (self.push(q + step, rho) - self.push(q - step, rho)) / (2 * step)
+
     def averages(self, q: Array, mass: Array, rho: float) -> list[float]:
         """Entropy, cross-entropy, mean, variance and weight under the weights `mass` of the points q."""
         logit = self.logit(q, rho)
@@ -250,16 +262,26 @@ def _nodes(pair: _Pair, asked: Array, refine: int) -> Array:
 
 def _axis(pair: _Pair, last: float, refine: int) -> Array:
     """Points q that hold the law up to ρ = last."""
-    rho = np.geomspace(FIRST_RHO, last, 100)[:, None]
-    probe = np.linspace(-DEVIATIONS, DEVIATIONS, 200)[None, :]
-    weights = np.concatenate([pair.weight(probe - shift * np.sqrt(rho), rho) for shift in (0, 1, 2)])
+    rho, weights = _weights(pair, last)
     # Towards the target guidance reaches as far as it beats the pull back; away from it, to the other class.
     reach = np.linspace(0, 100, 1001)[None, :]
     strength = 4 * max(weights.max() - 1, 0) * np.sqrt(rho) * expit(-pair.logit(reach, rho))
     high = DEVIATIONS + float(np.max(np.where(strength >= reach, reach, 0)))
-    away = max(1 - float(weights.min()), 0)
-    low = -DEVIATIONS - 2 * (max(away, 1) if away > 0 else 0) * math.sqrt(last)
+    low = -DEVIATIONS - _away(weights) * math.sqrt(last)
     return np.linspace(low, high, math.ceil((high - low) * refine / SPACE_STEP) + 1)
+
+
+def _weights(pair: _Pair, last: float) -> tuple[Array, Array]:
+    """Ratios up to `last`, (100, 1), and weights that paths come by there, (300, 200)."""
+    rho = np.geomspace(FIRST_RHO, last, 100)[:, None]
+    probe = np.linspace(-DEVIATIONS, DEVIATIONS, 200)[None, :]
+    return rho, np.concatenate([pair.weight(probe - shift * np.sqrt(rho), rho) for shift in (0, 1, 2)])
+
+
+def _away(weights: Array) -> float:
+    """How many √ρ weights below one carry a state away from the target."""
+    away = max(1 - float(weights.min()), 0)
+    return 2 * max(away, 1) if away > 0 else 0.0
 
 
 def _fokker_planck(pair: _Pair, asked: Array, refine: int) -> Array:
@@ -303,23 +325,78 @@ def _divergence(q: Array, mass: Array, step: float) -> float:
 
 
 def _quantiles(pair: _Pair, asked: Array, refine: int) -> Array:
-    """Rows as of `_fokker_planck` for the flow: Runge-Kutta steps of quantiles of N(0, 1)."""
+    """Rows as of `_fokker_planck` for the flow: Runge-Kutta steps of quantiles of N(0, 1).
+
+    Weights above one draw quantiles together, weights below one apart: nodes that are even at the start leave the
+    boundary of the two classes empty then. Even at the end, followed backwards, they are dense wherever the flow will
+    part them; Φ(q(start)) is the probability below each.
+    """
+    nodes = _nodes(pair, asked, refine)
+    away = _away(_weights(pair, asked[-1])[1])
+    laws = _backwards(pair, nodes, away, refine) if away else _forwards(pair, nodes, refine)
+    seen = np.isin(nodes, np.log(asked))
+    rows = [
+        [*pair.averages(q, mass, math.exp(node)), math.nan]
+        for node, (q, mass), wanted in zip(nodes, laws, seen, strict=True)
+        if wanted
+    ]
+    return np.array(rows).T
+
+
+Law = tuple[Array, Array]
+"""Points q and the probability of each."""
+
+
+def _forwards(pair: _Pair, nodes: Array, refine: int) -> Iterator[Law]:
+    """The law at each node, from points that are even at the start."""
     start = np.linspace(-DEVIATIONS, DEVIATIONS, math.ceil(2 * DEVIATIONS * 2 * refine / SPACE_STEP) + 1)
     mass = np.exp(-0.5 * start**2)
     mass /= mass.sum()
     # Before the first node q has moved by ∫ push dκ, push ~ √ρ.
-    nodes, q, rows = _nodes(pair, asked, refine), start + pair.push(start, FIRST_RHO), []
+    q = start + pair.push(start, FIRST_RHO)
+    yield q, mass
     for a, b in itertools.pairwise(nodes):
         q = _runge_kutta(pair, q, a, b)
-        if np.isin(b, np.log(asked)):
-            rows.append([*pair.averages(q, mass, math.exp(b)), math.nan])
-    return np.array(rows).T
+        yield q, mass
+
+
+def _backwards(pair: _Pair, nodes: Array, away: float, refine: int) -> list[Law]:
+    """The law at each node, from points that are even at the end but for the boundary of the classes there."""
+    q, log_spread = _final_points(pair, math.exp(nodes[-1]), away, refine)
+    way = [q]
+    for b, a in itertools.pairwise(nodes[::-1]):
+        middle = 0.5 * (a + b)
+        half = _runge_kutta(pair, q, b, middle)
+        before = _runge_kutta(pair, half, middle, a)
+        # log dq/ds by Simpson's rule along the step.
+        ends = (q, b, -1), (half, middle, 0), (before, a, 1)
+        slopes = [pair.push_slope(x, math.exp(at + side * ASIDE * (b - a))) for x, at, side in ends]
+        log_spread -= 0.5 * (b - a) / 6 * (slopes[0] + 4 * slopes[1] + slopes[2])
+        q = before
+        way.append(q)
+    start = q - pair.push(q, FIRST_RHO)
+    log_mass = log_spread - 0.5 * start**2
+    mass = np.exp(log_mass - log_mass.max())
+    return [(q, mass / mass.sum()) for q in reversed(way)]
+
+
+def _final_points(pair: _Pair, rho: float, away: float, refine: int) -> tuple[Array, Array]:
+    """Points at the end, and the log of their spacing: an eighth of the width 1/(2√ρ) of the boundary within it."""
+    low, high = -DEVIATIONS - away * math.sqrt(rho), DEVIATIONS
+    boundary = float(np.clip(-pair.logit(np.zeros(()), rho) / (2 * math.sqrt(rho)), low, high))
+    step = 0.5 * SPACE_STEP / refine
+    share = min(1.0, 1 / (16 * math.sqrt(rho)) / (0.5 * SPACE_STEP))
+    width = 16.0 / share * refine
+    at = lambda s: step * (s - (1 - share) * width * np.tanh(s / width))
+    ends = [math.copysign(abs(end) / step + width, end) for end in (low - boundary, high - boundary)]
+    s = np.arange(math.floor(ends[0]), math.ceil(ends[1]) + 1)
+    return boundary + at(s), np.log(1 - (1 - share) / np.cosh(np.clip(s / width, -300, 300)) ** 2)
 
 
 def _runge_kutta(pair: _Pair, q: Array, a: float, b: float) -> Array:
     h = b - a
     first, middle, last = (math.exp(a + share * h) for share in (ASIDE, 0.5, 1 - ASIDE))
-    slope = lambda q, rho: 0.5 * pair.push(q, rho)  # noqa: E731
+    slope = lambda q, rho: 0.5 * pair.push(q, rho)
     k1 = slope(q, first)
     k2 = slope(q + 0.5 * h * k1, middle)
     k3 = slope(q + 0.5 * h * k2, middle)

@@ -104,7 +104,7 @@ def guided_many_classes(
 
 def _rest(rho: float, size: float, kappa: float) -> tuple[float, float]:
     """The rest's log weight per dimension and θ, at a state of squared length `size` d in units of √v."""
-    theta = lambda beta: beta * rho / (1 + beta * rho)  # noqa: E731
+    theta = lambda beta: beta * rho / (1 + beta * rho)
 
     def needed(beta: float) -> float:
         """log of one over the share of means that this temperature singles out, per dimension."""

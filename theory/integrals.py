@@ -4,12 +4,13 @@ Notation as in `theory.channel`; derivations in ``docs/theory.md``. `refine` div
 every range, so that the change it makes estimates the error.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from theory.smoothing import Grid, log_of, make_grid, smooth_bump, smooth_log, smooth_step
+from theory.smoothing import SMOOTH, Grid, log_of, make_grid, smooth_bump, smooth_log, smooth_step
 
 Array = np.ndarray
 
@@ -19,6 +20,8 @@ LEFT_OUT = 60.0
 DEVIATIONS = 9.0
 # exp(-e^x) is zero in float64 beyond.
 LEAF_END = 7.0
+# Trapezoidal sums over a Gaussian with this step have aliases of e^{-2π²/h²} = 5e-35.
+NODE_STEP = 0.5
 # Nodes of the two-class quadrature in memory at once.
 BLOCK_NODES = 2**21
 
@@ -206,21 +209,50 @@ def general_sweep(weights: Array, rhos: Array, refine: int) -> tuple[float, Arra
     )
     pi, rho = kinds[:, 0], np.minimum(kinds[:, 1], 4 * (750 - np.log(weights.min())))
     spread = (DEVIATIONS + refine - 1) * np.sqrt(rho)
-    low = max(LEFT_OUT + 10 * (refine - 1), spread.max())
-    grid = make_grid(-low, float(np.max(spread - np.log(pi))) + LEAF_END, rho, refine)
+    # The rarest class's own step lies -log π further to the left on its leaf.
+    low = max(LEFT_OUT + 10 * (refine - 1) - np.log(pi.min()), spread.max())
+    # Kinds of small ρ take no step of the grid: the coarse one integrates all.
+    grid = make_grid(-low, float(np.max(spread - np.log(pi))) + LEAF_END, np.array([SMOOTH]), refine)
     floor = np.exp(-LEFT_OUT) * pi.min()
-    leaf = _leaf(grid)
-    each = list(zip(np.log(pi), rho, strict=True))
-    log_psi = np.stack([smooth_log(grid, -leaf, h - r / 2, r, floor) for h, r in each])
-    chi = np.stack([smooth_step(grid, -leaf, h + r / 2, r, floor) for h, r in each])
-    log_eta = log_of(
-        np.stack([smooth_bump(grid, leaf * np.exp(-leaf), h - r / 2, r, floor) for h, r in each])
-    )
-    total = counts @ log_psi
-    entropy = -(counts * pi) @ (chi * np.expm1(total - log_psi)).sum(axis=1) * grid.step
-    pairs = np.empty(len(kinds))
-    for k in range(len(kinds)):
-        others = counts - (np.arange(len(kinds)) == k)
-        exponents = log_eta[k] + log_eta + (total - log_psi[k] - log_psi - grid.x)
-        pairs[k] = grid.integral(others @ np.exp(exponents))
+    columns = [
+        (_by_grid if r >= SMOOTH else _by_nodes)(grid, h, r, floor, refine)
+        for h, r in zip(np.log(pi), rho, strict=True)
+    ]
+    log_psi, chi, log_eta = (np.stack(column) for column in zip(*columns, strict=True))
+    log_others = _of_others(log_psi, counts)
+    entropy = (counts * pi) @ (chi * -np.expm1(log_others)).sum(axis=1) * grid.step
+    ratios = _of_others(np.exp(log_eta - log_psi), counts)
+    pairs = (np.exp(log_eta + log_others - grid.x) * ratios).sum(axis=1) * grid.step
     return float(entropy), -0.5 * pairs[kind_of.ravel()]
+
+
+Columns = tuple[Array, Array, Array]
+"""log ψ, χ and log η of one kind of class on a grid, (size,) each."""
+
+
+def _by_grid(grid: Grid, log_prior: float, rho: float, floor: float, _refine: int) -> Columns:
+    leaf = _leaf(grid)
+    log_psi = smooth_log(grid, -leaf, log_prior - rho / 2, rho, floor)
+    chi = smooth_step(grid, -leaf, log_prior + rho / 2, rho, floor)
+    return log_psi, chi, log_of(smooth_bump(grid, leaf * np.exp(-leaf), log_prior - rho / 2, rho, floor))
+
+
+def _by_nodes(grid: Grid, log_prior: float, rho: float, _floor: float, refine: int) -> Columns:
+    """The same for small ρ, by trapezoidal sums over u: λ itself is a node's, not the grid's."""
+    step, reach = NODE_STEP / refine, DEVIATIONS + 1 + refine
+    u = step * np.arange(-math.ceil(reach / step), math.ceil(reach / step) + 1)
+    weights = np.exp(-0.5 * u**2) * (step / np.sqrt(2 * np.pi))
+    places = (grid.x + log_prior)[:, None] + np.sqrt(rho) * u
+    leaf = np.exp(np.minimum(places - rho / 2, LEAF_END))
+    psi, complement = np.exp(-leaf) @ weights, -np.expm1(-leaf) @ weights
+    log_psi = np.where(complement < 0.5, np.log1p(-np.minimum(complement, 0.5)), log_of(psi))
+    chi = np.exp(-np.exp(np.minimum(places + rho / 2, LEAF_END))) @ weights
+    return log_psi, chi, log_of((leaf * np.exp(-leaf)) @ weights)
+
+
+def _of_others(values: Array, counts: Array) -> Array:
+    """Σ over all classes but one of each kind, (kinds, size): of positive terms alone, none is subtracted again."""
+    weighted, zero = counts[:, None] * values, np.zeros_like(values[:1])
+    before = np.concatenate([zero, np.cumsum(weighted, axis=0)[:-1]])
+    after = np.concatenate([np.cumsum(weighted[::-1], axis=0)[-2::-1], zero])
+    return before + after + (counts - 1)[:, None] * values

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from gmm.process import Process, edm
+from theory.noise import shares
 from theory.speciation import Problem, speciation_time
 
 # Bisection of a noise level between these, to float64's resolution of them.
@@ -121,7 +122,7 @@ def _half_decided(
     wanted = _half_rho()
 
     def rho(log_snr: np.ndarray) -> np.ndarray:
-        return 0.25 * np.sum(squares / (np.exp(-log_snr)[:, None] + spectrum), axis=1)
+        return 0.25 * np.sum(squares * shares(log_snr[:, None], spectrum)[0], axis=1)
 
     low, high = (np.full(len(squares), end) for end in _LOG_SNR_RANGE)
     never = rho(high) < wanted

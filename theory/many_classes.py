@@ -21,6 +21,7 @@ from jaxtyping import ArrayLike, Float
 
 from gmm.checks import check_values
 from gmm.process import Process
+from theory.noise import shares
 
 
 def check_density(kappa: ArrayLike, mean_variance: float, variance: float) -> None:
@@ -47,7 +48,7 @@ def entropy_density(
         ValueError: when kappa or mean_variance is not positive, or variance is negative.
     """
     check_density(kappa, mean_variance, variance)
-    ratio = mean_variance / (np.exp(-np.asarray(log_snr, float)) + variance)
+    ratio = mean_variance * shares(log_snr, variance)[0]
     return np.maximum(0.0, kappa - 0.5 * np.log1p(ratio))
 
 

@@ -31,10 +31,12 @@ from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.process import DDPM, Process
 from theory import channel
+from theory.noise import shares
 
 FAMILIES = ("pair", "orthogonal", "simplex")
 # Tolerance of every root, in log-SNR: a millionth of a unit of time and far finer than any estimate of it.
 _TOLERANCE = 1e-12
+_ROUNDING = 1e-13  # of the terms of a sum, what their rounding leaves
 _SCAN = 150  # log-SNR points between which roots and maxima are bracketed
 
 
@@ -99,8 +101,8 @@ class Problem:
         return self.energy / {"pair": 1, "orthogonal": self.classes, "simplex": self.classes - 1}[self.family]
 
     def rho(self, log_snr: ArrayLike) -> np.ndarray:
-        """ρ at a noise level; written so that neither end overflows."""
-        return self.energy / (np.exp(-np.asarray(log_snr, float)) + self.variance)
+        """ρ at a noise level."""
+        return self.energy * shares(log_snr, self.variance)[0]
 
     def log_snr_at(self, rho: float) -> float:
         """The noise level of ρ, or NaN when even clean data do not reach it (ρ >= E/s²)."""
@@ -139,7 +141,7 @@ class Problem:
         """The process's clock at noise levels (...), in float64."""
         levels = np.asarray(log_snr, np.float64)
         with jax.enable_x64(True):
-            values = _clock(self.process, jnp.asarray(padded(levels)), type(self.process))
+            values = _clock(self.process, jnp.asarray(padded(levels)))
         return Clock(*(np.asarray(value)[: levels.size].reshape(levels.shape) for value in values))
 
 
@@ -151,12 +153,9 @@ class Clock(NamedTuple):
     noise_growth: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _clock(process: Process, log_snr: jax.Array, _kind: type[Process]) -> tuple[jax.Array, ...]:
-    """Slope, bend and noise growth.
-
-    The class is part of jit's key: tree structures of processes without fields compare equal.
-    """
+@jax.jit
+def _clock(process: Process, log_snr: jax.Array) -> tuple[jax.Array, ...]:
+    """Slope, bend and noise growth."""
 
     def at(level: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         t = process.time_at_log_snr(level)
@@ -175,13 +174,16 @@ def _instability(problem: Problem, share: float) -> float:
     """Reverse drift -f x + share·g²∇log p turns unstable at the centre: share (ρ_λ - 1) g²/v = f."""
 
     def excess(log_snr: np.ndarray) -> np.ndarray:
-        # -1 - f v/(share g²), with f = (log σ)' + λ'/2 so that no term of order one is left to cancel.
+        # ρ_λ - 1 - f v/(share g²), with f = (log σ)' + λ'/2 so that no term of order one is left to cancel.
         clock = problem.clock(log_snr)
         ratio = np.exp(log_snr) * problem.variance
-        drift = (ratio + (1 - 2 * share)) / (2 * share) + (
-            1 + ratio
-        ) / share * clock.noise_growth / clock.slope
-        return problem.between / (np.exp(-log_snr) + problem.variance) + drift
+        terms = (
+            problem.between * shares(log_snr, problem.variance)[0],
+            (ratio + (1 - 2 * share)) / (2 * share),
+            (1 + ratio) / share * clock.noise_growth / clock.slope,
+        )
+        # A difference of rounding size is none: at the clean end a centre may be marginal.
+        return np.sum(terms, axis=0) - _ROUNDING * np.sum(np.abs(terms), axis=0)
 
     grid = _drift_grid(problem)
     with np.errstate(all="ignore"):
@@ -260,9 +262,10 @@ def _entropy_rate(problem: Problem) -> float:
 
 
 def _log_rate_in_noise(problem: Problem, log_snr: np.ndarray) -> np.ndarray:
-    """log of -dH/dλ, the rate that no clock changes; dρ/dλ = ρ/(1+γs²)."""
-    rho = problem.rho(log_snr)
-    slope = -problem.entropy_rate(rho) * rho / (1 + np.exp(log_snr) * problem.variance)
+    """log of -dH/dλ, the rate that no clock changes."""
+    signal, moved = shares(log_snr, problem.variance)
+    rho = problem.energy * signal
+    slope = -problem.entropy_rate(rho) * rho * moved
     return np.log(np.maximum(slope, 1e-300))
 
 
@@ -270,7 +273,7 @@ def _log_rate_slope(problem: Problem, log_snr: float) -> float:
     """d log(dH/dt) / d log(σ²/α²), from d²H/dρ² and the process's second derivative."""
     clock = problem.clock(log_snr)
     rho = problem.rho(log_snr)
-    moved = 1 / (1 + math.exp(log_snr) * problem.variance)  # -d log ρ / d log(σ²/α²)
+    moved = float(shares(log_snr, problem.variance)[1])  # -d log ρ / d log(σ²/α²)
     relative = rho * problem.entropy_second(rho) / problem.entropy_rate(rho)
     return float(1 - clock.bend / clock.slope**2 - moved * (2 + relative))
 
@@ -285,7 +288,7 @@ def _peak_of_table(problem: Problem, chain: DDPM) -> float:
     grid = np.linspace(*problem.log_snr_range(), _SCAN)
     best = int(np.argmax(_log_rate_in_noise(problem, grid)))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, _SCAN - 1)]
-    negative = lambda x: -float(_log_rate_in_noise(problem, np.array([x]))[0])  # noqa: E731
+    negative = lambda x: -float(_log_rate_in_noise(problem, np.array([x]))[0])
     top = float(minimize_scalar(negative, bounds=bounds, method="bounded").x)  # type: ignore[attr-defined]
     steps = -np.diff(table)
     nearest = np.clip(top, table[1:], table[:-1])
@@ -420,13 +423,14 @@ def entropy_curve(
     """
     problem = Problem(process, energy, variance, classes, family)
     grid = schedule(process, times)
-    rho = problem.rho(grid.log_snr)
+    signal, moved = shares(grid.log_snr, variance)
+    rho = energy * signal
     facts = {"energy": energy, "variance": variance, "classes": classes, "family": family}
     return _exact_curve(
         grid,
         entropy=problem.entropy(rho),
         # dρ/dt = dρ/dλ dλ/dt, both signs negative in the end: H grows with t.
-        rate=problem.entropy_rate(rho) * rho / (1 + np.exp(grid.log_snr) * variance) * grid.log_snr_slope,
+        rate=problem.entropy_rate(rho) * rho * moved * grid.log_snr_slope,
         prior_entropy=math.log(classes),
         clone_agreement=problem.clone_agreement(rho),
         metadata={"source": "quadrature", "process": process.describe(), **facts, **versions()},
@@ -455,11 +459,10 @@ def tree_curves(
     """
     energies = np.asarray(energies, float)
     grid = schedule(process, times)
-    shape = 1 / (np.exp(-grid.log_snr) + variance)
-    rhos = energies[:, None] * shape[None, :]
+    signal, noise = shares(grid.log_snr, variance)
+    rhos = energies[:, None] * signal
     entropy = channel.tree_entropy(branching, rhos)
-    # All ρ_l move together: dρ_l/dλ = ρ_l/(1+γs²).
-    moved = rhos / (1 + np.exp(grid.log_snr) * variance) * grid.log_snr_slope
+    moved = rhos * noise * grid.log_snr_slope  # all ρ_l move together
     jacobian = channel.tree_entropy_jacobian(branching, rhos)
     rate = (jacobian * moved).sum(axis=1)
     agreement = 1 + 2 * jacobian[-1]
@@ -508,8 +511,9 @@ def unequal_curve(
     """
     weights, energies = np.asarray(weights, float), np.asarray(energies, float)
     grid = schedule(process, times)
-    rhos = energies / (np.exp(-grid.log_snr) + variance)[:, None]
-    moved = rhos / (1 + np.exp(grid.log_snr) * variance)[:, None] * grid.log_snr_slope[:, None]
+    signal, noise = shares(grid.log_snr, variance)
+    rhos = energies * signal[:, None]
+    moved = rhos * (noise * grid.log_snr_slope)[:, None]
     slopes = channel.unequal_entropy_rate(weights, rhos)
     facts = {"weights": weights.tolist(), "energies": energies.tolist(), "variance": variance}
     return _exact_curve(

@@ -30,7 +30,7 @@ def window_of(problem: Problem, share: float = 0.8) -> Window:
 
     def place(information: float) -> float:
         level = floor + information * (math.log(problem.classes) - floor)
-        excess = lambda x: float(problem.entropy(math.exp(x))) - level  # noqa: E731
+        excess = lambda x: float(problem.entropy(math.exp(x))) - level
         log_rho = float(brentq(excess, math.log(clean) - 40, math.log(clean), xtol=1e-13))  # type: ignore[arg-type]
         return -0.5 * problem.log_snr_at(math.exp(log_rho))
 

@@ -4,11 +4,14 @@ No checksums are published for these files, so the first fetch records what it g
 the file, in the format of sha256sum; from then on the file must match.
 """
 
+import concurrent.futures
 import contextlib
 import hashlib
 import http.client
 import json
 import os
+import threading
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -28,9 +31,15 @@ except ImportError:  # Windows
     fcntl = None
 
 TIMEOUT = 30.0
+"""Seconds for one packet."""
+OPENING = 120.0
+"""Seconds until a server has answered, redirections included."""
+GRACE, SLOWEST = 60.0, 1_000
+"""After so many seconds, the fewest bytes a second."""
 MAX_BYTES = 1 << 36
 """No published network is a tenth of this; a server that never ends must not fill the disk."""
 _CHUNK = 1 << 20
+_OUT_OF_RANGE = http.client.REQUESTED_RANGE_NOT_SATISFIABLE
 
 Progress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all, where the server says how many."""
@@ -214,21 +223,19 @@ def _discard(part: Path) -> None:
 
 def _complete(file: Published, part: Path, progress: Progress) -> None:
     """Make `part` the whole file, from where it is if the server still has the same one, else anew."""
-    facts = _facts(part)
-    done = part.stat().st_size if part.exists() else 0
-    validator, total = facts.get("validator"), facts.get("total")
-    if facts.get("address") != file.address or not validator or type(total) is not int or done > total:
-        _discard(part)
-        done = 0
+    done, validator, total = _standing(file, part)
     if done and done == total:
-        return
-    headers = {"Range": f"bytes={done}-", "If-Range": validator} if done else {}
-    with _opened(file, headers) as reply:
-        continued = reply.status == http.client.PARTIAL_CONTENT and _range_start(reply.headers) == done
-        if not continued:
-            # The server has another file by now, or does not know ranges: from the beginning.
+        return None
+    with _opened(file, {"Range": f"bytes={done}-", "If-Range": validator} if done else {}) as reply:
+        if reply.status == http.client.OK:
+            # The whole file: there is another one by now, or the server does not know ranges.
             done = 0
-        length = _length(reply.headers)
+        elif not done or not _continues(reply, done, validator, total):
+            _discard(part)
+            if not done:
+                raise ValueError(f"cannot fetch {file.address}: the server sends a part of a file, unasked")
+            return _complete(file, part, progress)
+        length = _number(reply.headers.get("Content-Length", ""))
         total = None if length is None else done + length
         _check_size(file, total or 0)
         facts = {"address": file.address, "validator": _validator(reply.headers), "total": total}
@@ -237,23 +244,54 @@ def _complete(file: Published, part: Path, progress: Progress) -> None:
         with open(part, "ab" if done else "wb", opener=_through_no_link) as target:
             _copy(file, reply, target, done, total, progress)
     # Also notices another fetch that wrote to the same file meanwhile.
-    if total is not None and part.stat().st_size != total:
-        size = part.stat().st_size
+    size = part.stat().st_size
+    if total is not None and size != total:
         if size > total:
             _discard(part)
         raise ValueError(_interrupted(file, size, total))
+    return None
+
+
+def _standing(file: Published, part: Path) -> tuple[int, str, int | None]:
+    """Bytes of the part, and the validator and size of the file that it is a part of; a part of unknown origin goes."""
+    facts = _facts(part)
+    done = part.stat().st_size if part.exists() else 0
+    validator: Any = facts.get("validator")
+    total: Any = facts.get("total")
+    known = isinstance(validator, str) and isinstance(total, int) and facts.get("address") == file.address
+    if known and done <= total:
+        return done, validator, total
+    _discard(part)
+    return 0, "", None
+
+
+def _continues(reply: Any, done: int, validator: str, total: int | None) -> bool:
+    """Whether a reply is the rest of the same file: the server's word for it is not enough."""
+    place, _, whole = reply.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    return (
+        reply.status == http.client.PARTIAL_CONTENT
+        and _validator(reply.headers) == validator
+        and _number(place.partition("-")[0]) == done
+        and _number(whole) in (total, None)
+    )
 
 
 def _copy(
     file: Published, reply: Any, target: IO[bytes], done: int, total: int | None, progress: Progress
 ) -> None:
-    chunk = b""
+    chunk, before, started = b"", done, time.monotonic()
     while True:
         done += target.write(chunk)
         _check_size(file, done)
         progress(done, total)
+        seconds = time.monotonic() - started
+        if seconds > GRACE and done - before < SLOWEST * seconds:
+            raise ValueError(
+                f"{_interrupted(file, done, total)} (the server sent less than {SLOWEST} bytes a second)"
+            )
         try:
-            chunk = reply.read(_CHUNK)
+            # What has come, not a whole chunk: a server that sends a byte now and then would hold it up for ever.
+            chunk = reply.read1(_CHUNK)
         # A connection that is cut is an error of the socket or of the protocol; writing has errors of its own.
         except (http.client.HTTPException, OSError) as error:
             raise ValueError(_interrupted(file, done, total)) from error
@@ -283,15 +321,40 @@ def _opened(file: Published, headers: dict[str, str]) -> Iterator[Any]:
     request = urllib.request.Request(file.address, headers={"User-Agent": "speciation", **headers})
     opener = urllib.request.build_opener(_NoDowngrade)
     try:
-        reply = opener.open(request, timeout=TIMEOUT)
+        reply = _within(OPENING, lambda: opener.open(request, timeout=TIMEOUT))
     except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise ValueError(
-            f"cannot fetch {file.address}: {reason}; on a machine without network, get {file.name} elsewhere "
-            f"and put it at {file.path}"
-        ) from error
+        if isinstance(error, urllib.error.HTTPError) and headers and error.code == _OUT_OF_RANGE:
+            reply = error
+        else:
+            reason = getattr(error, "reason", None) or error
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            raise ValueError(
+                f"cannot fetch {file.address}: {reason}; on a machine without network, get {file.name} elsewhere "
+                f"and put it at {file.path}"
+            ) from error
     with reply:
         yield reply
+
+
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What a call returns or raises; TimeoutError when that takes longer. A socket's limit is for one packet."""
+    outcome: concurrent.futures.Future = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    # A thread of its own, which nobody waits for at the end of the process.
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return outcome.result(timeout=seconds)
+    except concurrent.futures.TimeoutError as error:
+        if outcome.done():
+            raise
+        raise TimeoutError(f"no complete answer within {seconds:g} seconds") from error
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
@@ -303,14 +366,6 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         if req.type == "https" and urllib.parse.urlsplit(newurl).scheme != "https":
             raise urllib.error.URLError(f"redirected to {newurl}, which is not encrypted")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _length(headers: Message) -> int | None:
-    return _number(headers.get("Content-Length", ""))
-
-
-def _range_start(headers: Message) -> int | None:
-    return _number(headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0])
 
 
 def _number(text: str) -> int | None:

@@ -36,7 +36,7 @@ class Published:
     @property
     def is_checkpoint(self) -> bool:
         """Whether it holds weights."""
-        return Path(self.name).suffix in (".pkl", ".safetensors", ".ckpt", ".bin", ".pt")
+        return Path(self.name).suffix in (".pkl", ".safetensors", ".ckpt", ".bin", ".pt", ".pth")
 
     @property
     def path(self) -> Path:
@@ -98,6 +98,21 @@ def _edm2(stem: str, size: int | None = None) -> Published:
     return Published(f"{stem}.pkl", f"{EDM2_ADDRESS}{stem}.pkl", size)
 
 
+DINOV2_ADDRESS = "https://dl.fbaipublicfiles.com/dinov2/"
+
+
+def _dinov2(letter: str, registers: bool = False) -> Preset:
+    """A network of DINOv2 and its linear head for ImageNet's classes."""
+    base = f"dinov2_vit{letter}14"
+    full = f"{base}_reg4" if registers else base
+    names = (f"{full}_pretrain.pth", f"{full}_linear_head.pth")
+    return Preset(
+        f"DINOv2 ViT-{letter.upper()}/14{' with registers' if registers else ''}, and its linear head for ImageNet",
+        tuple(Published(name, f"{DINOV2_ADDRESS}{base}/{name}") for name in names),
+        licence="Apache 2.0",
+    )
+
+
 PRESETS: dict[str, Preset] = {
     "edm2-xs": Preset(
         "EDM2-XS, ImageNet 512x512: the conditional network and its unconditional sibling, EMA length 0.045",
@@ -139,6 +154,31 @@ PRESETS: dict[str, Preset] = {
             334_643_823,
         ),
         licence="MIT",
+    ),
+    **{f"dinov2-{letter}": _dinov2(letter) for letter in "sblg"},
+    **{f"dinov2-{letter}-reg": _dinov2(letter, registers=True) for letter in "sblg"},
+    "clip-l": Preset(
+        "CLIP ViT-L/14, both towers: a judge of images by prompts",
+        repository=Repository(
+            "clip-l",
+            "openai/clip-vit-large-patch14",
+            "32bd64288804d66eefd0ccbe215aa642df71cc41",
+            ("config.json", "model.safetensors", "vocab.json", "merges.txt"),
+            1_710_000_000,
+        ),
+        licence="MIT",
+    ),
+    "inception-fid": Preset(
+        "Inception-v3 of the Fréchet inception distance, as ported to PyTorch",
+        (
+            Published(
+                "pt_inception-2015-12-05-6726825d.pth",
+                "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+                "pt_inception-2015-12-05-6726825d.pth",
+                95_628_359,
+            ),
+        ),
+        licence="Apache 2.0",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Safetensors files: written by the package of that name, read as views of the mapped file.
+"""Safetensors files: written to equal bytes for equal values, read as views of the mapped file.
 
 The package's reader copies every tensor that it is asked for. Weights are converted right after they are read,
 so a view, which costs nothing, halves the memory of a load. The rules that a header is held to are the
@@ -13,7 +13,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 
 from gmm.files import write_aside
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, quoted, read_mapped
@@ -151,7 +150,9 @@ def _parse(text: bytes) -> Any:
 def write_safetensors(
     path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
 ) -> None:
-    """Write tensors and attributes to `path`, beside it first and then renamed.
+    """Write tensors and attributes to `path`, beside it first and then renamed; equal ones to equal bytes.
+
+    The package's own writer orders metadata by a hash that changes from process to process.
 
     Args:
         path: the file, replaced if it exists.
@@ -159,10 +160,28 @@ def write_safetensors(
         attributes: values of JSON's types; each becomes one entry of the file's metadata.
 
     Raises:
-        ValueError: when `path` cannot be written.
+        ValueError: when `path` cannot be written, or a tensor has a dtype that the format does not have.
     """
-    metadata = {key: json.dumps(value) for key, value in attributes.items()}
-    with write_aside(path) as aside:
-        # Not ascontiguousarray, which gives a number of no axes one.
-        whole = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
-        save_file(whole, aside, metadata)
+    header: dict[str, Any] = {
+        "__metadata__": {key: json.dumps(attributes[key]) for key in sorted(attributes)}
+    }
+    codes = {dtype: code for code, dtype in DTYPES.items()}
+    # Not ascontiguousarray, which gives a number of no axes one.
+    whole = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
+    # Large items first, as the package does it: every tensor then lies at a multiple of its item's size.
+    order = sorted(whole, key=lambda name: (-whole[name].itemsize, name))
+    at = 0
+    for name in order:
+        values = whole[name]
+        if values.dtype not in codes:
+            raise ValueError(
+                f"tensor {quoted(name)} must have a dtype of {', '.join(codes.values())}; got {values.dtype}"
+            )
+        offsets = [at, at := at + values.nbytes]
+        header[name] = {"dtype": codes[values.dtype], "shape": list(values.shape), "data_offsets": offsets}
+    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    text += b" " * (-len(text) % 8)
+    with write_aside(path) as aside, aside.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name in order:
+            file.write(whole[name].tobytes())

@@ -1,14 +1,22 @@
-"""Partition files: cells of classes or prompts, at several levels, as TOML or JSON. Schema: ``docs/compare.md``.
+"""Partition files: cells of classes or prompts, at several levels, as TOML or JSON.
+
+Format: ``docs/compare.md``, with its JSON Schema in ``docs/schemas/partition.json``.
 
 Files are untrusted text: parsed, checked and never executed.
 """
 
-import json
+import itertools
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired
 
+import pydantic
+from typing_extensions import TypedDict
+
+from gmm.outside_files import read_outside
+from gmm.schema import either, from_json, from_values
 from neural.decisions.decision import Decision
 from neural.decisions.words import check_free_text, members
 from neural.models.model import Model
@@ -17,8 +25,50 @@ FORMAT = "speciation-partition/1"
 FOLDER = Path(__file__).parent.parent / "partitions"
 MAX_BYTES = 1 << 20
 EACH = "each"
-_KINDS = ("classes", "prompts")
-_FIELDS = {"format", "name", "about", "source", "kind", "classes_of", "templates", "level"}
+MAX_DOTS = 100
+MAX_PROMPTS = 10_000
+"""Templates times words, of one cell."""
+_STRINGS_AND_COMMENTS = re.compile(
+    r"""#[^\n]*|\"{3}(?:\\.|[^\\])*?\"{3}|'{3}.*?'{3}|"(?:\\.|[^"\\\n])*"|'[^'\n]*'""", re.DOTALL
+)
+
+
+def _with_one_gap(text: str) -> str:
+    if text.count("{}") != 1:
+        raise ValueError(f"templates must have one {{}} each, got {text!r:.60}")
+    return text
+
+
+Template = Annotated[
+    str,
+    pydantic.AfterValidator(_with_one_gap),
+    pydantic.WithJsonSchema({"type": "string", "pattern": r"^(?:(?!\{\})[\s\S])*\{\}(?:(?!\{\})[\s\S])*$"}),
+]
+
+
+class Level(TypedDict):
+    """One level of a partition: its cells list class names, indices, spans and groups (or words, of prompts)."""
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[misc]
+    name: NotRequired[str]
+    cells: Annotated[
+        Literal["each"] | dict[str, list[str | int]],
+        either("names of cells with lists of class names, indices, spans and groups (or words), or 'each'"),
+    ]
+
+
+class PartitionFile(TypedDict):
+    """What a partition file holds, levels coarsest first."""
+
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid")  # type: ignore[misc]
+    format: Literal["speciation-partition/1"]
+    name: NotRequired[str]
+    about: NotRequired[str]
+    source: NotRequired[str]
+    kind: NotRequired[Literal["classes", "prompts"]]
+    classes_of: NotRequired[str]
+    templates: NotRequired[Annotated[list[Template], pydantic.Field(min_length=1)]]
+    level: Annotated[list[Level], pydantic.Field(min_length=1)]
 
 
 class Shipped(NamedTuple):
@@ -80,59 +130,22 @@ def parse(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: naming the file and what is wrong with it.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(
-            f"{path}: a partition file has at most {MAX_BYTES} bytes, this one {path.stat().st_size}"
-        )
+    contents = read_outside(path, MAX_BYTES)
     try:
-        text = path.read_text(encoding="utf-8")
-        table = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-        _check_fields(table)
+        # A dictionary of `PartitionFile`'s fields.
+        if path.suffix == ".json":
+            return from_json(PartitionFile, contents)  # type: ignore[return-value]
+        return from_values(PartitionFile, _toml(contents.decode("utf-8")))
     except (ValueError, RecursionError) as error:  # from JSON, TOML or Unicode
         raise ValueError(f"{path}: {error}") from error
-    return table
 
 
-def _check_fields(table: Any) -> None:
-    if not isinstance(table, dict) or table.get("format") != FORMAT:
-        found = table.get("format") if isinstance(table, dict) else type(table).__name__
-        raise ValueError(f"format must be {FORMAT!r}, got {found!r}")
-    if unknown := sorted(table.keys() - _FIELDS):
-        raise ValueError(f"unknown field {unknown[0]!r}; fields are {', '.join(sorted(_FIELDS))}")
-    if table.get("kind", _KINDS[0]) not in _KINDS:
-        raise ValueError(f"kind must be one of {', '.join(_KINDS)}, got {table['kind']!r}")
-    for name in ("name", "about", "source", "classes_of"):
-        if not isinstance(table.get(name, ""), str):
-            raise ValueError(f"{name} must be text, got {table[name]!r}")
-    templates = table.get("templates", ["{}"])
-    if not _is_texts(templates) or not templates or any(t.count("{}") != 1 for t in templates):
-        raise ValueError(f"templates must list texts with one {{}} each, got {templates!r}")
-    levels = table.get("level")
-    if not isinstance(levels, list) or not levels:
-        raise ValueError("level must be a list of tables ([[level]] in TOML), one per level, coarsest first")
-    for number, level in enumerate(levels):
-        _check_level(number, level)
-
-
-def _check_level(number: int, level: Any) -> None:
-    if not isinstance(level, dict) or not isinstance(level.get("name", ""), str):
-        raise ValueError(f"level {number} must be a table with a name and cells")
-    if unknown := sorted(level.keys() - {"name", "cells"}):
-        raise ValueError(f"level {number} has an unknown field {unknown[0]!r}; fields are name, cells")
-    cells = level.get("cells")
-    if cells == EACH:
-        return
-    whole = isinstance(cells, dict) and all(_is_texts(members, numbers=True) for members in cells.values())
-    if not whole:
-        raise ValueError(
-            f"cells of level {number} must map names to lists of class names, indices, spans and groups "
-            f"(or words, of prompts), or be {EACH!r}"
-        )
-
-
-def _is_texts(value: Any, numbers: bool = False) -> bool:
-    kinds = (str, int) if numbers else (str,)
-    return isinstance(value, list) and all(isinstance(v, kinds) and not isinstance(v, bool) for v in value)
+def _toml(text: str) -> dict[str, Any]:
+    """The table in TOML text. The time that Python's parser takes grows with the square of a key's parts."""
+    for line in _STRINGS_AND_COMMENTS.sub("", text).splitlines():
+        if line.count(".") > MAX_DOTS:
+            raise ValueError(f"a line has a key of more than {MAX_DOTS} parts, or as many fractions")
+    return tomllib.loads(text)
 
 
 def _decision(table: Mapping[str, Any], stem: str, model: Model) -> Decision:
@@ -174,12 +187,17 @@ def _display_name(model: Model, prompts: bool, member: Any) -> str:
 
 
 def _conditions(model: Model, words: Sequence[str | int]) -> list[Any]:
+    """The conditions that words stand for; one more than the model has is enough to see that some come twice."""
     conditions = model.conditions or ()
-    return [conditions[i] for word in words for i in members(model, str(word))]
+    listed = (conditions[i] for word in words for i in members(model, str(word)))
+    return list(itertools.islice(listed, len(conditions) + 1))
 
 
 def _prompts(table: Mapping[str, Any], words: Sequence[str | int]) -> list[str]:
-    """Every word in every template."""
-    return [
-        template.replace("{}", str(word)) for word in words for template in table.get("templates", ["{}"])
-    ]
+    """Templates times words."""
+    templates = table.get("templates", ["{}"])
+    if len(templates) * len(words) > MAX_PROMPTS:
+        raise ValueError(
+            f"a cell of {len(templates)} templates and {len(words)} words; at most {MAX_PROMPTS} prompts"
+        )
+    return [template.replace("{}", str(word)) for word in words for template in templates]

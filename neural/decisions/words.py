@@ -53,9 +53,7 @@ def by_classes(model: Model, words: Sequence[str]) -> Decision:
         ValueError: for unknown words, fewer than two, words that overlap, or a model of free text.
     """
     if model.free_text:
-        raise ValueError(
-            f"{model.name} has no classes: it takes prompts (--prompts, or a partition of prompts)"
-        )
+        raise ValueError(f"{model.name} has no classes: it takes `prompts`, or a `partition` of prompts")
     groups = [members(model, word) for word in words]
     cells = [model.names[g[0]] if len(g) == 1 else word for word, g in zip(words, groups, strict=True)]
     if len(set(cells)) < len(cells):
@@ -83,10 +81,10 @@ def every_class(model: Model) -> Decision:
         ValueError: for a model of free text, or of more than `MOST_BY_DEFAULT` classes.
     """
     if model.free_text:
-        raise ValueError(f"{model.name} takes prompts: name them by --prompts, or name a --partition")
+        raise ValueError(f"{model.name} takes prompts: name them by `prompts`, or name a `partition`")
     if len(model.names) > MOST_BY_DEFAULT:
         raise ValueError(
-            f"{model.name} has {len(model.names)} classes: name some by --classes, or name a --partition "
+            f"{model.name} has {len(model.names)} classes: name some by `classes`, or name a `partition` "
             "(`speciation models partitions` lists those that ship)"
         )
     levels = []
@@ -101,7 +99,7 @@ def every_class(model: Model) -> Decision:
 def check_free_text(model: Model) -> None:
     """Raise ValueError when a model takes no prompts."""
     if not model.free_text:
-        raise ValueError(f"{model.name} has classes and takes no prompts; name classes by --classes")
+        raise ValueError(f"{model.name} has classes and takes no prompts; name classes by `classes`")
 
 
 def _of_indices(model: Model, name: str, levels: Sequence) -> Decision:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gmm.schema import Finite, from_values
 from neural import checkpoints, mlp, zoo
 from neural.checkpoints import Checkpoint, CheckpointError, cache_folder
 from neural.edm2.loading import load_edm2
-from neural.families import FamilySpec
+from neural.families import MEANS, FamilySpec
 from neural.models.grids import Grid
 from neural.models.model import Model
 from neural.models.registry import Candidate, Kind
@@ -23,6 +24,8 @@ from neural.states import StateMap
 
 PREFIX = "zoo:"
 TRAINED = "trained"
+# Families whose means have always been the same on every machine; files of others need to hold them.
+SAME_MEANS = ("pair", "random")
 STEPS, IMAGE_STEPS = 64, 40
 # Noise levels at which image networks were trained and evaluated: hardly any batch contained a lower level.
 IMAGE_RANGE = (0.02, 80.0)
@@ -76,7 +79,8 @@ def _model(source: str, path: Path, checkpoint: Checkpoint, dtype: str) -> Model
     network = _network(path, checkpoint, dtype)
     on = from_values(_Trained, trained)
     law = on.family
-    about = _of_family(law, network, dtype) if law else _of_data(on.data, network)
+    means = checkpoint.tensors.get(MEANS)
+    about = _of_family(law, means, network, dtype) if law else _of_data(on.data, network)
     config = network.config
     low, high = (config.sigma_min, config.sigma_max) if law else IMAGE_RANGE
     return Model(
@@ -103,11 +107,19 @@ def _network(path: Path, checkpoint: Checkpoint, dtype: str) -> Any:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), network)
 
 
-def _of_family(family: FamilySpec, network: Any, dtype: str) -> dict[str, Any]:
+def _of_family(family: FamilySpec, means: np.ndarray | None, network: Any, dtype: str) -> dict[str, Any]:
     sizes, wanted = (family.dim, family.classes), (*network.state_shape, len(network.conditions))
     if sizes != wanted:
         raise ValueError(f"its mixture has dimension and classes {sizes}, its network {wanted}")
-    mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), family.mixture())
+    mixture = None
+    if means is None and family.family not in SAME_MEANS:
+        warnings.warn(
+            "the file does not hold the class means that its network was trained on: it is used without the exact "
+            "mixture; train the network again to compare the two",
+            stacklevel=2,
+        )
+    else:
+        mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), family.mixture(means))
     partitions = family.levels() if family.family == "tree" else ()
     return {
         "names": tuple(map(str, range(family.classes))),

@@ -138,14 +138,19 @@ def _read_part(folder: Path, part: str) -> Network:
     if not folder.is_dir():
         raise CheckpointError(f"{folder.parent} has no folder {part}")
     try:
-        return _network(part, _weights(folder), read_json(folder / "config.json"))
+        return _network(part, read_weights(folder), read_json(folder / "config.json"))
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(f"{folder}: {error}") from error
 
 
-def _weights(folder: Path) -> Mapping[str, np.ndarray]:
+def read_weights(folder: Path) -> Mapping[str, np.ndarray]:
+    """The tensors of a folder as diffusers or transformers writes it: one file or shards, full precision first.
+
+    Raises:
+        CheckpointError: when the folder holds no weights, or they cannot be read.
+    """
     for ending in ENDINGS:
         for stem in STEMS:
             path = folder / f"{stem}.{ending}"

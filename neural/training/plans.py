@@ -16,7 +16,7 @@ from gmm.curve import versions
 from gmm.datasets import LabelledData
 from neural import checkpoints, edm2, mlp
 from neural.edm2.loading import ZERO_LABEL
-from neural.families import FamilySpec
+from neural.families import MEANS, FamilySpec
 from neural.states import StateMap
 from neural.training.tasks import ImageTask, VectorTask
 from neural.training.trainer import Params, Recipe
@@ -71,6 +71,8 @@ class Plan:
             more: further facts about the training, in JSON's types.
         """
         tensors = {name: array.astype(dtype) for name, array in _arrays(params).items()}
+        if self.family is not None and isinstance(self.task, VectorTask):
+            tensors[MEANS] = np.asarray(self.task.mixture.means)
         trained = {**self.facts, "recipe": dataclasses.asdict(self.recipe), "versions": versions(), **more}
         if isinstance(self.task, VectorTask):
             options = dataclasses.asdict(self.task.config)
@@ -104,7 +106,11 @@ def mixture_plan(
         family.dim, mixture.components, width, depth, sigma_data=within,
         sigma_min=LEAST_NOISE * within, sigma_max=MOST_NOISE * math.sqrt(energy),
     )  # fmt: skip
-    facts = {"family": family.as_dict(), "dropout": dropout, "network": dataclasses.asdict(config)}
+    facts = {
+        "family": family.as_dict(), "dropout": dropout, "network": dataclasses.asdict(config),
+        # A run that was begun in other coordinates must not go on in these.
+        "coordinates": "closed form",
+    }  # fmt: skip
     labels = jnp.arange(mixture.components)
     return Plan(VectorTask(mixture, labels, config, dropout), recipe, facts, family=family)
 
@@ -179,7 +185,7 @@ def _image_config(
             f"images of {side}x{other} (in patches of {state_map.patch}) must be square and divisible by {levels}, "
             f"which {len(channels)} numbers of channels ask for; give fewer channels or another patch"
         )
-    if any(width % HEAD for width in channels) or blocks < 1:
+    if any(width < 1 or width % HEAD for width in channels) or blocks < 1:
         raise ValueError(
             f"channels must be multiples of {HEAD} and blocks >= 1, got {list(channels)} and {blocks}"
         )

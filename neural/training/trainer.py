@@ -76,7 +76,7 @@ class Recipe:
 
     def ema_exponent(self) -> float:
         """γ of the average with weights ∝ t^γ whose standard deviation is `ema_std` of the time passed."""
-        width = lambda g: (g + 1) ** 0.5 / ((g + 2) * (g + 3) ** 0.5) - self.ema_std  # noqa: E731
+        width = lambda g: (g + 1) ** 0.5 / ((g + 2) * (g + 3) ** 0.5) - self.ema_std
         return float(scipy.optimize.brentq(width, 0.0, 1e6))  # type: ignore[arg-type]
 
 
@@ -121,7 +121,7 @@ def one_step(task: Task, state: TrainingState, *, recipe: Recipe) -> tuple[Train
 
 @functools.partial(jax.jit, static_argnames=("recipe", "count"))
 def _scanned(task: Task, state: TrainingState, *, recipe: Recipe, count: int) -> tuple[TrainingState, Array]:
-    step = lambda state, _: one_step(task, state, recipe=recipe)  # noqa: E731
+    step = lambda state, _: one_step(task, state, recipe=recipe)
     return jax.lax.scan(step, state, None, length=count)
 
 

@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands import model_options as asking
-from paper_figures.commands.lists import words
-from paper_figures.commands.model_options import DEFAULT_MODEL, Asked
+from paper_figures.commands import model_options
 from paper_figures.commands.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
+from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
+from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from paper_figures.studies.sources import Question, Source
-
-PARTS = "compare.parts"
-AGAINST = ("exact", "empirical", "gaussian", "mixture")
+    from paper_figures.studies.question import Question
+    from paper_figures.studies.sources import Source
 
 Files = Annotated[
     list[Path] | None,
@@ -40,19 +38,19 @@ UTurn = Annotated[
 
 def compare(
     files: Files = None,
-    model: asking.ModelName = DEFAULT_MODEL,
-    classes: asking.Classes = None,
-    prompts: asking.Prompts = None,
-    partition: asking.Partition = None,
-    per_cell: asking.PerCell = None,
-    prior: asking.Prior = None,
+    model: model_options.ModelName = model_options.DEFAULT_MODEL,
+    classes: model_options.Classes = None,
+    prompts: model_options.Prompts = None,
+    partition: model_options.Partition = None,
+    per_cell: model_options.PerCell = None,
+    prior: model_options.Prior = None,
     against: Against = None,
-    samples: asking.Samples = None,
-    steps: asking.Steps = None,
-    tracker: asking.Tracker = None,
-    preset: asking.Preset = None,
-    eta: asking.Eta = 1.0,
-    batch: asking.Batch = None,
+    samples: model_options.Samples = None,
+    steps: model_options.Steps = None,
+    tracker: model_options.Tracker = None,
+    preset: model_options.Preset = None,
+    eta: model_options.Eta = 1.0,
+    batch: model_options.Batch = None,
     u_turn: UTurn = False,
     seed: Seed = 0,
     dtype: ModelDtype = "float32",
@@ -71,57 +69,65 @@ def compare(
               speciation compare --model edm2-xs --partition pets --samples 300
               speciation compare first.nc second.nc --out overlay
     """
-    from paper_figures.drawing.style import View
-
     view = View(axis, units)
-    asked = Asked.of(locals())
     if files:
         _overlay(files, Path("compare") if out is None else out, view)
         return
     import jax
 
-    from paper_figures.studies import u_turn as turning
+    from paper_figures.studies import asked
+    from paper_figures.studies import u_turn as u_turns
 
     with jax.enable_x64(dtype == "float64"):
-        question = asking.question(asked)
+        question = asked.question(
+            asked.Asked(
+                model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
+                samples=samples, steps=steps, tracker=tracker, preset=preset, batch=batch, eta=eta, seed=seed,
+                dtype=dtype,
+            )
+        )  # fmt: skip
         sources, about = _sources(question, against)
         if u_turn:
-            turning.check(question)
-        asking.announce(question, sources, about)
+            u_turns.check(question)
+        announce(question, sum(source.evaluations for source in sources))
+        if about:
+            typer.echo(about)
         if dry_run:
             typer.echo("nothing was computed")
             return
-        dataset = _measured(question, sources, asking.folder_of("compare", asked, out), u_turn)
-    _finish(dataset, asking.folder_of("compare", asked, out), view)
+        folder = folder_of("compare", model, out)
+        dataset = _measured(question, sources, folder, u_turn)
+    _finish(dataset, folder, view)
 
 
-def _sources(question: "Question", against: Sequence[str] | None) -> tuple[list["Source"], str]:
-    """What is measured, exact curves first, and a word on what could not be."""
-    from paper_figures.studies import sources as measuring
+def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list[Source], str]":
+    """What is measured, exact curves first, and a line on the exact curves that could not be had."""
+    from paper_figures.formats.words import words
+    from paper_figures.studies import sources
 
-    named = words("--against", against, AGAINST) if against else None
+    named = words("against", against, sources.AGAINST) if against else None
     about = ""
     try:
-        exact = measuring.against(question, named)
+        exact = sources.exact_curves(question, named)
     except ValueError as error:
         if named is not None:
             raise
         exact, about = [], f"no exact curve: {error}"
-    return [*exact, measuring.online(question), measuring.gap(question)], about
+    return [*exact, sources.online(question), sources.gap(question)], about
 
 
-def _measured(question: "Question", sources: Sequence["Source"], folder: Path, u_turn: bool) -> "xr.Dataset":
-    from paper_figures.studies import comparison as comparing
-    from paper_figures.studies import u_turn as turning
+def _measured(question: "Question", sources: "Sequence[Source]", folder: Path, u_turn: bool) -> "xr.Dataset":
+    from paper_figures.studies.comparison import dataset_of, lines_of
+    from paper_figures.studies.u_turn import turns
 
-    lines = comparing.lines_of(asking.measured(sources, folder / PARTS), question.seed)
+    lines = lines_of(measured(sources, parts_of("compare", folder)), question.seed)
     exact = [source.name for source in sources if not source.evaluations]
     levels = [level.name for level in question.decision.levels]
-    found = comparing.dataset_of(lines, levels, exact[0] if exact else None, question=asking.facts(question))
-    return found.merge(turning.turns(question, lines)) if u_turn else found
+    found = dataset_of(lines, levels, exact[0] if exact else None, question=question.facts())
+    return found.merge(turns(question, lines)) if u_turn else found
 
 
-def _overlay(files: Sequence[Path], folder: Path, view: Any) -> None:
+def _overlay(files: Sequence[Path], folder: Path, view: View) -> None:
     from paper_figures.files import ensure_writable
     from paper_figures.studies.overlay import overlay
 
@@ -130,22 +136,17 @@ def _overlay(files: Sequence[Path], folder: Path, view: Any) -> None:
     _finish(dataset, folder, view)
 
 
-def _finish(dataset: "xr.Dataset", folder: Path, view: Any) -> None:
+def _finish(dataset: "xr.Dataset", folder: Path, view: View) -> None:
     """Write the data and only then remove the parts; draw, and print the table."""
-    from gmm.files import write_aside
-    from paper_figures.drawing import comparison as compare_plot
-    from paper_figures.drawing.style import lay_out, paper_style
-    from paper_figures.files import PICTURES, save_picture
-    from paper_figures.studies import sources as measuring
+    from paper_figures.commands.comparison_table import print_table
+    from paper_figures.drawing import comparison
+    from paper_figures.drawing.style import PICTURES, save_pictures
+    from paper_figures.files import save_dataset
 
     path = folder / "compare.nc"
-    with write_aside(path) as aside:
-        dataset.to_netcdf(aside, engine="h5netcdf")
-    measuring.forget(folder / PARTS)
-    with paper_style():
-        picture = compare_plot.draw(dataset, view)
-        lay_out(picture)
-        for suffix in PICTURES:
-            save_picture(picture, path.with_suffix(suffix))
-    compare_plot.print_table(dataset, view)
-    typer.echo(f"compare: {path}, {path.with_suffix('.png')}, {path.with_suffix('.pdf')}")
+    save_dataset(dataset, path)
+    remove_parts(parts_of("compare", folder))
+    pictures = [path.with_suffix(suffix) for suffix in PICTURES]
+    save_pictures(lambda: comparison.draw(dataset, view), pictures)
+    print_table(dataset, view)
+    typer.echo(f"compare: {', '.join(map(str, [path, *pictures]))}")

@@ -67,45 +67,40 @@ def data(
 
     Example: speciation data --data digits --out digits
     """
-    first = join(distributed)
+    is_first = join(distributed)
     from gmm.datasets import load_data
-    from paper_figures.studies import data as data_study
+    from paper_figures.commands.saved_files import draw_beside
+    from paper_figures.drawing.view import View
+    from paper_figures.studies import data as study
+    from paper_figures.studies.checks import GIB, check_memory_limit
 
-    settings = data_study.StudySettings(process, levels, samples, seed, dtype)
-    if not memory_limit > 0:
-        raise ValueError(f"--memory-limit must be positive, in GiB, got {memory_limit}")
-    found = load_data(source, split=split, limit=int(memory_limit * 2**30))
-    found = found if subset is None else found.subset(subset)
-    data_study.check(found, settings, memory_limit)
+    settings = study.StudySettings(process, levels, samples, seed, dtype)
+    check_memory_limit(memory_limit)
+    points = load_data(source, split=split, limit=int(memory_limit * GIB))
+    points = points if subset is None else points.subset(subset)
+    study.check(points, settings, memory_limit)
     if dry_run:
-        _print_cost(found, settings)
+        _print_cost(points, settings)
         return
     if out is None:
-        raise ValueError("--out must name the folder for the results, such as --out results")
-    target = _run(found, settings, out)
-    if not first:
-        return
-    from paper_figures.commands.saved_files import show_file
-    from paper_figures.drawing.style import View
-
-    typer.echo(f"data: {target}")
-    for suffix in (".pdf", ".png"):
-        drawn = show_file(target, View(axis, units), target.with_suffix(suffix), quiet=suffix == ".pdf")
-        typer.echo(f"drawn: {drawn}")
+        raise ValueError("out must name the folder for the results, such as --out results")
+    target = _run(points, settings, out)
+    if is_first:
+        typer.echo(f"data: {target}")
+        draw_beside(target, View(axis, units))
 
 
 def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:
-    from paper_figures import interruption, progress
     from paper_figures.files import ensure_writable
-    from paper_figures.studies import data as data_study
+    from paper_figures.interruption import interruptible
+    from paper_figures.progress import bar
+    from paper_figures.studies.data import file_stem, parts_folder, study
 
     ensure_writable(out)
-    target = out / f"{data_study.file_stem(data)}.nc"
-    with (
-        interruption.interruptible(f"what is finished stays in {target}.parts, the same command goes on"),
-        progress.watching(progress.counting_bars()) as watch,
-    ):
-        data_study.study(data, settings, target, watch)
+    target = out / f"{file_stem(data)}.nc"
+    stay = f"what is finished stays in {parts_folder(target)}, the same command goes on"
+    with interruptible(stay), bar("computing") as progress:
+        study(data, settings, target, progress)
     return target
 
 
@@ -113,29 +108,15 @@ def _print_cost(data: "LabelledData", settings: "StudySettings") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from paper_figures.studies import data as data_study
+    from paper_figures.studies.checks import GIB
+    from paper_figures.studies.cost import operations_per_second
+    from paper_figures.studies.data import memory, operations
 
     table = Table("what", "cost")
     size = f"{len(data.x)} points of {data.x.shape[1]} dimensions, {len(data.classes)} classes"
     table.add_row(data.name, size)
-    work = data_study.operations(data, settings)
-    rate = _product_rate()
-    table.add_row(
-        "matrix products", f"{work / 1e12:.3g} TFLOP, about {work / rate:.0f} s at this machine's rate"
-    )
-    table.add_row("memory", f"{data_study.memory(data, settings) / 2**30:.2g} GiB at most")
+    work = operations(data, settings)
+    seconds = work / operations_per_second()
+    table.add_row("matrix products", f"{work / 1e12:.3g} TFLOP, about {seconds:.0f} s at this machine's rate")
+    table.add_row("memory", f"{memory(data, settings) / GIB:.2g} GiB at most")
     Console().print(table, "nothing was computed")
-
-
-def _product_rate() -> float:
-    """Operations a second of a float32 matrix product, as measured now."""
-    import time
-
-    import jax
-    import jax.numpy as jnp
-
-    a, product = jnp.ones((1024, 1024), jnp.float32), jax.jit(jnp.matmul)
-    product(a, a).block_until_ready()
-    start = time.perf_counter()
-    product(a, a).block_until_ready()
-    return 2 * 1024**3 / (time.perf_counter() - start)

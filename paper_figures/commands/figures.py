@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.lists import words
 from paper_figures.commands.options import Axis, DryRun, Dtype, OutputFolder, Seed, Units
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.figures.settings import Settings
+from paper_figures.formats.words import words
 
 if TYPE_CHECKING:
-    from paper_figures.files import Job
+    from paper_figures.figures.job import Job
 
 # Each takes up to a gigabyte.
 MOST_JOBS = 2
@@ -64,7 +64,9 @@ def figures(
 
     ensure_writable(folder)
     with interruptible(f"what is finished stays in {folder}"):
-        make_all(work, View(axis, units), typer.echo, _workers() if jobs is None else jobs)
+        for made in make_all(work, View(axis, units), _workers() if jobs is None else jobs):
+            how = "data reused from" if made.reused else f"computed in {made.seconds:.1f} s,"
+            typer.echo(f"{made.job.figure.name}: {how} {made.job.path('.nc')}")
     typer.echo(f"all figures: {folder / 'index.html'}")
 
 
@@ -86,13 +88,13 @@ def _accelerated() -> bool:
 def _chosen(only: list[str] | None) -> list[Figure]:
     if not only:
         return [figure for figure in FIGURES.values() if figure.by_default]
-    return [FIGURES[name] for name in words("--only", only, FIGURES)]
+    return [FIGURES[name] for name in words("only", only, FIGURES)]
 
 
 def _jobs(figures: list[Figure], settings: Settings, folder: Path) -> "list[Job]":
     import dataclasses
 
-    from paper_figures.files import Job
+    from paper_figures.figures.job import Job
 
     return [Job(figure, dataclasses.replace(settings, stream=figure.seed), folder) for figure in figures]
 
@@ -104,7 +106,7 @@ def _print_cost(jobs: "list[Job]") -> None:
     table = Table("figure", "what", "seconds", "data")
     total = 0.0
     for job in jobs:
-        ready = job.stored() is not None
+        ready = job.load() is not None
         seconds = 0.0 if ready else job.figure.cost(job.settings.fast)
         total += seconds
         state = "on disk" if ready else "to compute"

@@ -1,16 +1,22 @@
 """``speciation guidance``: what guidance schedules do to a model's decision."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands import model_options as asking
-from paper_figures.commands.model_options import DEFAULT_MODEL, Asked
+from paper_figures.commands import model_options
 from paper_figures.commands.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
+from paper_figures.commands.run_model import folder_of, parts_of, print_decision, remove_parts
+from paper_figures.drawing.view import View
+
+if TYPE_CHECKING:
+    from neural.models import Model
+    from paper_figures.studies.guidance import MeasuredSchedule
+    from paper_figures.studies.question import Question
 
 DEFAULT_SCHEDULES = ["cfg:2,4", "interval:4:0.3..3", "feedback", "entropy:4"]
-PARTS = "guidance.parts"
 
 Schedules = Annotated[
     list[str],
@@ -27,17 +33,17 @@ Guide = Annotated[
 
 
 def guidance(
-    model: asking.ModelName = DEFAULT_MODEL,
+    model: model_options.ModelName = model_options.DEFAULT_MODEL,
     schedules: Schedules = DEFAULT_SCHEDULES,
-    classes: asking.Classes = None,
-    prompts: asking.Prompts = None,
-    partition: asking.Partition = None,
-    per_cell: asking.PerCell = None,
-    prior: asking.Prior = None,
+    classes: model_options.Classes = None,
+    prompts: model_options.Prompts = None,
+    partition: model_options.Partition = None,
+    per_cell: model_options.PerCell = None,
+    prior: model_options.Prior = None,
     guide: Guide = None,
-    samples: asking.Samples = None,
-    steps: asking.Steps = None,
-    batch: asking.Batch = None,
+    samples: model_options.Samples = None,
+    steps: model_options.Steps = None,
+    batch: model_options.Batch = None,
     seed: Seed = 0,
     dtype: ModelDtype = "float32",
     axis: Axis = None,
@@ -57,38 +63,80 @@ def guidance(
     import jax
 
     from neural.models import load_model
-    from paper_figures.drawing.view import View
-    from paper_figures.files import ensure_writable
-    from paper_figures.studies import guidance as guiding
+    from paper_figures.studies import asked
+    from paper_figures.studies import guidance as study
 
-    asked = Asked.of(locals())
     with jax.enable_x64(dtype == "float64"):
         second = None if guide is None else load_model(guide, dtype=dtype)
-        task = guiding.Task(asking.question(asked), second)
-        guiding.check(task, schedules)
-        typer.echo(guiding.announcement(task, schedules))
+        question = asked.question(
+            asked.Asked(
+                model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
+                samples=samples, steps=steps, batch=batch, seed=seed, dtype=dtype,
+            )
+        )  # fmt: skip
+        study.check(question, second, schedules)
+        _announce(question, study.count(schedules))
         if dry_run:
             typer.echo("nothing was computed")
             return
-        folder = asking.folder_of("guidance", asked, out)
-        ensure_writable(folder)
-        found = _measured(task, schedules, folder)
-        guiding.write(folder, found)
-    for line in guiding.report(found):
+        folder = folder_of("guidance", model, out)
+        measured = _measured(question, second, schedules, folder)
+        study.write(folder, measured)
+    for line in _report(measured):
         typer.echo(line)
-    for path in [folder / "guidance.json", *guiding.draw_all(folder, found, View(axis, units))]:
+    for path in (folder / "guidance.json", *_draw(folder, measured, View(axis, units))):
         typer.echo(f"guidance: {path}")
 
 
-def _measured(task: Any, schedules: list[str], out: Path) -> Any:
-    from paper_figures import interruption, progress
-    from paper_figures.studies import guidance as guiding
-    from paper_figures.studies import sources as measuring
+def _announce(question: "Question", count: int) -> None:
+    """Print what is measured and what it costs."""
+    print_decision(question)
+    samples, steps, conditions = question.samples, question.steps, len(question.decision.conditions)
+    evaluations = count * samples * steps * (conditions + 1)
+    typer.echo(
+        f"{count} schedules, {samples} trajectories of {steps} steps each: {evaluations:,} network evaluations in all"
+    )
 
-    with (
-        interruption.interruptible(f"finished parts stay in {out / PARTS}, the same command goes on"),
-        progress.watching(progress.bars()) as watch,
-    ):
-        found = guiding.measure(task, schedules, out / PARTS, watch)
-    measuring.forget(out / PARTS)
-    return found
+
+def _measured(
+    question: "Question", guide: "Model | None", schedules: Sequence[str], folder: Path
+) -> "list[MeasuredSchedule]":
+    from paper_figures.files import ensure_writable
+    from paper_figures.interruption import interruptible
+    from paper_figures.progress import bar
+    from paper_figures.studies.guidance import measure
+
+    ensure_writable(folder)
+    parts = parts_of("guidance", folder)
+    stay = f"finished parts stay in {parts}, the same command goes on"
+    with interruptible(stay), bar("measuring") as progress:
+        measured = measure(question, guide, schedules, parts, progress)
+    remove_parts(parts)
+    return measured
+
+
+def _report(measured: "Sequence[MeasuredSchedule]") -> Iterator[str]:
+    """Shift of the half entropy by each schedule, and what is undecided at the end, line by line."""
+    import numpy as np
+
+    from gmm.landmarks import half_entropy
+
+    plain = float(half_entropy(measured[0].curve).value)
+    end = "-log p(target) at the end"
+    yield f"{'schedule':24} {'half entropy at σ/α':>20} {'shift in log σ':>15} {end:>26}"
+    for one in measured:
+        assert one.curve.cross_entropy is not None
+        place, last = (
+            float(half_entropy(one.curve).value),
+            one.curve.cross_entropy[int(np.argmin(one.curve.sigma))],
+        )
+        yield f"{one.name:24} {np.exp(place):20.4g} {place - plain:15.3f} {last:26.3g}"
+
+
+def _draw(folder: Path, measured: "Sequence[MeasuredSchedule]", view: View) -> list[Path]:
+    from paper_figures.drawing.guidance import draw
+    from paper_figures.drawing.style import PICTURES, save_pictures
+
+    pictures = [folder / f"guidance{suffix}" for suffix in PICTURES]
+    save_pictures(lambda: draw(measured, view), pictures)
+    return pictures

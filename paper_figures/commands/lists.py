@@ -1,14 +1,12 @@
-"""Options that take several values: ``--classes 3 8``, ``--dims 1e3,1e5``, ``--process vp --process edm``.
+"""Commands whose options take several values (``--classes 3 8``) and whose errors name options.
 
-The command-line library knows only the repeated form, so a `ListCommand` rewrites the other forms into it.
-A command declares such an option as ``list[str]`` and turns what comes into values with `words`, `numbers`
-or `integers`, which own the error messages.
+The command-line library knows only the repeated form of an option, ``--classes 3 --classes 8``, so a `Command`
+rewrites the other forms into it. Errors from below the commands name arguments, as a notebook needs them; here, and
+nowhere else, they get the spelling of the command line.
 """
 
-import difflib
-import math
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
@@ -43,81 +41,34 @@ def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
     return repeated
 
 
-class ListCommand(TyperCommand):
-    """A command whose ``list`` options take several values after them."""
+def spelled(message: str, options: Mapping[str, str]) -> str:
+    """An error's message with arguments in the spelling of their options.
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = {name for option in self.params if _repeats(option) for name in option.opts}
-        return super().parse_args(ctx, spread(args, options))
-
-
-def _repeats(parameter: Any) -> bool:
-    return parameter.param_type_name == "option" and parameter.multiple
-
-
-def words(option: str, given: Sequence[str], allowed: Collection[str] | None = None) -> list[str]:
-    """Values of a list option, commas split, each once and in the order given.
+    A message names an argument in its first words ("samples must be at least 2") or between backticks.
 
     Args:
-        option: its spelling, for messages.
-        given: what came from the command line.
-        allowed: the known names; None allows any.
-
-    Raises:
-        ValueError: on an empty or unknown name; the message offers the nearest known one.
+        message: the message.
+        options: name of an argument -> spelling of its option.
     """
-    found = [part.strip() for value in given for part in value.split(",")]
-    if "" in found:
-        raise ValueError(f"{option} must list names, got an empty one in {' '.join(given)!r}")
-    for name in found if allowed is not None else ():
-        if name not in (allowed or ()):
-            raise ValueError(f"{option} does not know {name!r}{_nearest(name, allowed or ())}")
-    return _once(found)
+    for name, option in options.items():
+        message = re.sub(rf"^{name}(?= must )|`{name}`", option, message)
+    return message
 
 
-def numbers(option: str, given: Sequence[str]) -> list[float]:
-    """Finite numbers of a list option, ``1e3`` and commas understood, each once and in the order given.
+class Command(TyperCommand):
+    """A command whose ``list`` options take several values after them, and whose errors name its options."""
 
-    Raises:
-        ValueError: naming the value that is not a finite number.
-    """
-    return _once(_number(option, word) for word in words(option, given))
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        several = {name for option in self._options() if option.multiple for name in option.opts}
+        return super().parse_args(ctx, spread(args, several))
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ValueError as error:
+            options = {option.name: option.opts[0] for option in self._options()}
+            error.args = (spelled(str(error), options),)
+            raise
 
-def integers(option: str, given: Sequence[str]) -> list[int]:
-    """Whole numbers of a list option; ``1e6`` is one.
-
-    Raises:
-        ValueError: naming the value that is not a whole number.
-    """
-    return _once(_integer(option, word) for word in words(option, given))
-
-
-def _number(option: str, word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{option} must list finite numbers such as 8 or 1e3, got {word!r}")
-    return value
-
-
-def _integer(option: str, word: str) -> int:
-    # Digits first: a float cannot hold every integer beyond 2^53.
-    if re.fullmatch(r"[+-]?\d+", word):
-        return int(word)
-    value = _number(option, word)
-    if not value.is_integer():
-        raise ValueError(f"{option} must list whole numbers such as 8 or 1e3, got {word!r}")
-    return int(value)
-
-
-def _nearest(name: str, allowed: Collection[str]) -> str:
-    close = difflib.get_close_matches(name, allowed, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} known: {', '.join(allowed)}"
-
-
-def _once(values: Iterable[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
+    def _options(self) -> list[Any]:
+        return [parameter for parameter in self.params if parameter.param_type_name == "option"]

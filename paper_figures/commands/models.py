@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from paper_figures.commands.lists import Command
+
 models = typer.Typer(
     help="Models by name, their classes, and partitions of these that ship.", rich_markup_mode=None
 )
@@ -22,7 +24,7 @@ Which = Annotated[
 ]
 
 
-@models.command("list")
+@models.command("list", cls=Command)
 def list_models() -> None:
     """List the models that are always known by name.
 
@@ -34,7 +36,7 @@ def list_models() -> None:
     show_models()
 
 
-@models.command()
+@models.command(cls=Command)
 def classes(model: Name, find: Find = "", groups: Groups = False) -> None:
     """List the classes of a model by index, or its groups.
 
@@ -45,7 +47,7 @@ def classes(model: Name, find: Find = "", groups: Groups = False) -> None:
     show_groups(model, find) if groups else show_classes(model, find)
 
 
-@models.command()
+@models.command(cls=Command)
 def partitions(name: Which = None) -> None:
     """List the partitions that ship, or print one.
 

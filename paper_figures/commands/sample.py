@@ -1,7 +1,5 @@
 """``speciation sample``: pictures of what a model generates."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +8,7 @@ import typer
 from paper_figures.commands.options import DryRun, ModelDtype, OutputFolder
 
 if TYPE_CHECKING:
-    from paper_figures.studies.pictures import Recipe, Wanted, Watch
+    from paper_figures.studies.pictures import PicturePlan
 
 SamplerName = Literal["heun", "ddim", "ancestral"]
 
@@ -80,52 +78,40 @@ def sample(
     """
     import jax
 
-    from neural.models import load_model
-    from paper_figures.studies import pictures as sampling
+    from paper_figures.drawing.pictures import draw_sheet
+    from paper_figures.drawing.style import save_pictures
+    from paper_figures.files import ensure_writable
+    from paper_figures.interruption import interruptible
+    from paper_figures.progress import bar
+    from paper_figures.studies.pictures import make, plan_pictures
 
+    folder = Path("samples") if out is None else out
     with jax.enable_x64(dtype == "float64"):
-        asked = load_model(model, dtype=dtype)
-        how = sampling.recipe(asked, sampler, steps, guidance_scale, dtype, vae)
-        pictures = sampling.wanted(asked, classes or [], prompts or [], count, seed)
-        folder = Path("samples") if out is None else out
-        left = [one for one in pictures if not sampling.is_made(one.path(folder), how, one)]
-        typer.echo(_cost(how, pictures, left))
+        plan = plan_pictures(
+            model, classes=classes or [], prompts=prompts or [], count=count, seed=seed, sampler=sampler, steps=steps,
+            guidance_scale=guidance_scale, dtype=dtype, vae=vae,
+        )  # fmt: skip
+        typer.echo(_cost(plan, folder))
         if dry_run:
             typer.echo("nothing was made")
             return
-        asked = sampling.with_decoder(asked, vae)
-        _make(asked, how, pictures, folder, batch)
-    sampling.write_sheet(folder / "sheet.png", pictures, folder, _title(how))
+        ensure_writable(folder)
+        with interruptible(f"finished pictures stay in {folder}"), bar("sampling") as progress:
+            make(plan, folder, batch, progress)
+    save_pictures(lambda: draw_sheet(plan.pictures, folder, _heading(plan)), [folder / "sheet.png"])
     typer.echo(f"pictures: {folder}, all of them on {folder / 'sheet.png'}")
 
 
-def _cost(how: "Recipe", pictures: "list[Wanted]", left: "list[Wanted]") -> str:
-    kept = f", {len(pictures) - len(left)} of them there already" if len(left) < len(pictures) else ""
+def _cost(plan: "PicturePlan", folder: Path) -> str:
+    count, missing, settings = len(plan.pictures), len(plan.missing(folder)), plan.settings
+    kept = f", {count - missing} of them there already" if missing < count else ""
     return (
-        f"{len(pictures)} picture(s){kept}; {how.sampler}, {how.steps} noise levels, "
-        f"{how.evaluations} evaluations each: {len(left) * how.evaluations} in all"
+        f"{count} picture(s){kept}; {settings.sampler}, {settings.steps} noise levels, "
+        f"{settings.evaluations} evaluations each: {missing * settings.evaluations} in all"
     )
 
 
-def _title(how: "Recipe") -> str:
-    return f"{how.model}: {how.sampler}, {how.steps} noise levels, guidance {how.guidance_scale:g}"
-
-
-def _make(asked: object, how: "Recipe", pictures: "list[Wanted]", folder: Path, batch: int) -> None:
-    from paper_figures.files import ensure_writable
-    from paper_figures.interruption import interruptible
-    from paper_figures.studies import pictures as sampling
-
-    ensure_writable(folder)
-    with interruptible(f"finished pictures stay in {folder}"), _watching() as watch:
-        sampling.make(asked, how, pictures, folder, batch, watch)  # type: ignore[arg-type]
-
-
-@contextmanager
-def _watching() -> "Iterator[Watch | None]":
-    """Progress in evaluations of the network, on a terminal; without one samplers need not stop to tell."""
-    from paper_figures.progress import counting_bars, watching
-
-    shown = counting_bars()
-    with watching(shown) as watch:
-        yield None if shown.disable else lambda done, total: watch("evaluations", done, total)
+def _heading(plan: "PicturePlan") -> str:
+    settings = plan.settings
+    how = f"{settings.sampler}, {settings.steps} noise levels, guidance {settings.guidance_scale:g}"
+    return f"{settings.model}: {how}"

@@ -1,6 +1,8 @@
-"""What ``speciation show`` prints and draws, by the format that a file names."""
+"""The facts and the picture of a saved result, by the format that its file names."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -8,37 +10,20 @@ from matplotlib.figure import Figure as Picture
 from rich.console import Console
 from rich.table import Table
 
-from gmm.curve import FORMAT as CURVE_FORMAT
+from gmm import curve as gmm_curve
 from gmm.curve import EntropyCurve, load_dataset
-from paper_figures.drawing import comparison as compare_plot
-from paper_figures.drawing import data as data_plot
-from paper_figures.drawing import sweep as sweep_plot
-from paper_figures.drawing import training as training_plot
-from paper_figures.drawing.style import (
-    View,
-    band,
-    draw_entropy,
-    draw_rate,
-    entropy_label,
-    lay_out,
-    new_figure,
-    noise_axis,
-    paper_style,
-    rate_label,
-    title,
-)
+from paper_figures.commands import comparison_table, training_words
+from paper_figures.drawing import comparison as comparison_picture
+from paper_figures.drawing import curve as curve_picture
+from paper_figures.drawing import data as data_picture
+from paper_figures.drawing import sweep as sweep_picture
+from paper_figures.drawing import training as training_picture
+from paper_figures.drawing.style import PICTURES, View, save_pictures
+from paper_figures.figures import job
 from paper_figures.figures.registry import FIGURES, Figure
-from paper_figures.files import FORMAT as FIGURE_FORMAT
-from paper_figures.files import save_picture
-from paper_figures.formats.curves import WINDOW_SHARE
+from paper_figures.formats.curves import WINDOW_SHARE, window_or_none
 from paper_figures.formats.numbers import Number, numbers_of
-from paper_figures.studies import data as data_study
-from paper_figures.studies import sweep_cell
-from paper_figures.studies.comparison import FORMAT as COMPARISON_FORMAT
-from paper_figures.studies.comparison import NAMES as COMPARISON_NAMES
-from paper_figures.studies.sweep import FORMAT as SWEEP_FORMAT
-from paper_figures.studies.sweep import NAMES as SWEEP_NAMES
-from theory import Window, window
+from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, training
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -60,22 +45,25 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     """
     target = _default_target(path, view) if out is None else out
     if target.suffix not in SUFFIXES:
-        raise ValueError(f"--out must end in one of {', '.join(SUFFIXES)}, got {target}")
+        raise ValueError(f"out must end in one of {', '.join(SUFFIXES)}, got {target}")
     dataset = load_dataset(path)
     kind = dataset.attrs.get("format")
     if kind not in _SHOWN:
         raise ValueError(f"FILE must hold one of {', '.join(_SHOWN)}; {path} has format {kind!r}")
-    describe, draw, required = _SHOWN[kind]
-    missing = [name for name in required if name not in dataset.variables and name not in dataset.attrs]
+    shown = _SHOWN[kind]
+    missing = [name for name in shown.required if name not in dataset.variables and name not in dataset.attrs]
     if missing:
         raise ValueError(f"{path} is marked {kind} but lacks {', '.join(missing)}")
     if not quiet:
-        describe(dataset, view)
-    with paper_style():
-        picture = draw(dataset, view)
-        lay_out(picture)
-        save_picture(picture, target)
+        shown.describe(dataset, view)
+    save_pictures(lambda: shown.draw(dataset, view), [target])
     return target
+
+
+def draw_beside(path: Path, view: View) -> None:
+    """Draw a new result beside its file in every format, print its facts, and say where the pictures lie."""
+    for suffix in reversed(PICTURES):
+        print(f"drawn: {show_file(path, view, path.with_suffix(suffix), quiet=suffix != PICTURES[0])}")
 
 
 def _default_target(path: Path, view: View) -> Path:
@@ -97,7 +85,7 @@ def _describe_curve(dataset: xr.Dataset, view: View) -> None:
 
 
 def _draw_saved_curve(dataset: xr.Dataset, view: View) -> Picture:
-    return draw_curve(EntropyCurve.from_dataset(dataset).in_units(view.units), view)
+    return curve_picture.draw(EntropyCurve.from_dataset(dataset).in_units(view.units), view)
 
 
 def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
@@ -119,59 +107,18 @@ def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
     return [*said.items(), *((str(name), str(value)) for name, value in curve.metadata.items())]
 
 
-def _window(curve: EntropyCurve) -> Window | None:
-    """The curve's window, or None when the curve does not hold it."""
-    try:
-        return window(curve, WINDOW_SHARE)
-    except ValueError:
-        return None
-
-
 def _window_fact(curve: EntropyCurve) -> str:
-    found = _window(curve)
+    found = window_or_none(curve)
     if found is None:
         return "not covered by the curve's noise range"
     low, middle, high = found.sigma
     return f"sigma/alpha = {low:.5g} .. {high:.5g}, half of it by {middle:.5g}"
 
 
-def draw_curve(curve: EntropyCurve, view: View) -> Picture:
-    """One curve: its entropy and its rate, the window shaded."""
-    picture, axes = new_figure(1, 2, height=2.6)
-    axis = view.on("sigma")
-    noise = curve.axis(axis)
-    draw_entropy(axes[0, 0], curve, view, axis, label="entropy")
-    if curve.cross_entropy is not None:
-        shown = curve.in_units(view.units)
-        band(
-            axes[0, 0], noise, shown.cross_entropy, shown.cross_entropy_stderr, label="cross-entropy", ls="--"
-        )
-        axes[0, 0].legend()
-    draw_rate(axes[0, 1], curve, view, axis)
-    found = _window(curve)
-    ends = None if found is None else np.interp([found.low, found.high], *_sorted(np.log(curve.sigma), noise))
-    for ax, letter, text, label in zip(
-        axes[0], "ab", ("entropy", "rate"), (entropy_label(view), rate_label(view, axis)), strict=True
-    ):
-        title(ax, letter, text)
-        noise_axis(ax, axis)
-        ax.set_ylabel(label)
-        if ends is not None and np.isfinite(ends).all():
-            ax.axvspan(*ends, color="0.93", zorder=0)
-    return picture
-
-
-def _sorted(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(x)
-    return x[order], y[order]
-
-
 def _figure(dataset: xr.Dataset) -> Figure:
     name = str(dataset.attrs["figure"])
     if name not in FIGURES:
-        raise ValueError(
-            f"FILE must hold a figure that this version knows, got {name!r}: {', '.join(FIGURES)}"
-        )
+        raise ValueError(f"FILE must hold a figure of this version, got {name!r}: {', '.join(FIGURES)}")
     return FIGURES[name]
 
 
@@ -193,11 +140,11 @@ def _describe_sweep(dataset: xr.Dataset, _: View) -> None:
         for text in sorted(set(status), key=lambda text: text != sweep_cell.OK)
     }
     facts = [(str(key), text) for key, text in (axes | counts).items()]
-    _print([*facts, *map(_row, sweep_plot.laws(dataset)), ("settings", dataset.attrs["settings"])], "sweep")
+    _print([*facts, *map(_row, sweep_laws.laws(dataset)), ("settings", dataset.attrs["settings"])], "sweep")
 
 
 def _describe_training(dataset: xr.Dataset, _: View) -> None:
-    _print(training_plot.facts(dataset), "training")
+    _print(training_words.facts(dataset), "training")
 
 
 def _describe_data(dataset: xr.Dataset, _: View) -> None:
@@ -209,12 +156,21 @@ def _row(n: Number) -> tuple[str, str]:
     return n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else "")
 
 
-# What each format prints, how it is drawn, and what it must hold for that.
+class _Shown(NamedTuple):
+    """What a format prints, how it is drawn, and the names that its file must hold for that."""
+
+    describe: Callable[[xr.Dataset, View], None]
+    draw: Callable[[xr.Dataset, View], Picture]
+    required: Sequence[str]
+
+
 _SHOWN = {
-    CURVE_FORMAT: (_describe_curve, _draw_saved_curve, ()),  # `EntropyCurve` says what is missing
-    FIGURE_FORMAT: (_describe_figure, _draw_figure, ("figure", "settings", "figure_version", "fingerprint")),
-    SWEEP_FORMAT: (_describe_sweep, sweep_plot.draw, SWEEP_NAMES),
-    data_study.FORMAT: (_describe_data, data_plot.draw, data_study.NAMES),
-    training_plot.FORMAT: (_describe_training, training_plot.draw_training, training_plot.NAMES),
-    COMPARISON_FORMAT: (compare_plot.print_table, compare_plot.draw, COMPARISON_NAMES),
+    gmm_curve.FORMAT: _Shown(_describe_curve, _draw_saved_curve, ()),  # `EntropyCurve` says what is missing
+    job.FORMAT: _Shown(
+        _describe_figure, _draw_figure, ("figure", "settings", "figure_version", "fingerprint")
+    ),
+    sweep.FORMAT: _Shown(_describe_sweep, sweep_picture.draw, sweep.NAMES),
+    data.FORMAT: _Shown(_describe_data, data_picture.draw, data.NAMES),
+    training.FORMAT: _Shown(_describe_training, training_picture.draw_training, training.NAMES),
+    comparison.FORMAT: _Shown(comparison_table.print_table, comparison_picture.draw, comparison.NAMES),
 }

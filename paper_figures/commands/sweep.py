@@ -1,18 +1,13 @@
 """``speciation sweep``: curves and speciation times over a grid."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from paper_figures.commands.hosts import join
-from paper_figures.commands.lists import integers, numbers, words
 from paper_figures.commands.options import Axis, Distributed, Dtype, Seed, Units
-
-if TYPE_CHECKING:
-    from paper_figures.studies.sweep import Watch
+from paper_figures.formats.words import integers, numbers, words
 
 Values = list[str]
 Processes = Annotated[
@@ -98,84 +93,56 @@ def sweep(
     Example: speciation sweep --process vp edm --dims 1e3,1e5,1e7 --classes 2,100 --out sweep.nc --plot
     """
     asked: dict[str, Any] = {
-        "process": words("--process", process),
-        "dims": integers("--dims", dims),
-        "classes": None if classes is None else integers("--classes", classes),
-        "separation": numbers("--separation", separation),
-        "variance": numbers("--variance", variance),
-        "prior": words("--prior", prior),
-        "family": family,
-        "branching": words("--branching", branching or []),
-        "method": method,
-        "points": points,
-        "samples": samples,
-        "seed": seed,
-        "dtype": dtype,
-        "memory_limit": memory_limit,
+        "process": words("process", process),
+        "dims": integers("dims", dims),
+        "classes": None if classes is None else integers("classes", classes),
+        "separation": numbers("separation", separation),
+        "variance": numbers("variance", variance),
+        "prior": words("prior", prior),
+        "branching": words("branching", branching or []),
     }
+    settings = {"method": method, "points": points, "samples": samples, "seed": seed, "dtype": dtype}
     if dry_run:
-        _print_cells(**asked)
+        _print_cells(family, asked, settings)
         return
     if out is None:
-        raise ValueError("--out must name the NetCDF file to write, such as --out sweep.nc")
-    first = join(distributed)
-    _run(out, asked)
-    if not first:
+        raise ValueError("out must name the NetCDF file to write, such as --out sweep.nc")
+    is_first = join(distributed)
+    _run(out, family=family, memory_limit=memory_limit, **asked, **settings)
+    if not is_first:
         return
     typer.echo(f"sweep: {out}")
     if plot:
-        from paper_figures.commands.saved_files import show_file
+        from paper_figures.commands.saved_files import draw_beside
         from paper_figures.drawing.view import View
 
-        for suffix in (".pdf", ".png"):
-            drawn = show_file(out, View(axis, units), out.with_suffix(suffix), quiet=suffix == ".pdf")
-            typer.echo(f"drawn: {drawn}")
+        draw_beside(out, View(axis, units))
 
 
-def _run(out: Path, asked: dict[str, Any]) -> None:
+def _run(out: Path, **asked: Any) -> None:
     from paper_figures.interruption import interruptible
+    from paper_figures.progress import bar
+    from paper_figures.studies.sweep import parts_folder
     from paper_figures.studies.sweep import sweep as compute
-    from paper_figures.studies.sweep_axes import grid
 
-    names = ("family", "process", "classes", "dims", "separation", "variance", "prior", "branching")
-    cells = len(list(grid(*(asked[name] for name in names)).cells()))
-    stay = f"finished cells stay in {out}.parts, the same command goes on"
-    with interruptible(stay), _watching(cells) as watch:
-        compute(**asked, out=out, watch=watch)
+    stay = f"finished cells stay in {parts_folder(out)}, the same command goes on"
+    with interruptible(stay), bar("cells") as progress:
+        compute(**asked, out=out, progress=progress)
 
 
-@contextmanager
-def _watching(cells: int) -> "Iterator[Watch]":
-    """Progress over the cells and within the one at work, on a terminal."""
-    from paper_figures.progress import counting_bars
-
-    with counting_bars() as progress:
-        over, inside = progress.add_task("cells", total=cells), progress.add_task("", total=None)
-
-        def watch(cell: Any, done: int, total: int) -> None:
-            name = f"{cell.process}, K={cell.classes}, d={cell.dim:g}"
-            progress.update(inside, description=name, completed=done, total=total)
-            if done == total:
-                progress.advance(over)
-
-        yield watch
-
-
-def _print_cells(**asked: Any) -> None:
+def _print_cells(family: str, asked: dict[str, Any], settings: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from paper_figures.studies import sweep_cell
-    from paper_figures.studies.sweep_axes import SweepSettings, grid
+    from paper_figures.studies.sweep_axes import SweepSettings, sweep_axes
+    from paper_figures.studies.sweep_cell import impossible, memory, method_of
 
-    named = ("family", "method", "points", "samples", "seed", "dtype")
-    settings = SweepSettings(**{name: asked[name] for name in named})
-    names = ("family", "process", "classes", "dims", "separation", "variance", "prior", "branching")
+    of_all = SweepSettings(family, **settings)
     table = Table("process", "classes", "dim", "separation", "variance", "prior", "method", "memory")
-    for _, cell in grid(*(asked[name] for name in names)).cells():
-        why = sweep_cell.room(cell, settings.family)
-        size = "" if why else f"{sweep_cell.memory(cell, settings) / 2**20:.3g} MiB"
-        how = why or sweep_cell.method_of(cell, settings)
+    for _, cell in sweep_axes(family, **asked).cells():
+        why = impossible(cell, family)
+        size = "" if why else f"{memory(cell, of_all) / 2**20:.3g} MiB"
         axes = (cell.classes, cell.dim, cell.separation, cell.variance)
-        table.add_row(cell.process, *(f"{value:g}" for value in axes), cell.prior, how, size)
+        row = (cell.process, *(f"{value:g}" for value in axes), cell.prior, why or method_of(cell, of_all))
+        table.add_row(*row, size)
     Console().print(table, "nothing was computed")

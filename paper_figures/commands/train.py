@@ -1,13 +1,19 @@
 """``speciation train``: a small class-conditional denoiser on a mixture or on data."""
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from paper_figures.commands.options import DryRun, Seed
 
+if TYPE_CHECKING:
+    from paper_figures.studies.training import Trained
+    from paper_figures.studies.training_request import Request
+
 DEFAULT_FOLDER = Path("trained")
+CURVES, SAMPLES, CARD = "training.png", "samples.png", "card.md"
 
 Data = Annotated[
     str | None,
@@ -126,7 +132,10 @@ def train(
 
     Example: speciation train --data digits --patch 2 --steps 3000 --batch 64 --out digits
     """
-    from paper_figures.studies.training import Request, carry_out, print_cost
+    from paper_figures.interruption import interruptible
+    from paper_figures.progress import bar
+    from paper_figures.studies.training import STATE, carry_out
+    from paper_figures.studies.training_request import Request
 
     request = Request(
         data=data, family=family, dim=dim, classes=classes, branching=branching, energies=energies,
@@ -135,6 +144,49 @@ def train(
         label_dropout=label_dropout, ema=ema, store=store, seed=seed,
     )  # fmt: skip
     if dry_run:
-        print_cost(request, out)
+        _print_cost(request, out)
         return
-    carry_out(request, out)
+    stay = f"kept in {out / STATE}, the same command goes on"
+    with interruptible(stay), bar("training") as progress:
+        trained = carry_out(request, out, _command_line(request), progress)
+    _write_pictures_and_card(trained, out)
+
+
+def _command_line(request: "Request") -> str:
+    """The command line that asks for this, without its folder."""
+    given = [
+        f"--{field.name.replace('_', '-')} {getattr(request, field.name)}"
+        for field in dataclasses.fields(request)
+        if getattr(request, field.name) != field.default
+    ]
+    return " ".join(["speciation train", *given])
+
+
+def _print_cost(request: "Request", folder: Path) -> None:
+    from paper_figures.studies.training import STATE, cost, parameters
+
+    plan = request.plan()
+    operations, seconds = cost(plan)
+    size = f"{parameters(plan):,} parameters, {plan.multiply_adds() / 1e6:.1f} M multiply-adds for one state"
+    steps, batch = plan.recipe.steps, plan.recipe.batch
+    typer.echo(f"network: {size}")
+    typer.echo(f"training: {steps} steps of {batch} samples, {operations / 1e12:.1f} T operations")
+    typer.echo(
+        f"time: about {seconds / 60:.1f} min on this device, by the present rate of its matrix products"
+    )
+    typer.echo(f"folder: {folder} ({'goes on' if (folder / STATE).exists() else 'new'})")
+
+
+def _write_pictures_and_card(trained: "Trained", folder: Path) -> None:
+    from gmm.files import write_aside
+    from paper_figures.commands.training_words import card, summary
+    from paper_figures.drawing.style import save_pictures
+    from paper_figures.drawing.training import draw_samples, draw_training
+    from paper_figures.studies.training import MODEL
+
+    save_pictures(lambda: draw_training(trained.results), [folder / CURVES])
+    save_pictures(lambda: draw_samples(trained.plan, trained.samples), [folder / SAMPLES])
+    with write_aside(folder / CARD) as aside:
+        aside.write_text(card(trained.results, folder.name))
+    typer.echo(summary(trained.results))
+    typer.echo(f"model: {folder / MODEL}")

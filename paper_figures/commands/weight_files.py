@@ -1,4 +1,4 @@
-"""What ``speciation weights`` does."""
+"""Weights on this machine: presets are listed and fetched, files converted and checked."""
 
 import math
 from collections import Counter
@@ -53,7 +53,9 @@ def fetch_preset(name: str, revision: str | None = None) -> None:
         _console().print(f"{folder} ({files.name} at {revision or files.revision})")
         return
     if revision is not None:
-        raise ValueError(f"--revision is for repositories of the Hugging Face hub; {name} is a file")
+        raise ValueError(
+            f"revision must be left out for a file, and {name} is one; only repositories have revisions"
+        )
     for file in files:
         with _bars() as shown:
             path = hub.fetch(file, _reporter(shown, file.name))

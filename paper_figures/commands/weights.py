@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from paper_figures.commands.lists import Command
+
 weights = typer.Typer(
     help="Published networks: list, fetch, convert, check. Nothing in a file is ever executed.",
     rich_markup_mode=None,
@@ -28,7 +30,7 @@ Source = Annotated[
 Target = Annotated[Path, typer.Argument(help="Where to write.", metavar="FILE.safetensors")]
 
 
-@weights.command("list")
+@weights.command("list", cls=Command)
 def list_presets() -> None:
     """List the presets and where their files are.
 
@@ -39,7 +41,7 @@ def list_presets() -> None:
     show_presets()
 
 
-@weights.command()
+@weights.command(cls=Command)
 def fetch(name: Name, revision: Revision = None) -> None:
     """Download a preset's files into the cache.
 
@@ -52,7 +54,7 @@ def fetch(name: Name, revision: Revision = None) -> None:
     fetch_preset(name, revision)
 
 
-@weights.command()
+@weights.command(cls=Command)
 def convert(source: Source, target: Target) -> None:
     """Write a checkpoint as safetensors.
 
@@ -63,7 +65,7 @@ def convert(source: Source, target: Target) -> None:
     convert_file(source, target)
 
 
-@weights.command()
+@weights.command(cls=Command)
 def check(file: File) -> None:
     """Read a checkpoint whole and print what it is.
 

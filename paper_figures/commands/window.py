@@ -1,14 +1,21 @@
 """``speciation window``: the noise interval in which a model decides between these."""
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.commands import model_options as asking
-from paper_figures.commands.model_options import DEFAULT_MODEL, Asked
+from paper_figures.commands import model_options
 from paper_figures.commands.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
+from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
+from paper_figures.drawing.view import View
 
-PARTS = "window.parts"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gmm.window_file import MeasuredWindow, Place, SamplerSteps
+    from paper_figures.studies.sources import Runs
 
 Share = Annotated[
     float,
@@ -34,21 +41,21 @@ Estimator = Annotated[
 
 
 def window(
-    model: asking.ModelName = DEFAULT_MODEL,
-    classes: asking.Classes = None,
-    prompts: asking.Prompts = None,
-    partition: asking.Partition = None,
-    per_cell: asking.PerCell = None,
-    prior: asking.Prior = None,
+    model: model_options.ModelName = model_options.DEFAULT_MODEL,
+    classes: model_options.Classes = None,
+    prompts: model_options.Prompts = None,
+    partition: model_options.Partition = None,
+    per_cell: model_options.PerCell = None,
+    prior: model_options.Prior = None,
     sampler: Sampler = None,
     share: Share = 0.8,
     estimator: Estimator = "online",
-    samples: asking.Samples = None,
-    steps: asking.Steps = None,
-    tracker: asking.Tracker = None,
-    preset: asking.Preset = None,
-    eta: asking.Eta = 1.0,
-    batch: asking.Batch = None,
+    samples: model_options.Samples = None,
+    steps: model_options.Steps = None,
+    tracker: model_options.Tracker = None,
+    preset: model_options.Preset = None,
+    eta: model_options.Eta = 1.0,
+    batch: model_options.Batch = None,
     seed: Seed = 0,
     dtype: ModelDtype = "float32",
     axis: Axis = None,
@@ -67,27 +74,78 @@ def window(
     """
     import jax
 
-    from paper_figures.drawing.style import View
+    from paper_figures.studies import asked, sources
+    from paper_figures.studies import window as study
 
-    asked = Asked.of(locals())
     with jax.enable_x64(dtype == "float64"):
-        question = asking.question(asked)
-        from paper_figures.studies import sources as measuring
-        from paper_figures.studies import window as windowing
-
-        grids = windowing.grids(question.model, sampler)
-        windowing.check_share(share)
-        source = measuring.online(question) if estimator == "online" else measuring.gap(question)
-        asking.announce(question, [source])
+        question = asked.question(
+            asked.Asked(
+                model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
+                samples=samples, steps=steps, tracker=tracker, preset=preset, batch=batch, eta=eta, seed=seed,
+                dtype=dtype,
+            )
+        )  # fmt: skip
+        grids = study.grids(question.model, sampler)
+        study.check_share(share)
+        source = sources.online(question) if estimator == "online" else sources.gap(question)
+        announce(question, source.evaluations)
         if dry_run:
             typer.echo("nothing was computed")
             return
-        folder = asking.folder_of("window", asked, out)
-        runs = asking.measured([source], folder / PARTS)[source.name]
-        windows = windowing.windows(question, source.name, runs, share, grids)
-    windowing.write(folder, question, source.name, runs, windows)
-    measuring.forget(folder / PARTS)
-    for line in windowing.report(windows):
+        folder = folder_of("window", model, out)
+        runs = measured([source], parts_of("window", folder))[source.name]
+        windows = study.windows(question, source.name, runs, share, grids)
+    study.write(folder, question, source.name, runs, windows)
+    remove_parts(parts_of("window", folder))
+    for line in _report(windows):
         typer.echo(line)
-    for path in windowing.draw_all(folder, runs, windows, View(axis, units)):
-        typer.echo(f"window: {path}")
+    _draw(folder, runs, windows, View(axis, units))
+
+
+def _draw(folder: "Path", runs: "Runs", windows: "Sequence[MeasuredWindow]", view: View) -> None:
+    """Draw every level, and print the paths of all files."""
+    from gmm.pooling import pool
+    from paper_figures.drawing import window as drawing
+    from paper_figures.drawing.style import PICTURES, save_pictures
+    from paper_figures.studies.window import stems
+
+    for stem, level_runs, found in zip(stems(windows), runs, windows, strict=True):
+        pictures = [folder / f"{stem}{suffix}" for suffix in PICTURES]
+        save_pictures(lambda runs=level_runs, found=found: drawing.draw(pool(runs), found, view), pictures)
+        for path in (folder / f"{stem}.json", *pictures, folder / f"{stem}.nc"):
+            typer.echo(f"window: {path}")
+
+
+def _report(windows: "Sequence[MeasuredWindow]") -> Iterator[str]:
+    """The windows in words, line by line."""
+    from paper_figures.formats.words import shortened
+
+    for one in windows:
+        yield f"{one.model} decides {one.question} ({shortened(list(one.cells))}):"
+        yield f"  {one.share:.0%} of the information, from much noise to little"
+        rows = {"from": one.high, "half by": one.median, "to": one.low}
+        for name, place in rows.items():
+            yield f"  {name:8} {_in_units(place)}"
+        for steps in one.samplers:
+            yield f"  {in_steps(steps)}"
+
+
+def _in_units(place: "Place") -> str:
+    from paper_figures.formats.numbers import with_error
+
+    stderr = math.nan if place.stderr is None else place.stderr
+    sigma, log_snr = with_error(place.sigma, place.sigma * stderr), with_error(place.log_snr, 2 * stderr)
+    interval = "" if place.interval is None else f" (95%: {place.interval[0]:.4g} .. {place.interval[1]:.4g})"
+    return f"σ/α = {sigma}{interval}, log SNR = {log_snr}, t = {place.t:.5g}"
+
+
+def in_steps(steps: "SamplerSteps") -> str:
+    """Which steps of a sampler lie in a window, in words."""
+    which = f"of {steps.steps} {steps.sampler} steps (0 the noisiest)"
+    if steps.inside is None:
+        return f"no step {which} lies in it"
+    ends = [
+        "before the first" if i is None and first else "after the last" if i is None else f"{i:.2f}"
+        for first, i in ((True, steps.first), (False, steps.last))
+    ]
+    return f"{which}: {steps.inside[0]} to {steps.inside[1]}; its ends are at {ends[0]} and {ends[1]}"

@@ -1,4 +1,4 @@
-"""The picture of a comparison, and its table."""
+"""The picture of a comparison."""
 
 from collections.abc import Callable
 
@@ -7,26 +7,21 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from rich.console import Console
-from rich.table import Table
 
 from gmm.curve import EntropyCurve
+from paper_figures.drawing import u_turn
 from paper_figures.drawing.style import (
     View,
     band,
     draw_entropy,
     draw_rate,
-    entropy_label,
+    letter_panels,
     new_figure,
     noise_axis,
     positions,
-    rate_label,
     sequence,
-    title,
-)
-from paper_figures.formats.numbers import Number, number
-from paper_figures.studies import u_turn as turning
-from paper_figures.studies.comparison import curve_of, difference, largest, shift
+)  # fmt: skip
+from paper_figures.studies.comparison import curve_of, difference
 from paper_figures.studies.sources import GAP, LABELS, ONLINE
 
 ToAxis = Callable[[np.ndarray], np.ndarray]
@@ -40,37 +35,34 @@ _LOOKS = {
     GAP: {"color": "#b3341f", "linestyle": (0, (5, 1.2))},
 }
 # Share of the largest rate above which a curve counts as deciding, when a picture's noise range is chosen.
-_QUIET = 0.01
+_DECIDING = 0.01
 _MARGIN = 0.08
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Entropy and rate of every level; then where each source decides, and how they differ."""
     levels = [str(level) for level in dataset.level.values]
-    turned = "u_turn" in dataset
-    rows = len(levels) + 1 + turned
+    has_turns = "u_turn" in dataset
+    rows = len(levels) + 1 + has_turns
     figure, axes = new_figure(rows, 2, height=0.7 + 2.3 * rows)
     axis = view.on("sigma")
     looks = _looks([str(source) for source in dataset.source.values])
-    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    titles = []
     for row, level in enumerate(levels):
         _draw_level(axes[row], dataset, level, looks, view, axis)
         name = "" if len(levels) == 1 and level == "classes" else f": {level}"
-        for ax, text in zip(axes[row], (f"entropy{name}", f"rate{name}"), strict=True):
-            title(ax, next(letters), text)
+        titles += [f"entropy{name}", f"rate{name}"]
     below = axes[len(levels)]
     _draw_places(below[0], dataset, looks, axis)
     _draw_differences(below[1], dataset, looks, view, axis)
-    title(below[0], next(letters), "half entropy, and the central 80% of information")
-    title(below[1], next(letters), _difference_title(dataset))
-    if turned:
+    titles += ["half entropy, and the central 80% of information", _difference_title(dataset)]
+    if has_turns:
         any_curve = curve_of(dataset, str(dataset.source.values[0]), levels[0])
-        turning.draw(axes[-1], dataset, looks, _to_axis(any_curve, axis))
-        for ax, text in zip(
-            axes[-1], ("forward and back", "U-turns against the measured posterior"), strict=True
-        ):
+        u_turn.draw(axes[-1], dataset, looks, _to_axis(any_curve, axis))
+        titles += ["forward and back", "U-turns against the measured posterior"]
+        for ax in axes[-1]:
             noise_axis(ax, axis)
-            title(ax, next(letters), text)
+    letter_panels(axes.flat, titles)
     for ax in axes.flat:
         _zoom(ax, dataset, axis)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -90,10 +82,8 @@ def _draw_level(
         curve = curve_of(dataset, source, level)
         draw_entropy(axes[0], curve, view, axis, label=source, **looks[source])
         draw_rate(axes[1], curve, view, axis, **looks[source])
-    axes[0].set(ylabel=entropy_label(view), ylim=(0, None))
-    axes[1].set(ylabel=rate_label(view, axis), ylim=(0, None))
     for ax in axes:
-        noise_axis(ax, axis)
+        ax.set_ylim(0, None)
 
 
 def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: str) -> None:
@@ -153,9 +143,7 @@ def _draw_differences(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], vie
 
 def _difference_title(dataset: xr.Dataset) -> str:
     reference = dataset.attrs["reference"]
-    if not reference:
-        return "nothing to compare with"
-    return f"difference from {reference}"
+    return f"difference from {reference}" if reference else "nothing to compare with"
 
 
 def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
@@ -165,75 +153,17 @@ def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
         for level in map(str, dataset.level.values):
             curve = curve_of(dataset, source, level)
             rate = curve.rate_per_log_noise()[0]
-            busy = np.flatnonzero(rate > _QUIET * np.nanmax(rate))
+            busy = np.flatnonzero(rate > _DECIDING * np.nanmax(rate))
             ends += [-0.5 * curve.log_snr[busy].max(), -0.5 * curve.log_snr[busy].min()] if len(busy) else []
     if not ends:
         return
     low, high = min(ends), max(ends)
-    room = _MARGIN * (high - low)
+    margin = _MARGIN * (high - low)
     curve = curve_of(dataset, str(dataset.source.values[0]), str(dataset.level.values[0]))
-    own = -0.5 * curve.log_snr
-    wanted = (
-        np.clip([low - room, high + room], own.min(), own.max())
-        if axis != "sigma"
-        else [low - room, high + room]
-    )
-    shown = _to_axis(curve, axis)(np.asarray(wanted))
+    noise = -0.5 * curve.log_snr
+    wanted = np.array([low - margin, high + margin])
+    if axis != "sigma":
+        wanted = np.clip(wanted, noise.min(), noise.max())
+    shown = _to_axis(curve, axis)(wanted)
     if np.isfinite(shown).all() and shown[0] != shown[1]:
         ax.set_xlim(*shown)
-
-
-# ------------------------------------------------------------------------------------------------------ table
-
-
-def print_table(dataset: xr.Dataset, view: View) -> None:
-    """Places of every source and differences from the reference, with their uncertainty."""
-    reference = str(dataset.attrs["reference"])
-    sources = [str(source) for source in dataset.source.values]
-    for level in map(str, dataset.level.values):
-        prior = float(view.information(dataset.prior_entropy.sel(level=level)[0]))
-        places = _table(
-            f"{level}: σ/α, of a prior entropy of {prior:.4g} {view.unit}", "half", "peak", "window"
-        )
-        for source in sources:
-            places.add_row(source, *_places(dataset, source, level))
-        Console().print(places)
-        if not reference or len(sources) < 2:
-            continue
-        gaps = _table(
-            f"{level}: difference from {reference}",
-            f"largest ΔH ({view.unit})",
-            "at σ/α",
-            "Δ log σ/α at half",
-        )
-        for source in sources:
-            if source != reference:
-                gaps.add_row(source, *_gaps(dataset, source, level, reference, view))
-        Console().print(gaps)
-
-
-def _table(heading: str, *columns: str) -> Table:
-    return Table("", *columns, title=heading, title_justify="left", title_style="bold")
-
-
-def _places(dataset: xr.Dataset, source: str, level: str) -> list[str]:
-    part = dataset.sel(source=source, level=level)
-
-    def shown(mark: str) -> str:
-        sigma = float(np.exp(part.place.sel(landmark=mark)))
-        return _shown(number("", sigma, sigma * float(part.place_stderr.sel(landmark=mark))))
-
-    return [shown(mark) for mark in ("half", "peak", "low", "high")]
-
-
-def _gaps(dataset: xr.Dataset, source: str, level: str, reference: str, view: View) -> list[str]:
-    at, gap, stderr = largest(curve_of(dataset, source, level), curve_of(dataset, reference, level))
-    gap, stderr = (float(view.information(value)) for value in (gap, stderr))
-    moved = number("", *shift(dataset, source, level, "half"))
-    return [_shown(number("", gap, stderr)), f"{np.exp(at):.3g}", _shown(moved)]
-
-
-def _shown(value: Number) -> str:
-    """As it is shown elsewhere, with a mark where there is a value but no error."""
-    known = value.stderr is not None and np.isfinite(value.stderr)
-    return value.shown if known or np.isnan(value.value) else f"{value.value:.4g} ± ?"

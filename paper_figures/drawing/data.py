@@ -11,16 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures.drawing.style import (
-    PAGE_WIDTH,
-    View,
-    band,
-    draw_rate,
-    noise_axis,
-    rate_label,
-    sequence,
-    title,
-)
+from paper_figures.drawing.style import PAGE_WIDTH, View, band, draw_rate, letter_panels, noise_axis, sequence
 from paper_figures.formats.curves import axis_positions, unstack
 from paper_figures.studies.data import CLASS, POINT
 
@@ -45,13 +36,8 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     _draw_directions(directions, dataset, axis)
     last = _draw_images(figure, grid[2, 3:], dataset)
     words = ("entropy as a share", "rates", "when, by each criterion", "pairs of classes half decided")
-    for ax, letter, text in zip(
-        (entropy, rate, times, pairs, directions, last),
-        "abcdef",
-        (*words, "directions that open", "these directions"),
-        strict=True,
-    ):
-        title(ax, letter, text)
+    panels = (entropy, rate, times, pairs, directions, last)
+    letter_panels(panels, (*words, "directions that open", "these directions"))
     return figure
 
 
@@ -73,9 +59,7 @@ def _draw_curves(entropy: Axes, rate: Axes, dataset: xr.Dataset, view: View, axi
         draw_rate(rate, curve, view, axis, **line)
     entropy.set(ylabel="$H\\,/\\,H[Z]$")
     entropy.legend()
-    rate.set(ylabel=rate_label(view, axis))
-    for ax in (entropy, rate):
-        noise_axis(ax, axis)
+    noise_axis(entropy, axis)
 
 
 def _draw_times(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
@@ -118,20 +102,20 @@ def _word(axis: str) -> str:
 
 
 def _draw_directions(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
-    """One mark a direction that opens; below, when noise drowns each of the largest covariance eigenvalues."""
+    """One mark for each direction that opens, and when noise exceeds each of the largest covariance eigenvalues."""
     places = _positions(dataset, dataset.direction_time.values, axis)
     number = np.arange(1, len(places) + 1)
     ax.plot(places, number, "o", color="C0", label="between classes")
     largest = dataset.covariance.values[: max(len(places), SHOWN_DIRECTIONS)]
-    drowned = _positions(dataset, _drowned(dataset, largest), axis)
-    ax.plot(drowned, np.arange(1, len(drowned) + 1), "|", color="0.5", markersize=9, label="covariance")
+    exceeded = _positions(dataset, _exceeded(dataset, largest), axis)
+    ax.plot(exceeded, np.arange(1, len(exceeded) + 1), "|", color="0.5", markersize=9, label="covariance")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set(ylabel="direction", ylim=(max(len(places), len(drowned)) + 0.6, 0.4))
+    ax.set(ylabel="direction", ylim=(max(len(places), len(exceeded)) + 0.6, 0.4))
     ax.legend(fontsize="x-small")
     noise_axis(ax, axis)
 
 
-def _drowned(dataset: xr.Dataset, eigenvalues: np.ndarray) -> np.ndarray:
+def _exceeded(dataset: xr.Dataset, eigenvalues: np.ndarray) -> np.ndarray:
     """Times at which α²Λ = α² + σ², on the curve's own clock; NaN for Λ <= 1."""
     curve = dataset.sel(curve=CLASS)
     order = np.argsort(curve.log_snr.values)

@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+import string
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm.curve import EntropyCurve
+from gmm.files import write_aside
 from paper_figures.drawing.view import View
 
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
@@ -20,6 +22,8 @@ STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
 PAGE_WIDTH = 7.2
 # Bands show this many standard errors on either side.
 BAND_STDERRS = 2
+# Formats of a result's picture.
+PICTURES = (".png", ".pdf")
 # Beyond this the palette is too light for lines on white paper.
 _LIGHTEST = 0.86
 _DASHES = ("-", (0, (5, 1.2)), (0, (3, 1, 1, 1)), (0, (1, 1)))
@@ -75,7 +79,7 @@ def lay_out(picture: Figure) -> None:
 
 
 def _keep_titles(picture: Figure) -> None:
-    """Pin titles that nothing can be in the way of: every drawing would measure all tick labels to place them."""
+    """Fix titles that nothing is in the way of: otherwise every drawing measures all tick labels to place them."""
     crowded = {ax.get_position().bounds for ax in picture.axes if _reaches_above(ax)}
     for ax in picture.axes:
         text = ax.get_title("left")
@@ -84,14 +88,36 @@ def _keep_titles(picture: Figure) -> None:
 
 
 def _reaches_above(ax: Axes) -> bool:
-    """Whether an axis has something to say above the panel."""
+    """Whether ticks, a label or other axes lie above the panel."""
     on_top = ax.xaxis.get_ticks_position() in ("top", "unknown") or ax.xaxis.get_label_position() == "top"
     return on_top or bool(ax.child_axes) or bool(ax.yaxis.get_offset_text().get_text())
 
 
-def title(ax: Axes, letter: str, text: str) -> None:
-    """Panel title with its letter."""
-    ax.set_title(rf"$\bf{{{letter}}}$  {text}")
+def save_pictures(draw: Callable[[], Figure], paths: Iterable[Path], *, draft: bool = False) -> None:
+    """Draw in the project's style and write one file for each path, in the format of its suffix.
+
+    Files hold no dates: equal data give equal files.
+
+    Args:
+        draw: makes the figure.
+        paths: where it goes.
+        draft: as in `paper_style`.
+    """
+    with paper_style(draft):
+        picture = draw()
+        lay_out(picture)
+        for path in paths:
+            metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
+            with write_aside(path) as aside:
+                picture.savefig(aside, metadata=metadata)
+
+
+def letter_panels(
+    panels: Iterable[Axes], titles: Iterable[str], letters: str = string.ascii_lowercase
+) -> None:
+    """Give every panel its title with its letter."""
+    for ax, letter, text in zip(panels, letters, titles, strict=False):
+        ax.set_title(rf"$\bf{{{letter}}}$  {text}")
 
 
 def sequence(count: int) -> list[dict[str, Any]]:
@@ -121,7 +147,7 @@ def power_label(value: float) -> str:
 def noise_axis(ax: Axes, name: str) -> None:
     """Label and scale the horizontal axis `name` so that noise grows to the right."""
     ax.set_xlabel(_AXIS_LABELS[name])
-    if name == "sigma":
+    if name == "sigma" and ax.get_xscale() != "log":
         ax.set_xscale("log")
     if name == "log-snr" and not ax.xaxis_inverted():
         ax.invert_xaxis()
@@ -134,7 +160,7 @@ def positions(curve: EntropyCurve, axis: str) -> tuple[np.ndarray, np.ndarray]:
     reached = np.isfinite(shown)
     if not reached.any():
         raise ValueError(
-            f"--axis {axis} reaches none of the curve's noise levels; draw over sigma or log-snr"
+            f"axis must reach the curve's noise levels, got {axis}, which reaches none; draw over sigma or log-snr"
         )
     return noise[reached], shown[reached]
 
@@ -151,16 +177,40 @@ def rate_label(view: View, axis: str) -> str:
 
 
 def draw_entropy(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:
-    """H[Z|X_t] with its band."""
+    """Draw H[Z|X_t] with its band, and label both axes."""
     shown = curve.in_units(view.units)
     band(ax, shown.axis(axis), shown.entropy, shown.entropy_stderr, **line)
+    ax.set_ylabel(entropy_label(view))
+    noise_axis(ax, axis)
 
 
 def draw_rate(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:
-    """Its rate with its band: dH/dt over t, dH/d log(sigma/alpha) over every other axis."""
+    """Draw its rate with its band, and label both axes: dH/dt over t, dH/d log(σ/α) over every other axis."""
+    band(ax, curve.axis(axis), *rate_on(curve.in_units(view.units), axis), **line)
+    ax.set_ylabel(rate_label(view, axis))
+    noise_axis(ax, axis)
+
+
+def rate_on(curve: EntropyCurve, axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """The rate that belongs to a noise axis, and its standard error: dH/dt over t, dH/d log(σ/α) over any other."""
+    return (curve.rate, curve.rate_stderr) if axis == "t" else curve.rate_per_log_noise()
+
+
+def mark_entropy(
+    ax: Axes, curve: EntropyCurve, view: View, axis: str, every: slice = slice(None), **marks: Any
+) -> None:
+    """Mark H[Z|X_t] at the curve's points, or some of them, with bars of two standard errors."""
     shown = curve.in_units(view.units)
-    rate = (shown.rate, shown.rate_stderr) if axis == "t" else shown.rate_per_log_noise()
-    band(ax, shown.axis(axis), *rate, **line)
+    bars = BAND_STDERRS * shown.entropy_stderr[every]
+    ax.errorbar(curve.axis(axis)[every], shown.entropy[every], bars, **marks)
+
+
+def mark_rate(
+    ax: Axes, curve: EntropyCurve, view: View, axis: str, every: slice = slice(None), **marks: Any
+) -> None:
+    """Mark its rate, as `mark_entropy`."""
+    rate, stderr = rate_on(curve.in_units(view.units), axis)
+    ax.errorbar(curve.axis(axis)[every], rate[every], BAND_STDERRS * stderr[every], **marks)
 
 
 def band(ax: Axes, x: Any, y: Any, stderr: Any = 0.0, **line: Any) -> None:

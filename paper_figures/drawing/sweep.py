@@ -14,73 +14,17 @@ from paper_figures.drawing.style import (
     draw_entropy,
     draw_rate,
     entropy_label,
+    letter_panels,
     new_figure,
-    noise_axis,
     power_label,
-    rate_label,
     sequence,
-    title,
-)
-from paper_figures.formats.numbers import Number, number
-from theory import fit_slope
+)  # fmt: skip
+from paper_figures.formats.numbers import number
+from paper_figures.studies.sweep_laws import flat, slope
 
-# Resamplings of the fitted points, and the fewest of them that a line with an error needs.
-BOOTSTRAPS, FEWEST = 2000, 4
 DASHES = ("-", "--", "-.", ":")
 MARKERS = "osD^vP"
 LEGEND_ROOM = 0.6  # share of a panel's height that is added for its legend
-
-
-def flat(dataset: xr.Dataset) -> xr.Dataset:
-    """The sweep over process, classes and dim: first value of every other axis, which the numbers name."""
-    others = [name for name in dataset["t_peak"].dims if name not in ("process", "classes", "dim")]
-    return dataset.isel(dict.fromkeys(others, 0))
-
-
-def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Least-squares slope, and its standard error by resampling the points; NaN with fewer than FEWEST.
-
-    The error is that of points scattered around a line: at small dimensions they lie beside it for a reason.
-    """
-    known = np.isfinite(x) & np.isfinite(y)
-    x, y = x[known], y[known]
-    if len(x) < FEWEST:
-        return math.nan, math.nan
-    rng = np.random.default_rng(0)
-    found = []
-    while len(found) < BOOTSTRAPS:
-        chosen = rng.integers(len(x), size=len(x))
-        if len(np.unique(x[chosen])) > 2:
-            found.append(fit_slope(x[chosen], y[chosen]).value)
-    return fit_slope(x, y).value, float(np.std(found, ddof=1))
-
-
-def laws(dataset: xr.Dataset) -> list[Number]:
-    """How the time of the fastest decision grows with d: t itself under VP, its logarithm elsewhere."""
-    numbers, part = [], flat(dataset)
-    for process in part.process.values:
-        ours = part.sel(process=process)
-        kept = ours.isel(dim=np.flatnonzero(ours.dim.values > 1))
-        for i, classes in enumerate(part.classes.values):
-            t = kept.t_peak.isel(classes=i).values
-            logarithmic = process == "vp"
-            words, limit = _law(str(process))
-            value, error = slope(np.log(kept.dim.values), t if logarithmic else _logarithm(str(process), t))
-            numbers.append(number(f"{process}, K = {classes}: {words}", value, error, limit))
-    return numbers
-
-
-def _law(process: str) -> tuple[str, float | None]:
-    """What is fitted against log d, and its limit at large d."""
-    if process == "vp":
-        return "slope of t_peak against log d", 0.5
-    if process == "flow":
-        return "exponent of 1 - t_peak in d", -0.5
-    return "exponent of t_peak in d", {"edm": 0.5, "ve": 1.0}.get(process)
-
-
-def _logarithm(process: str, t: np.ndarray) -> np.ndarray:
-    return np.log(1 - t) if process == "flow" else np.log(t)
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
@@ -90,8 +34,8 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     figure, axes = new_figure(len(processes), 4, height=0.6 + 2.0 * len(processes))
     for row, process in zip(axes, processes, strict=True):
         _draw_process(row, part.sel(process=process), view, process)
-    for ax, letter in zip(axes.flat, "abcdefghijklmnopqrst", strict=False):
-        title(ax, letter, ax.get_title(loc="left"))
+    words = ("entropy", "rate", "collapse", "decision")
+    letter_panels(axes.flat, [f"{process}: {word}" for process in processes for word in words])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     if handles:
         heading = "$d$" if len(part.classes) == 1 else "$d$ (dashes: class count, as in the last panel)"
@@ -117,12 +61,6 @@ def _draw_process(row: np.ndarray, ours: xr.Dataset, view: View, process: str) -
     low, high = row[3].get_ylim()
     row[3].set_ylim(low, high + LEGEND_ROOM * (high - low))
     row[3].legend(title="slope in $\\log d$", fontsize="x-small", title_fontsize="x-small", loc="upper left")
-    for ax, words in zip(row, ("entropy", "rate", "collapse", "decision"), strict=True):
-        ax.set_title(f"{process}: {words}", loc="left")
-    for ax in row[:2]:
-        noise_axis(ax, axis)
-    row[0].set_ylabel(entropy_label(view))
-    row[1].set_ylabel(rate_label(view, axis))
     row[2].set(xlabel=r"$\log(\sigma/\alpha)-\frac{1}{2}\log d$", ylabel=entropy_label(view))
 
 

@@ -1,41 +1,31 @@
-"""Pictures of a training: how the loss fell, what the network is worth at every noise level, and its samples."""
-
-from typing import TYPE_CHECKING
+"""Pictures of a training: how the loss fell, the loss at every noise level, and samples of the network."""
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from paper_figures.drawing.style import PAGE_WIDTH, View, band, new_figure, sequence, title
+from neural.training import Plan
+from paper_figures.drawing.style import PAGE_WIDTH, View, band, letter_panels, new_figure, sequence
+from paper_figures.studies.training import Samples
 
-if TYPE_CHECKING:
-    from neural.training import Plan
-    from paper_figures.studies.training import Sheet
-
-FORMAT = "speciation-training/1"
-# What a file must hold to be described and drawn.
-NAMES = (
-    "step_loss", "sigma", "loss", "stderr", "optimum", "excess", "excess_stderr", "points", "prediction",
-    "sample_class", "sample_judged", "sample_judged_guided", "command",
-    "network", "parameters", "judge_accuracy", "versions",
-)  # fmt: skip
-_NAMES = {"class": "given the class", "null": "without the class"}
+SHEET_COLUMNS = 10
+_LABELS = {"class": "given the class", "null": "without the class"}
 
 
 def draw_training(dataset: xr.Dataset, _: View | None = None) -> Figure:
     """Loss by step; held-out loss by noise level; the gap to the optimum, or to the loss on training points."""
     figure, axes = new_figure(1, 3, height=2.5)
     _draw_steps(axes[0, 0], dataset)
-    lines = dict(zip(_NAMES, sequence(3)[:2], strict=True))
+    lines = dict(zip(_LABELS, sequence(3)[:2], strict=True))
     held_out = dataset.sel(points="held out")
-    for name, label in _NAMES.items():
+    for name, label in _LABELS.items():
         part = held_out.sel(prediction=name)
         band(axes[0, 1], part.sigma, part.loss, part.stderr, label=label, **lines[name])
     axes[0, 1].set(xscale="log", yscale="log", xlabel=r"noise $\sigma$", ylabel="mean square error")
     axes[0, 1].legend()
     known = bool(np.isfinite(held_out.optimum).any())
-    for name, label in _NAMES.items():
+    for name, label in _LABELS.items():
         part = held_out.sel(prediction=name)
         if known:
             y, stderr = part.excess / part.optimum, part.excess_stderr / part.optimum
@@ -47,10 +37,7 @@ def draw_training(dataset: xr.Dataset, _: View | None = None) -> Figure:
     axes[0, 2].set(xscale="log", xlabel=r"noise $\sigma$", ylabel=ylabel)
     if known:
         axes[0, 2].set_ylim(bottom=0)
-    for ax, letter, text in zip(
-        axes.flat, "abc", ("training", "held-out loss", "figure of merit"), strict=True
-    ):
-        title(ax, letter, text)
+    letter_panels(axes.flat, ("training", "held-out loss", "figure of merit"))
     return figure
 
 
@@ -63,23 +50,21 @@ def _draw_steps(ax: Axes, dataset: xr.Dataset) -> None:
     ax.set(xlabel="step", ylabel="training loss")
 
 
-def draw_samples(plan: "Plan", sheet: "Sheet", columns: int) -> Figure:
-    """A row of images a class; of vectors, a scatter in the plane that tells most classes apart."""
-    if plan.is_image:
-        return _draw_images(plan, sheet, columns)
-    return _draw_vectors(plan, sheet)
+def draw_samples(plan: Plan, samples: Samples) -> Figure:
+    """One row of images for each class; of vectors, a scatter in the plane that tells most classes apart."""
+    return _draw_images(plan, samples) if plan.is_image else _draw_vectors(plan, samples)
 
 
-def _draw_images(plan: "Plan", sheet: "Sheet", columns: int) -> Figure:
+def _draw_images(plan: Plan, samples: Samples, columns: int = SHEET_COLUMNS) -> Figure:
     about = plan.facts["data"]
     names, (dark, bright) = about["classes"], about["range"]
     assert plan.state_map is not None
-    points = plan.state_map.to_points(sheet.states).reshape(-1, *plan.state_map.shape)
+    points = plan.state_map.to_points(samples.states).reshape(-1, *plan.state_map.shape)
     figure = Figure(figsize=(0.45 * columns + 1.2, 0.45 * len(names)))
     axes = np.asarray(figure.subplots(len(names), columns, squeeze=False))
     for row, name in enumerate(names):
-        mine = points[sheet.labels == row][:columns]
-        for ax, image in zip(axes[row], mine, strict=True):
+        shown = points[samples.labels == row][:columns]
+        for ax, image in zip(axes[row], shown, strict=True):
             ax.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=dark, vmax=bright)
             ax.set_axis_off()
         axes[row, 0].text(
@@ -88,17 +73,17 @@ def _draw_images(plan: "Plan", sheet: "Sheet", columns: int) -> Figure:
     return figure
 
 
-def _draw_vectors(plan: "Plan", sheet: "Sheet") -> Figure:
-    classes = int(sheet.labels.max()) + 1
-    centres = np.stack([sheet.states[sheet.labels == c].mean(axis=0) for c in range(classes)])
+def _draw_vectors(plan: Plan, samples: Samples) -> Figure:
+    classes = int(samples.labels.max()) + 1
+    centres = np.stack([samples.states[samples.labels == c].mean(axis=0) for c in range(classes)])
     centred = centres - centres.mean(axis=0, keepdims=True)
     plane = np.linalg.svd(centred, full_matrices=False)[2][:2]
     figure = Figure(figsize=(0.5 * PAGE_WIDTH, 0.45 * PAGE_WIDTH))
     ax = figure.subplots()
-    at = (sheet.states - centres.mean(axis=0, keepdims=True)) @ plane.T
+    at = (samples.states - centres.mean(axis=0, keepdims=True)) @ plane.T
     for c, line in enumerate(sequence(classes)):
-        own = at[sheet.labels == c]
-        ax.plot(*own.T, ".", markersize=3, color=line["color"], label=str(c))
+        points = at[samples.labels == c]
+        ax.plot(*points.T, ".", markersize=3, color=line["color"], label=str(c))
     if plan.family is not None:
         means = np.asarray(plan.task.mixture.means) - centres.mean(axis=0, keepdims=True)  # type: ignore[union-attr]
         ax.plot(*(means @ plane.T).T, "k+", markersize=7, label="exact means")
@@ -106,35 +91,3 @@ def _draw_vectors(plan: "Plan", sheet: "Sheet") -> Figure:
     ax.set_aspect("equal", adjustable="datalim")
     ax.legend(ncols=2, fontsize=6)
     return figure
-
-
-def agreement(dataset: xr.Dataset, judged: str = "sample_judged") -> tuple[float, float]:
-    """Share of samples judged to be of their class, and its standard error."""
-    hits = (dataset.sample_class == dataset[judged]).values
-    return float(hits.mean()), float(np.sqrt(hits.mean() * (1 - hits.mean()) / len(hits)))
-
-
-def worst_gap(dataset: xr.Dataset) -> xr.DataArray:
-    """Largest excess over the optimum by prediction; NaN where the optimum is not known."""
-    held_out = dataset.sel(points="held out")
-    return (held_out.excess / held_out.optimum).max("sigma", skipna=False)
-
-
-def facts(dataset: xr.Dataset) -> list[tuple[str, str]]:
-    """What a training says in words, for `speciation show`."""
-    share, stderr = agreement(dataset)
-    guided, guided_stderr = agreement(dataset, "sample_judged_guided")
-    rows = [
-        ("command", dataset.attrs["command"]),
-        ("network", f"{dataset.attrs['network']}, {dataset.attrs['parameters']:,} parameters"),
-        ("samples of their class", f"{share:.1%} ± {stderr:.1%} of {dataset.sizes['sample']}"),
-        ("the same under guidance", f"{guided:.1%} ± {guided_stderr:.1%}"),
-        ("held-out points of their class, same judge", f"{dataset.attrs['judge_accuracy']:.1%}"),
-    ]
-    gap = worst_gap(dataset)
-    if np.isfinite(gap).all():
-        rows += [
-            (f"largest loss above the optimum, {label}", f"{float(gap.sel(prediction=name)):.2%}")
-            for name, label in _NAMES.items()
-        ]
-    return [*rows, ("versions", dataset.attrs["versions"])]

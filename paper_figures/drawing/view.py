@@ -1,15 +1,13 @@
-"""How to look at data: what may be chosen when a picture is drawn."""
+"""The choices of a person who looks at data: noise axis and units."""
 
 import dataclasses
 import math
 from typing import Any
 
-import numpy as np
-
 
 @dataclasses.dataclass(frozen=True)
 class View:
-    """How to look at data: what may be chosen when a picture is drawn, and changes no number.
+    """Noise axis and units of a picture; they change no number.
 
     Attributes:
         axis: "t", "log-snr", "sigma" or "timestep"; None leaves each panel its natural one.
@@ -24,7 +22,9 @@ class View:
         return self.axis or natural
 
     def information(self, nats: Any) -> Any:
-        """An amount of information in the chosen units."""
+        """An amount of information, given in nats, in the chosen units."""
+        import numpy as np  # not at the top: the commands import this module, and help must come at once
+
         return np.asarray(nats) / (math.log(2) if self.units == "bits" else 1.0)
 
     @property

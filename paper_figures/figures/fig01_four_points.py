@@ -10,16 +10,7 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.drawing.style import (
-    View,
-    draw_entropy,
-    draw_rate,
-    entropy_label,
-    new_figure,
-    noise_axis,
-    rate_label,
-    title,
-)
+from paper_figures.drawing.style import View, draw_entropy, draw_rate, letter_panels, new_figure, noise_axis
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -125,12 +116,10 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     for curve, name in zip(curves, dataset.decision.values, strict=True):
         draw_entropy(axes[0, 1], curve, view, axis, label=str(name))
         draw_rate(axes[1, 1], curve, view, axis, label=str(name))
-    axes[0, 1].set_ylabel(entropy_label(view))
-    axes[1, 1].set_ylabel(rate_label(view, axis))
     axes[0, 1].legend(title="decision")
     titles = ("density and reverse paths", "posterior entropy", "posterior along one path", "rate")
-    for ax, letter, text in zip(axes.flat, "acbd", titles, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, titles, "acbd")
+    for ax in axes.flat:
         noise_axis(ax, axis)
     for ax in axes[0]:
         ax.set_xlabel("")

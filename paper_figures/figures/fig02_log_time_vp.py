@@ -2,7 +2,6 @@
 
 import numpy as np
 import xarray as xr
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gmm
@@ -12,14 +11,12 @@ from paper_figures.drawing.style import (
     draw_entropy,
     draw_rate,
     entropy_label,
+    letter_panels,
     new_figure,
-    noise_axis,
     power_label,
-    rate_label,
     sequence,
     shared_legend,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -109,19 +106,10 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         axes[1, 0].plot(curve.t - 0.5 * np.log(d), entropy, **line)
         axes[1, 1].plot(curve.t / t_peak, entropy, **line)
     shared_legend(figure, axes[0, 0], "$d$")
-    axes[0, 1].set_ylabel(rate_label(view, axis))
-    for ax in axes[0]:
-        noise_axis(ax, axis)
     axes[1, 0].set(xlabel=r"$t-\frac{1}{2}\log d$", xlim=(-3, 3.5))
     axes[1, 1].set(xlabel="$t/t_s$", xlim=(0, 2.2))
-    for ax in (axes[0, 0], axes[1, 0], axes[1, 1]):
+    for ax in axes[1]:
         ax.set_ylabel(entropy_label(view))
-    _titles(axes)
-    return figure
-
-
-def _titles(axes: np.ndarray) -> None:
     names = ("entropy", "rate", r"collapse: $t_s=\frac{1}{2}\log d+$const", "against $t/t_s$: a step")
-    panels: list[Axes] = list(axes.flat)
-    for ax, letter, name in zip(panels, "abcd", names, strict=True):
-        title(ax, letter, name)
+    letter_panels(axes.flat, names)
+    return figure

@@ -12,14 +12,12 @@ from paper_figures.drawing.style import (
     draw_entropy,
     draw_rate,
     entropy_label,
+    letter_panels,
     new_figure,
-    noise_axis,
     power_label,
-    rate_label,
     sequence,
     shared_legend,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -102,8 +100,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         *("EDM: entropy", "EDM: rate", r"collapse: $\sigma/\sqrt{d}$", "EDM: $t/t_s$"),
         *("VE: entropy", "VE: rate", "VE: $t/t_s$", "relative width"),
     )
-    for ax, letter, text in zip(axes.flat, "abcdefgh", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 
@@ -113,13 +110,9 @@ def _draw_clock(row: np.ndarray, dataset: xr.Dataset, view: View, name: str) -> 
     for d, curve, line in zip(dataset.dim.values, curves, sequence(len(curves)), strict=True):
         draw_entropy(row[0], curve, view, axis, label=power_label(d), **line)
         draw_rate(row[1], curve, view, axis, **line)
-    row[0].set_ylabel(entropy_label(view))
-    row[1].set_ylabel(rate_label(view, axis))
-    for ax in row[:2]:
-        noise_axis(ax, axis)
-        if axis == "t":
-            ax.set_xscale("log")
     if axis == "t":
+        for ax in row[:2]:
+            ax.set_xscale("log")
         tallest = max(curve.in_units(view.units).rate.max() for curve in curves)
         lowest = min(curve.in_units(view.units).rate.max() for curve in curves)
         row[1].set(yscale="log", ylim=(lowest * 1e-2, tallest * 3))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gmm
-from paper_figures.drawing.style import View, new_figure, noise_axis, power_label, sequence, title
+from paper_figures.drawing.style import View, letter_panels, new_figure, noise_axis, power_label, sequence
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -117,8 +117,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     _draw_agreement(axes[1, 0], dataset, view)
     _draw_processes(axes[1, 1], dataset)
     names = ("speciation time", "criteria differ by constants", "clone agreement", "process by process")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gmm
-from paper_figures.drawing.style import View, new_figure, power_label, sequence, title
+from paper_figures.drawing.style import View, letter_panels, new_figure, power_label, sequence
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.numbers import Number, attach, number
 from theory import (
@@ -109,8 +109,7 @@ def draw(dataset: xr.Dataset, _view: View) -> Figure:
     _draw_thresholds(axes[1, 0], dataset)
     _draw_shifts(axes[1, 1], dataset)
     names = ("entropy: a ramp with a kink", "agreement: a step", "thresholds", "the same as times")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 

@@ -12,13 +12,12 @@ from paper_figures.drawing.style import (
     View,
     draw_entropy,
     draw_rate,
-    entropy_label,
+    letter_panels,
+    mark_entropy,
     new_figure,
     noise_axis,
-    rate_label,
     sequence,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import peak, stack, unstack, vp_curve, window_ends
 from paper_figures.formats.numbers import Number, attach, number
@@ -163,28 +162,18 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         for name, line in zip(names, lines, strict=True):
             draw_entropy(panel, exact[name], view, axis, label=name, **line)
             if name in sampled:
-                _draw_points(panel, sampled[name], view, axis, line["color"])
-        panel.set_ylabel(entropy_label(view))
+                mark_entropy(panel, sampled[name], view, axis, fmt="o", markersize=2.5, color=line["color"])
         panel.legend()
     for name, line in zip((BRANCH, WITHIN), lines[1:], strict=True):
         curve = exact[name]
         draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
         ends = np.interp(dataset.window.sel(decision=name), np.log(curve.sigma), curve.axis(axis))
         axes[0, 1].axvspan(*ends, color=line["color"], alpha=0.12, linewidth=0)
-    axes[0, 1].set_ylabel(rate_label(view, axis))
     axes[0, 1].legend()
     _draw_agreement(axes[1, 1], exact, sampled, axis, lines)
     names = ("coarse before fine", "two windows", "decisions among some classes", "clone agreement")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
-        noise_axis(ax, axis)
+    letter_panels(axes.flat, names)
     return figure
-
-
-def _draw_points(ax: Axes, curve: EntropyCurve, view: View, axis: str, color: str) -> None:
-    shown = curve.in_units(view.units)
-    bars = BAND_STDERRS * shown.entropy_stderr
-    ax.errorbar(curve.axis(axis), shown.entropy, bars, fmt="o", markersize=2.5, color=color)
 
 
 def _draw_agreement(
@@ -200,5 +189,6 @@ def _draw_agreement(
         value, stderr = (np.asarray(a) for a in (found.clone_agreement, found.clone_agreement_stderr))
         bars = BAND_STDERRS * stderr
         ax.errorbar(found.axis(axis), value, bars, fmt="o", markersize=2.5, color=line["color"])
+    noise_axis(ax, axis)
     ax.set_ylabel("clone agreement")
     ax.legend()

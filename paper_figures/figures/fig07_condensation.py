@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.drawing.style import View, band, new_figure, noise_axis, sequence, title
+from paper_figures.drawing.style import View, band, letter_panels, new_figure, noise_axis, sequence
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import axis_positions, stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -115,8 +115,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         "rounding at $t_c$",
         "collapse on data",
     )
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 

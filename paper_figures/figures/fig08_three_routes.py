@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,12 +18,12 @@ from paper_figures.drawing.style import (
     View,
     draw_entropy,
     draw_rate,
-    entropy_label,
+    letter_panels,
+    mark_entropy,
+    mark_rate,
     new_figure,
     noise_axis,
-    rate_label,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import join, stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -163,18 +164,14 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     draw_rate(axes[0, 1], exact, view, axis, color="k")
     for route, curve in zip(dataset.route.values, unstack(dataset, "route"), strict=True):
         _draw_points(axes, dataset, str(route), curve, view, axis)
-    axes[0, 0].set_ylabel(entropy_label(view))
-    axes[0, 1].set_ylabel(rate_label(view, axis))
     axes[0, 0].legend()
     axes[1, 0].axhspan(-BAND_STDERRS, BAND_STDERRS, color="0.93", zorder=0)
     axes[1, 0].set(ylabel="deviation / standard error", ylim=(-4.5, 4.5))
     axes[1, 0].legend(ncols=2)
-    for ax in (axes[0, 0], axes[0, 1], axes[1, 0]):
-        noise_axis(ax, axis)
+    noise_axis(axes[1, 0], axis)
     _draw_costs(axes[1, 1], dataset)
     names = ("entropy, $d=200$", "rate", "agreement", "cost of one noise level")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 
@@ -182,15 +179,16 @@ def _draw_points(
     axes: np.ndarray, dataset: xr.Dataset, route: str, curve: EntropyCurve, view: View, axis: str
 ) -> None:
     marker, color = _MARKERS[route]
-    shown, noise = curve.in_units(view.units), curve.axis(axis)
-    rate, rate_stderr = (shown.rate, shown.rate_stderr) if axis == "t" else shown.rate_per_log_noise()
-    style = {"marker": marker, "color": color, "linestyle": "none", "markerfacecolor": "none"}
-    for ax, y, stderr in (
-        (axes[0, 0], shown.entropy, shown.entropy_stderr),
-        (axes[0, 1], rate, rate_stderr),
-    ):
-        ax.errorbar(noise, y, BAND_STDERRS * stderr, label=f"{route} sampling", elinewidth=0.8, **style)
-    part = dataset.sel(route=route)
+    style: dict[str, Any] = {
+        "marker": marker,
+        "color": color,
+        "linestyle": "none",
+        "markerfacecolor": "none",
+    }
+    bars = {"label": f"{route} sampling", "elinewidth": 0.8}
+    mark_entropy(axes[0, 0], curve, view, axis, **style, **bars)
+    mark_rate(axes[0, 1], curve, view, axis, **style, **bars)
+    part, noise = dataset.sel(route=route), curve.axis(axis)
     axes[1, 0].plot(noise, part.z_entropy, label=f"{route}, entropy", **style)
     axes[1, 0].plot(noise, part.z_rate, label=f"{route}, rate", **style | {"markerfacecolor": color})
 

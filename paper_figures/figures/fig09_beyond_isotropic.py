@@ -9,16 +9,7 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.drawing.style import (
-    BAND_STDERRS,
-    View,
-    draw_entropy,
-    entropy_label,
-    new_figure,
-    noise_axis,
-    sequence,
-    title,
-)
+from paper_figures.drawing.style import View, draw_entropy, letter_panels, mark_entropy, new_figure, sequence
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import peak, stack, unstack, vp_curve
 from paper_figures.formats.numbers import Number, attach, number
@@ -177,12 +168,8 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     axes[0, 1].invert_xaxis()
     axes[0, 1].legend(title="smaller prior")
     _draw_thresholds(axes[1, 0], dataset)
-    for ax in (axes[0, 0], axes[1, 1]):
-        noise_axis(ax, axis)
-        ax.set_ylabel(entropy_label(view))
     names = ("direction matters", "priors matter", "thresholds against the prior", "shape matters")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 
@@ -192,9 +179,7 @@ def _draw_directions(ax: Axes, dataset: xr.Dataset, view: View, axis: str) -> No
     for curve, name, line in zip(curves, dataset.alignment.values, lines, strict=True):
         draw_entropy(ax, curve, view, axis, label=str(name), **line)
     for curve, line in zip(unstack(dataset, "direction", "sampled_"), lines[:-1], strict=True):
-        shown = curve.in_units(view.units)
-        stderr = BAND_STDERRS * shown.entropy_stderr
-        ax.errorbar(curve.axis(axis), shown.entropy, stderr, fmt="o", markersize=2.5, color=line["color"])
+        mark_entropy(ax, curve, view, axis, fmt="o", markersize=2.5, color=line["color"])
     ax.legend(title="eigenvector")
 
 

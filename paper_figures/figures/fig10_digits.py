@@ -19,13 +19,11 @@ from paper_figures.drawing.style import (
     band,
     draw_entropy,
     draw_rate,
-    entropy_label,
+    letter_panels,
     new_figure,
     noise_axis,
-    rate_label,
     sequence,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import peak, stack, unstack, window_ends
 from paper_figures.formats.numbers import Number, attach, number
@@ -177,13 +175,10 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     _draw_surrogates(axes[1, 0], dataset, curves, lines, view, axis)
     _draw_times(axes[1, 1], dataset, curves, lines, axis)
     axes[0, 0].set_ylabel("$H\\,/\\,H[Z]$")
-    axes[0, 1].set_ylabel(rate_label(view, axis))
     axes[0, 0].legend()
-    for ax in (axes[0, 0], axes[0, 1], axes[1, 0]):
-        noise_axis(ax, axis)
+    noise_axis(axes[0, 0], axis)
     names = ("class and image", "rates", "surrogates and held-out images", "where each speciates")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 
@@ -201,7 +196,7 @@ def _draw_surrogates(
         scored = dataset.sel(scored=name)
         mean, stderr = view.information(scored.held_out), view.information(scored.held_out_stderr)
         band(ax, curve.axis(axis), mean, stderr, color=color, linestyle="--")
-    ax.set(ylabel=entropy_label(view), ylim=(0, None))
+    ax.set_ylim(0, None)
     if axis == "t":
         ax.set_xlim(0, 2.5)
     ax.legend()

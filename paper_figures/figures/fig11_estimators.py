@@ -17,11 +17,12 @@ from paper_figures.drawing.style import (
     draw_entropy,
     draw_rate,
     entropy_label,
+    letter_panels,
+    mark_entropy,
+    mark_rate,
     new_figure,
     noise_axis,
-    rate_label,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -192,25 +193,19 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         draw_rate(axes[0, 1], curve, view, axis, color=_COLORS[level])
     for name, curve in zip(dataset.estimate.values, unstack(dataset, "estimate"), strict=True):
         _draw_points(axes[0], str(name), curve, view, axis)
-    axes[0, 0].set_ylabel(entropy_label(view))
-    axes[0, 1].set_ylabel(rate_label(view, axis))
     axes[0, 0].legend()
-    for ax in axes[0]:
-        noise_axis(ax, axis)
-        if axis == "sigma":
+    if axis == "sigma":
+        for ax in axes[0]:
             ax.set_xlim(0.15, 60)
     _draw_steps(axes[1, 0], dataset, view)
     _draw_maps(axes[1, 1], dataset, view)
     names = ("two levels of a tree", "rates", "long steps, ten close classes", "three maps, ten classes")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 
 def _draw_points(axes: np.ndarray, name: str, curve: EntropyCurve, view: View, axis: str) -> None:
     method, level = name.split()
-    shown, noise = curve.in_units(view.units), curve.axis(axis)
-    rate = (shown.rate, shown.rate_stderr) if axis == "t" else shown.rate_per_log_noise()
     # Every other time, the two methods in turn.
     every = slice(METHODS.index(method), None, 2)
     style = {
@@ -218,12 +213,11 @@ def _draw_points(axes: np.ndarray, name: str, curve: EntropyCurve, view: View, a
         "color": _COLORS[level],
         "linestyle": "none",
         "markerfacecolor": "none",
+        "elinewidth": 0.8,
+        "label": method if level == LEVELS[0] else None,
     }
-    label = f"{method}" if level == LEVELS[0] else None
-    for ax, y, stderr in ((axes[0], shown.entropy, shown.entropy_stderr), (axes[1], *rate)):
-        ax.errorbar(
-            noise[every], y[every], BAND_STDERRS * stderr[every], label=label, elinewidth=0.8, **style
-        )
+    mark_entropy(axes[0], curve, view, axis, every, **style)
+    mark_rate(axes[1], curve, view, axis, every, **style)
 
 
 def _draw_steps(ax: Axes, dataset: xr.Dataset, view: View) -> None:

@@ -1,5 +1,7 @@
 """A trained network against quadrature: every level of a tree of classes, by both estimators."""
 
+import functools
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -10,18 +12,17 @@ from gmm.curve import EntropyCurve
 from gmm.landmarks import LANDMARKS
 from neural.models import load_model
 from paper_figures.drawing.style import (
-    BAND_STDERRS,
     View,
     band,
     draw_entropy,
     draw_rate,
-    entropy_label,
+    letter_panels,
+    mark_entropy,
+    mark_rate,
     new_figure,
     noise_axis,
-    rate_label,
     sequence,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -82,44 +83,28 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         draw_entropy(axes[0, 0], curve, view, axis, label=name, **line)
         draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
         online, gap = unstack(dataset.sel(level=level), "estimator")
-        _mark(axes[0, 0], online, view, axis, line["color"])
-        rate = online.in_units(view.units)
-        shown = (rate.rate, rate.rate_stderr) if axis == "t" else rate.rate_per_log_noise()
-        _points(axes[0, 1], online.axis(axis), *shown, line["color"])
+        marks = {"every": slice(None, None, 5), "fmt": "o", "markersize": 2.5, "color": line["color"]}
+        mark_entropy(axes[0, 0], online, view, axis, **marks)
+        mark_rate(axes[0, 1], online, view, axis, **marks)
         here = dataset.here.sel(level=level).values
-        for curve_, style in ((online, "-"), (gap, "--")):
-            label = f"{name}, {'online' if style == '-' else 'gap'}"
-            off, stderr = view.information(curve_.entropy - here), view.information(curve_.entropy_stderr)
-            band(
-                axes[1, 1], curve_.axis(axis), off, stderr, color=line["color"], linestyle=style, label=label
-            )
+        for estimate, of, style in ((online, "online", "-"), (gap, "gap", "--")):
+            off = view.information(estimate.entropy - here)
+            look = {"color": line["color"], "linestyle": style, "label": f"{name}, {of}"}
+            band(axes[1, 1], estimate.axis(axis), off, view.information(estimate.entropy_stderr), **look)
     _draw_windows(axes[1, 0], dataset, exact, lines, axis)
-    axes[0, 0].set_ylabel(entropy_label(view))
-    axes[0, 1].set_ylabel(rate_label(view, axis))
     axes[1, 1].set_ylabel(f"network − exact  ({view.unit})")
     axes[1, 1].axhline(0, color="0.5", linewidth=0.8)
     axes[0, 0].legend(title="level")
     axes[1, 1].legend(ncols=2, fontsize=6)
     names = ("entropy", "rate", "windows", "network against exact")
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
+    letter_panels(axes.flat, names)
+    for ax in axes[1]:
         noise_axis(ax, axis)
-        title(ax, letter, text)
     if axis == "sigma":  # less than two decades: the usual labels would run into each other
         axes[1, 0].xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50]))
         axes[1, 0].xaxis.set_major_formatter(FormatStrFormatter("%g"))
         axes[1, 0].xaxis.set_minor_formatter(NullFormatter())
     return figure
-
-
-def _mark(ax: Axes, curve: EntropyCurve, view: View, axis: str, color: str) -> None:
-    shown = curve.in_units(view.units)
-    _points(ax, shown.axis(axis), shown.entropy, shown.entropy_stderr, color)
-
-
-def _points(ax: Axes, x: np.ndarray, y: np.ndarray, stderr: np.ndarray, color: str) -> None:
-    some = slice(None, None, 5)
-    bars = BAND_STDERRS * np.broadcast_to(stderr, np.shape(y))
-    ax.errorbar(x[some], y[some], bars[some], fmt="o", markersize=2.5, color=color)
 
 
 def _draw_windows(
@@ -129,12 +114,12 @@ def _draw_windows(
     for row, (level, curve) in enumerate(zip(dataset.level.values, exact, strict=True)):
         noise, log_noise = curve.axis(axis), np.log(curve.sigma)
         order = np.argsort(log_noise)
-        onto = lambda v, n=noise, at=log_noise, o=order: np.interp(v, at[o], n[o])  # noqa: E731
+        on_axis = functools.partial(np.interp, xp=log_noise[order], fp=noise[order])
         part = dataset.sel(level=level)
-        low, _, high = onto(part.exact_landmark.values[places])
+        low, _, high = on_axis(part.exact_landmark.values[places])
         ax.barh(row, high - low, left=low, height=0.5, color=lines[row]["color"], alpha=0.3)
         for estimator, marker, shift in zip(dataset.estimator.values, "ox", (-0.12, 0.12), strict=True):
             value = part.landmark.sel(estimator=estimator).values[places]
-            ax.plot(onto(value), np.full(3, row + shift), marker, color=lines[row]["color"], markersize=4)
+            ax.plot(on_axis(value), np.full(3, row + shift), marker, color=lines[row]["color"], markersize=4)
     ax.set_yticks(range(len(LEVELS)), LEVELS)
     ax.invert_yaxis()

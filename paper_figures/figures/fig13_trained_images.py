@@ -9,16 +9,7 @@ from matplotlib.figure import Figure
 
 from gmm.curve import EntropyCurve
 from gmm.landmarks import half_entropy
-from paper_figures.drawing.style import (
-    View,
-    draw_entropy,
-    draw_rate,
-    entropy_label,
-    new_figure,
-    noise_axis,
-    rate_label,
-    title,
-)
+from paper_figures.drawing.style import View, draw_entropy, draw_rate, letter_panels, new_figure
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import unstack, window_ends
 from paper_figures.formats.numbers import Number, attach, number
@@ -68,7 +59,7 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
     found = []
     for name, shown in DATA.items():
         for label, curve in curves_of(dataset, name).items():
-            found.append(number(f"{shown}, {label}: σ at half entropy", np.exp(half_entropy(curve))))
+            found.append(number(f"{shown}, {label}: σ at half entropy", np.exp(half_entropy(curve).value)))
             try:
                 low, high = np.exp(window_ends(curve))
             except ValueError:  # a curve that is still gaining at its end has no window
@@ -86,17 +77,14 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         for label, curve in curves_of(dataset, name).items():
             draw_entropy(axes[0, column], curve, view, axis, label=label, **_LINES[label])
             draw_rate(axes[1, column], curve, view, axis, label=label, **_LINES[label])
-        _finish(axes[0, column], axis, entropy_label(view), bottom=view.information(-0.5))
-        _finish(axes[1, column], axis, rate_label(view, axis), bottom=0.0)
+        _limit_below(axes[0, column], view.information(-0.5))
+        _limit_below(axes[1, column], 0.0)
     axes[0, 0].legend(fontsize=6.5)
     names = (*DATA.values(), *(f"{name}: rates" for name in DATA.values()))
-    for ax, letter, text in zip(axes.flat, "abcd", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 
-def _finish(ax: Axes, axis: str, label: str, bottom: float) -> None:
-    """Entropies below zero are errors of the network, to be seen but not to rule the scale."""
-    noise_axis(ax, axis)
-    ax.set(ylabel=label)
+def _limit_below(ax: Axes, bottom: float) -> None:
+    """Show entropies below zero, which are errors of the network, no further than `bottom`."""
     ax.set_ylim(bottom=max(bottom, min(0.0, ax.get_ylim()[0])))

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import gmm
-from paper_figures.drawing.style import BAND_STDERRS, View, band, new_figure, sequence, title
+from paper_figures.drawing.style import BAND_STDERRS, View, band, letter_panels, new_figure, sequence
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -64,7 +64,7 @@ def _shift(dataset: xr.Dataset, classes: int, dims: list[int]) -> tuple[float, f
     """Mean over dimensions of t(K) - t(2), its standard error, and the exact one."""
     rows = []
     for d in dims:
-        at = lambda k, d=d: dataset.isel(  # noqa: E731
+        at = lambda k, d=d: dataset.isel(
             cell=int(np.flatnonzero((dataset.dim.values == d) & (dataset.classes.values == k))[0])
         )
         rows.append(
@@ -99,10 +99,7 @@ def draw(dataset: xr.Dataset, _view: View) -> Figure:
     axes[0, 1].legend(title="classes $K$")
     axes[0, 2].axhline(0, color="0.5", linewidth=0.8)
     axes[0, 2].set(xscale="log", xlabel="dimension $d$", ylabel="network − exact")
-    for ax, letter, text in zip(
-        axes.flat, "abc", ("curves collapse", "the law", "against exact"), strict=True
-    ):
-        title(ax, letter, text)
+    letter_panels(axes.flat, ("curves collapse", "the law", "against exact"))
     return figure
 
 

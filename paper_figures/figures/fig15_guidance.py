@@ -14,12 +14,13 @@ from gmm.whitened import guided_whitened
 from paper_figures.drawing.style import (
     BAND_STDERRS,
     View,
+    letter_panels,
     new_figure,
     noise_axis,
     rate_label,
+    rate_on,
     sequence,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -194,8 +195,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         "two classes, $\\|m\\|=10$", "information produced", "distortion, two classes",
         "half entropy, $K$ classes", "distortion, $K$ classes", r"$K=e^{\kappa d}$ classes",
     )  # fmt: skip
-    for ax, letter, text in zip(axes.flat, "abcdef", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     return figure
 
 
@@ -209,17 +209,16 @@ def _draw_pair(axes: np.ndarray, dataset: xr.Dataset, view: View, axis: str) -> 
         line = sequence(len(WEIGHTS))[i] | {"linestyle": "-"}
         noise, x = exact[i].axis(axis), found[i].axis(axis)
         order = np.argsort(noise)
-        rate = lambda c: (c.rate, c.rate_stderr) if axis == "t" else c.rate_per_log_noise()  # noqa: E731
         points = {"color": line["color"], "marker": "os^"[i], "linestyle": "none", "markerfacecolor": "none"}
         points |= {"elinewidth": 0.8, "markersize": 3}
         axes[0].plot(noise[order], view.information(exact[i].entropy)[order], **line)
         dashed = line | {"linestyle": (0, (4, 1.5))}
         axes[0].plot(noise[order], view.information(dataset.surprise[i].values)[order], **dashed)
-        axes[1].plot(noise[order], view.information(rate(exact[i])[0])[order], **line)
+        axes[1].plot(noise[order], view.information(rate_on(exact[i], axis)[0])[order], **line)
         for ax, (value, stderr) in (
             (axes[0], (found[i].entropy, found[i].entropy_stderr)),
             (axes[0], (dataset.sampled_surprise[i].values, dataset.sampled_surprise_stderr[i].values)),
-            (axes[1], rate(found[i])),
+            (axes[1], rate_on(found[i], axis)),
         ):
             label = f"$w={w:g}$" if ax is axes[1] else None
             ax.errorbar(

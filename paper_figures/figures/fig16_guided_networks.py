@@ -11,13 +11,10 @@ from paper_figures.drawing.style import (
     View,
     draw_entropy,
     draw_rate,
-    entropy_label,
     kinds,
+    letter_panels,
     new_figure,
-    noise_axis,
-    rate_label,
-    title,
-)
+)  # fmt: skip
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -79,8 +76,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         "digits: entropy", "digits: information", "digits: cost",
         "tree: cost", "digits: diversity", "grids",
     )  # fmt: skip
-    for ax, letter, text in zip(axes.flat, "abcdef", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, title="c-e", loc="outside lower center", ncols=len(labels))
     return figure
@@ -91,15 +87,11 @@ def _draw_curves(axes: np.ndarray, digits: xr.Dataset, view: View, axis: str) ->
     for shown, curve, line in zip(SHOWN, curves, kinds(len(SHOWN)), strict=True):
         draw_entropy(axes[0], curve, view, axis, label=shown, **line)
         draw_rate(axes[1], curve, view, axis, **line)
-    for ax in axes:
-        noise_axis(ax, axis)
-        if axis == "sigma":
-            ax.axvspan(
-                float(digits.window_low), float(digits.window_high), color="0.92", linewidth=0, zorder=0
-            )
+    if axis == "sigma":
+        for ax in axes:
+            window = float(digits.window_low), float(digits.window_high)
+            ax.axvspan(*window, color="0.92", linewidth=0, zorder=0)
             ax.set_xlim(0.1, 30)
-    axes[0].set_ylabel(entropy_label(view))
-    axes[1].set_ylabel(rate_label(view, axis))
     axes[0].legend()
 
 

@@ -15,7 +15,7 @@ from gmm.curve import EntropyCurve
 from gmm.guidance import Guidance
 from neural.denoiser import mixture_denoiser
 from neural.samplers import ddim, heun
-from paper_figures.drawing.style import BAND_STDERRS, View, kinds, new_figure, noise_axis, title
+from paper_figures.drawing.style import BAND_STDERRS, View, kinds, letter_panels, new_figure, noise_axis
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.shipped.guided import GRIDS, KINDS, grid_times, schedules
@@ -212,8 +212,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         "weight of each schedule", "a pair, reverse SDE", "ten classes, reverse SDE",
         "ten classes, flow", "grids, along the decision", "grids, all coordinates",
     )  # fmt: skip
-    for ax, letter, text in zip(axes.flat, "abcdef", names, strict=True):
-        title(ax, letter, text)
+    letter_panels(axes.flat, names)
     handles, labels = axes[0, 1].get_legend_handles_labels()
     figure.legend(handles, labels, title="b-d", loc="outside lower center", ncols=len(labels))
     return figure

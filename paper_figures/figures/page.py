@@ -7,8 +7,8 @@ from pathlib import Path
 import h5netcdf
 
 from gmm.files import write_aside
+from paper_figures.figures.job import FORMAT
 from paper_figures.figures.registry import FIGURES, Figure
-from paper_figures.files import FORMAT
 from paper_figures.formats.numbers import ATTRIBUTE, Number
 
 _PAGE = """<!DOCTYPE html>

@@ -1,8 +1,6 @@
-"""What a figure is computed from, and the fingerprint that ties data on disk to it."""
+"""The settings of a figure."""
 
 import dataclasses
-import hashlib
-import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -13,11 +11,11 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that decides a figure's numbers, beside its code.
+    """Everything that a figure's numbers depend on, beside its code.
 
     Attributes:
         fast: small sizes for a quick look.
-        seed: the person's seed.
+        seed: seed of every random number.
         dtype: precision of what is sampled, "float32" or "float64"; quadrature is float64 always.
         stream: the figure's own seed, so that no two figures share random numbers.
 
@@ -47,9 +45,3 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Plain form, as kept with the data."""
         return dataclasses.asdict(self)
-
-
-def fingerprint(name: str, version: str, settings: Settings) -> str:
-    """Hash of a figure's name, the version of its code and its settings: equal only if the data would be."""
-    text = json.dumps([name, version, settings.as_dict()], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

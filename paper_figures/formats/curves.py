@@ -1,16 +1,14 @@
 """Families of entropy curves in one Dataset, and back."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve
-from gmm.process import Process
-from theory import window
+from theory import Window, window
 
 WINDOW_SHARE = 0.8
 
@@ -60,16 +58,18 @@ def join(parts: Sequence[EntropyCurve]) -> EntropyCurve:
     return EntropyCurve(**fields, prior_entropy=parts[0].prior_entropy, metadata=parts[0].metadata)
 
 
-def times_at(process: Process, noise: np.ndarray) -> np.ndarray:
-    """A process's times at noise levels log(σ/α), in float64."""
-    with jax.enable_x64(True):
-        return np.asarray(process.time_at_log_snr(jnp.asarray(-2.0 * noise, float)), float)
+def window_or_none(curve: EntropyCurve) -> Window | None:
+    """The window that holds the central 80% of a curve's information; None where the curve does not hold it."""
+    try:
+        return window(curve, WINDOW_SHARE)
+    except ValueError:
+        return None
 
 
 def window_ends(curve: EntropyCurve) -> tuple[float, float]:
-    """log(σ/α) between which the central 80% of a curve's information lies."""
-    found = window(curve, WINDOW_SHARE)
-    return found.low, found.high
+    """log(σ/α) between which the central 80% of a curve's information lies; NaN where the curve does not hold it."""
+    found = window_or_none(curve)
+    return (math.nan, math.nan) if found is None else (found.low, found.high)
 
 
 def peak(x: np.ndarray, y: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""The numbers that matter: what a figure says in digits, kept in the data it is drawn from."""
+"""Numbers with their standard errors: how they are kept in the data of a result, and shown."""
 
 import dataclasses
 import json
@@ -31,14 +31,7 @@ class Number:
     @property
     def shown(self) -> str:
         """The value with its standard error, rounded to what it carries."""
-        if math.isnan(self.value):
-            return "none"
-        if self.stderr is None or not math.isfinite(self.stderr):
-            return f"{self.value:.6g}"
-        if self.stderr <= _ROUNDING * max(1.0, abs(self.value)):
-            return f"{self.value:.6g} ± <{_ROUNDING:.0e}"
-        digits = max(0, 1 - math.floor(math.log10(abs(self.stderr))))
-        return f"{self.value:.{digits}f} ± {self.stderr:.{digits}f}"
+        return with_error(self.value, self.stderr)
 
     @property
     def short(self) -> str:
@@ -53,13 +46,30 @@ class Number:
         return "" if self.expected is None else f"{self.expected:.6g}"
 
 
+def with_error(value: float, stderr: float | None) -> str:
+    """A value with its standard error, rounded to what it carries; "none" for NaN."""
+    if math.isnan(value):
+        return "none"
+    if stderr is None or not math.isfinite(stderr):
+        return f"{value:.6g}"
+    if stderr <= _ROUNDING * max(1.0, abs(value)):
+        return f"{value:.6g} ± <{_ROUNDING:.0e}"
+    digits = max(0, 1 - math.floor(math.log10(abs(stderr))))
+    return f"{value:.{digits}f} ± {stderr:.{digits}f}"
+
+
+def percent(share: float, stderr: float) -> str:
+    """A share with its standard error, in per cent."""
+    return f"{share:.1%} ± {stderr:.1%}"
+
+
 def number(
     label: str,
     value: SupportsFloat,
     stderr: SupportsFloat | None = None,
     expected: SupportsFloat | None = None,
 ) -> Number:
-    """A `Number` from anything that is one."""
+    """A `Number` from anything that converts to floats."""
     rest = (None if extra is None else float(extra) for extra in (stderr, expected))
     return Number(label, float(value), *rest)
 

@@ -6,7 +6,6 @@
 make the files again.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +66,16 @@ def grid_times(
     return gmm.entropic_times(curve, process, steps, share=share, sigma_min=low, sigma_max=high)
 
 
-def measure(name: str, seed: int, _folder: Path, say: Callable[[str], None]) -> xr.Dataset:
+def measure(name: str, seed: int, _folder: Path) -> xr.Dataset:
     """Everything that the figure shows of a network of the zoo."""
     key = jax.random.key(seed)
     model = load_model(f"zoo:{name}")
     data, judge = _law(model, jax.random.fold_in(key, 1))
     keys = jax.random.split(key, 3)
-    plain, curves = _curves(model, keys[0], SIZES[name], say)
-    quality = _qualities(model, plain, data, judge, keys[1], SIZES[name], say)
+    plain, curves = _curves(model, keys[0], SIZES[name])
+    quality = _qualities(model, plain, data, judge, keys[1], SIZES[name])
     grids = _grids(model, plain, data[0], keys[2], SIZES[name][3])
-    say(f"{name}: grids measured")
+    print(f"{name}: grids measured")
     low, _, high = gmm.window(plain).sigma
     return xr.merge([curves, quality, grids]).assign(window_low=low, window_high=high)
 
@@ -92,9 +91,7 @@ def _law(model: Model, key: jax.Array) -> tuple[tuple[np.ndarray, np.ndarray], J
     return (data.x, data.y), judge_of(mixture, partition, level=JUDGE_LEVEL)
 
 
-def _curves(
-    model: Model, key: jax.Array, sizes: tuple[int, ...], say: Callable[[str], None]
-) -> tuple[EntropyCurve, xr.Dataset]:
+def _curves(model: Model, key: jax.Array, sizes: tuple[int, ...]) -> tuple[EntropyCurve, xr.Dataset]:
     times = np.geomspace(min(40.0, model.grid.sigma_max), 0.05, CURVE_LEVELS)
     ask: dict[str, Any] = {"samples": sizes[0], "times": times}
     conditions = model.denoiser.conditions
@@ -105,7 +102,7 @@ def _curves(
         schedule = schedules(plain, float(w))[kind]
         more = {"guidance": schedule, "guide": model.unconditional}
         found.append(online_entropy(model.denoiser, conditions, key=jax.random.clone(key), **ask, **more))
-        say(f"{model.name}: entropy under {shown} measured")
+        print(f"{model.name}: entropy under {shown} measured")
     surprise = [plain.entropy, *(c.cross_entropy for c in found[1:])]
     errors = [plain.entropy_stderr, *(c.cross_entropy_stderr for c in found[1:])]
     dataset = stack(found, "shown", SHOWN)
@@ -121,7 +118,6 @@ def _qualities(
     judge: Judge,
     key: jax.Array,
     sizes: tuple[int, ...],
-    say: Callable[[str], None],
 ) -> xr.Dataset:
     times = model.grid.times(model.process, sizes[2])
 
@@ -133,7 +129,7 @@ def _qualities(
         return [found.accuracy, found.distance, found.diversity]
 
     rows = [[one(schedule) for schedule in schedules(plain, w).values()] for w in WEIGHTS]
-    say(f"{model.name}: quality measured")
+    print(f"{model.name}: quality measured")
     values, unguided = np.array(rows, float), np.array(one(gmm.unguided()), float)
     measures = ("accuracy", "distance", "diversity")
     data_vars: dict[str, Any] = {}

@@ -7,7 +7,7 @@ A network sees samples alone.
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -74,7 +74,6 @@ def learned(
     seed: int = 0,
     steps: int = STEPS,
     folder: str | os.PathLike[str] | None = None,
-    say: Callable[[str], None] = lambda _: None,
 ) -> Learned:
     """Train the network of a cell and measure its curves.
 
@@ -85,7 +84,6 @@ def learned(
         seed: of everything random.
         steps: of training.
         folder: where the run's state is kept, so that it goes on where it was stopped.
-        say: takes a line.
     """
     todo = plan(dim, classes, seed, steps)
     kept = None if folder is None else Path(folder) / f"d{dim}-K{classes}.safetensors"
@@ -99,5 +97,5 @@ def learned(
     runs = [
         online_entropy(network, network.conditions, key=path, samples=PATHS, times=times) for path in paths
     ]
-    say(f"d = {dim}, K = {classes}: loss {losses[-100:].mean():.4f}, {gap[0].max():.2%} above the optimum")
+    print(f"d = {dim}, K = {classes}: loss {losses[-100:].mean():.4f}, {gap[0].max():.2%} above the optimum")
     return Learned(dim, classes, times, runs, float(gap[0].max()))

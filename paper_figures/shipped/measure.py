@@ -19,15 +19,14 @@ import xarray as xr
 import gmm
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
-from gmm.files import write_aside
 from gmm.landmarks import half_entropy, landmarks
 from gmm.pooling import pool, read_off
 from neural.estimators import gap_entropy, online_entropy
 from neural.families import FamilySpec
 from neural.models import Model, load_model
+from paper_figures.files import save_dataset
 from paper_figures.formats.curves import stack
-from paper_figures.shipped import guided as guided_study
-from paper_figures.shipped import law
+from paper_figures.shipped import guided, law
 from theory import speciation_time, tree_curves
 
 FOLDER = Path(__file__).parent
@@ -48,13 +47,13 @@ def load(name: str) -> xr.Dataset:
 # ---------------------------------------------------------------------------------------------------- the law
 
 
-def measure_law(seed: int, folder: Path, say: Callable[[str], None]) -> xr.Dataset:
+def measure_law(seed: int, folder: Path) -> xr.Dataset:
     """Half-entropy times of networks over dimensions and class counts, beside the exact ones."""
     found, exact = [], []
     for dim, classes in law.cells():
         time = float(speciation_time(gmm.vp(), dim, classes=classes, criterion="half-entropy"))
         half_rho = dim * np.exp(-2 * time)
-        found.append(law.learned(dim, classes, half_rho, seed=seed, folder=folder, say=say))
+        found.append(law.learned(dim, classes, half_rho, seed=seed, folder=folder))
         exact.append(time)
     curves = [pool(cell.runs) for cell in found]
     times = [read_off(cell.runs, _half_time) for cell in found]
@@ -74,26 +73,27 @@ def measure_law(seed: int, folder: Path, say: Callable[[str], None]) -> xr.Datas
 
 def _half_time(curve: EntropyCurve) -> np.ndarray:
     """OU time at which half of the entropy is left: σ²/α² = e^{2t} - 1."""
-    return np.array([0.5 * np.log1p(np.exp(2 * half_entropy(curve)))])
+    return np.array([0.5 * np.log1p(np.exp(2 * half_entropy(curve).value))])
 
 
 # --------------------------------------------------------------------------------------------------- the tree
 
 
-def measure_tree(seed: int, _folder: Path, say: Callable[[str], None]) -> xr.Dataset:
+def measure_tree(seed: int, _folder: Path) -> xr.Dataset:
     """Every level of the tree network by both estimators, its landmarks with errors, and the exact ones."""
     model, key = load_model("zoo:tree"), jax.random.key(seed)
     spec = family_of(model)
+    assert model.mixture is not None
     times = np.geomspace(model.grid.sigma_max, 0.1, 96)
     partitions = list(model.levels.values())
     runs, gaps = [], []
     for part in jax.random.split(key, RUNS):
         ask = {"partition": partitions, "key": part, "times": times}
         runs.append(online_entropy(model.denoiser, model.denoiser.conditions, samples=ONLINE_PATHS, **ask))
-        x0, labels = gmm.sample(spec.mixture(), jax.random.fold_in(part, 1), GAP_PATHS)
+        x0, labels = gmm.sample(model.mixture, jax.random.fold_in(part, 1), GAP_PATHS)
         data = np.asarray(x0), np.asarray(labels)
         gaps.append(gap_entropy(model.denoiser, model.denoiser.conditions, data=data, **ask))
-        say(f"{len(runs)} of {RUNS} runs measured")
+        print(f"{len(runs)} of {RUNS} runs measured")
     parts = []
     for level, name in enumerate(model.levels):
         own = [[run[level] for run in each] for each in (runs, gaps)]
@@ -126,17 +126,17 @@ def exact_tree(spec: FamilySpec, times: np.ndarray) -> list[EntropyCurve]:
 def measure_images(name: str, paths: int, levels: int, points: int) -> Callable[..., xr.Dataset]:
     """A measurement of an image network: the data's exact curve, a Gaussian surrogate's, and the network's."""
 
-    def measure(seed: int, _folder: Path, say: Callable[[str], None]) -> xr.Dataset:
+    def measure(seed: int, _folder: Path) -> xr.Dataset:
         model, key = load_model(f"zoo:{name}"), jax.random.key(seed)
         assert model.data is not None
         data = model.data()
         curves = _data_curves(data, np.geomspace(20.0, 0.1, levels), key, points)
-        say("data measured")
+        print("data measured")
         times = np.geomspace(40.0, 0.1, 48)
         sampling = {"key": key, "samples": paths, "times": times}
         states = data.x.reshape(-1, *model.shape)
         curves[ONLINE] = online_entropy(model.denoiser, model.denoiser.conditions, **sampling)
-        say("online posterior measured")
+        print("online posterior measured")
         curves[GAP] = gap_entropy(
             model.denoiser, model.denoiser.conditions, data=(states, data.y), **sampling
         )
@@ -162,7 +162,7 @@ MEASURES: dict[str, Callable[..., xr.Dataset]] = {
     "tree": measure_tree,
     "digits": measure_images("digits", 1024, 40, 2048),
     "fashion": measure_images("fashion", 256, 24, 256),
-    **{f"guided-{name}": functools.partial(guided_study.measure, name) for name in guided_study.NAMES},
+    **{f"guided-{name}": functools.partial(guided.measure, name) for name in guided.NAMES},
 }
 
 
@@ -174,13 +174,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("measured-parts"), help="where runs are kept")
     asked = parser.parse_args(arguments)
-    dataset = MEASURES[asked.name](asked.seed, asked.folder, print)
+    dataset = MEASURES[asked.name](asked.seed, asked.folder)
     command = f"python -m paper_figures.shipped.measure {asked.name}"
     complete = dataset.assign_attrs(
         format=FORMAT, command=command, seed=asked.seed, versions=json.dumps(versions())
     )
-    with write_aside(asked.out or FOLDER / f"{asked.name}.nc") as aside:
-        complete.to_netcdf(aside, engine="h5netcdf")
+    save_dataset(complete, asked.out or FOLDER / f"{asked.name}.nc")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.landmarks import LANDMARKS, landmarks
 from gmm.pooling import Reading, pool, read_off
 from paper_figures.formats.numbers import Number, attach, number
-from paper_figures.studies.sources import Measured
+from paper_figures.studies.sources import Runs
 
 FORMAT = "speciation-comparison/1"
 SHARE = 0.8
@@ -33,36 +33,39 @@ class Line:
     marks: Reading
 
 
-def lines_of(measured: Measured, seed: int) -> dict[str, list[Line]]:
-    """For every source a line a level."""
-    statistic = lambda curve: landmarks(curve, SHARE)  # noqa: E731
+def lines_of(measured: Mapping[str, Runs], seed: int) -> dict[str, list[Line]]:
+    """For every source one line for each level."""
     return {
-        name: [Line(pool(runs), read_off(runs, statistic, seed=seed)) for runs in levels]
+        name: [Line(pool(runs), read_off(runs, _landmarks, seed=seed)) for runs in levels]
         for name, levels in measured.items()
     }
 
 
 def saved_line(curve: EntropyCurve) -> Line:
-    """A curve from a file: its landmarks without an error, unless it is exact."""
+    """The line of a curve from a file; its landmarks have no error, unless the curve is exact."""
     curve = curve.in_units("nats")
-    return Line(curve, read_off([curve], lambda c: landmarks(c, SHARE)))
+    return Line(curve, read_off([curve], _landmarks))
+
+
+def _landmarks(curve: EntropyCurve) -> np.ndarray:
+    return landmarks(curve, SHARE)
 
 
 def dataset_of(
     lines: Mapping[str, Sequence[Line]], levels: Sequence[str], reference: str | None, **attributes: Any
 ) -> xr.Dataset:
-    """Everything that the picture shows and the table says.
+    """The Dataset of a comparison, from which the picture is drawn and the table printed.
 
     Args:
-        lines: for every source a line a level.
+        lines: for every source one line for each level.
         levels: names of the levels.
         reference: the source that the others are compared with, or None.
-        attributes: facts to keep; made text by JSON.
+        attributes: facts to keep, as JSON.
 
     Returns:
         Dataset with dimensions source, level, point (NaN where a curve is shorter than the longest), landmark.
     """
-    points = max(len(line.curve.t) for each in lines.values() for line in each)
+    points = max(len(line.curve.t) for levels in lines.values() for line in levels)
     data: dict[str, Any] = {
         name: (
             ("source", "level", "point"),
@@ -84,7 +87,7 @@ def dataset_of(
 
 
 def _table(lines: Mapping[str, Sequence[Line]], of: Any) -> np.ndarray:
-    return np.array([[of(line) for line in each] for each in lines.values()])
+    return np.array([[of(line) for line in levels] for levels in lines.values()])
 
 
 def _padded(values: np.ndarray | None, points: int) -> np.ndarray:
@@ -97,8 +100,8 @@ def _padded(values: np.ndarray | None, points: int) -> np.ndarray:
 def curve_of(dataset: xr.Dataset, source: str, level: str) -> EntropyCurve:
     """One curve of a comparison."""
     part = dataset.sel(source=source, level=level)
-    told = np.isfinite(part.log_snr.values)
-    fields: dict[str, Any] = {name: part[name].values[told] for name in _FIELDS}
+    known = np.isfinite(part.log_snr.values)
+    fields: dict[str, Any] = {name: part[name].values[known] for name in _FIELDS}
     if not np.isfinite(fields["cross_entropy"]).any():
         fields["cross_entropy"] = fields["cross_entropy_stderr"] = None
     return EntropyCurve(**fields, prior_entropy=float(part.prior_entropy))
@@ -113,11 +116,11 @@ def difference(curve: EntropyCurve, reference: EntropyCurve) -> tuple[np.ndarray
     Between the reference's points its entropy and standard error are interpolated; errors count as independent.
     """
     order = np.argsort(-reference.log_snr)
-    noise, own = -0.5 * reference.log_snr[order], -0.5 * curve.log_snr
-    held = (own >= noise[0] - 1e-9) & (own <= noise[-1] + 1e-9)
-    theirs = np.interp(own[held], noise, reference.entropy[order])
-    error = np.interp(own[held], noise, reference.entropy_stderr[order])
-    return own[held], curve.entropy[held] - theirs, np.hypot(curve.entropy_stderr[held], error)
+    noise, at = -0.5 * reference.log_snr[order], -0.5 * curve.log_snr
+    inside = (at >= noise[0] - 1e-9) & (at <= noise[-1] + 1e-9)
+    entropy = np.interp(at[inside], noise, reference.entropy[order])
+    stderr = np.interp(at[inside], noise, reference.entropy_stderr[order])
+    return at[inside], curve.entropy[inside] - entropy, np.hypot(curve.entropy_stderr[inside], stderr)
 
 
 def largest(curve: EntropyCurve, reference: EntropyCurve) -> tuple[float, float, float]:
@@ -140,7 +143,7 @@ def shift(dataset: xr.Dataset, source: str, level: str, mark: str) -> tuple[floa
 
 
 def numbers(dataset: xr.Dataset) -> list[Number]:
-    """The numbers that matter: places of every source, and differences from the reference."""
+    """The numbers of a comparison: places of every source, and differences from the reference."""
     found = []
     for level in map(str, dataset.level.values):
         for source in map(str, dataset.source.values):

@@ -1,33 +1,33 @@
 """When a labelled data set speciates: exact curves of class and point, surrogates, and times by every criterion.
 
-Curves are computed a few noise levels at a time, and each piece is kept beside the result at once, in NAME.parts/,
-named by everything that its numbers follow from.
+Curves are computed a few noise levels at a time. Each piece is kept at once beside the result, in NAME.parts/, named by
+everything that its numbers follow from.
 """
 
-import contextlib
 import dataclasses
-import hashlib
 import json
 import math
-import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import xarray as xr
 
 import gmm
-from gmm.checks import choose
+from gmm.checks import check_values, choose
+from gmm.clock import times_at
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.devices import agreed
-from gmm.files import write_aside
-from paper_figures.formats.curves import join, stack, times_at
+from paper_figures.files import fingerprint, save_dataset
+from paper_figures.formats.curves import join, stack
 from paper_figures.formats.numbers import Number, attach, number
-from paper_figures.progress import Watch
+from paper_figures.formats.words import slug
+from paper_figures.progress import Progress, share
+from paper_figures.studies.checks import GIB, check_memory_limit, check_sampling
+from paper_figures.studies.parts import Parts
 from paper_figures.studies.sampled_times import NONE, Time, agreement_time, half_time, peak_time
 from theory import Problem, speciation_time
 from theory.labelled import (
@@ -101,12 +101,8 @@ class StudySettings:
     def __post_init__(self) -> None:
         choose("process", self.process, tuple(gmm.PROCESSES))
         choose("dtype", self.dtype, ("float32", "float64"))
-        if self.levels < 16:
-            raise ValueError(f"levels must be >= 16 for a window and a maximum, got {self.levels}")
-        if self.samples < 2:
-            raise ValueError(f"samples must be >= 2, got {self.samples}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be in 0..2^63-1, got {self.seed}")
+        check_values("levels", self.levels, ">= 16 for a window and a maximum", lambda count: count >= 16)
+        check_sampling(self.samples, self.seed)
 
 
 def memory(data: LabelledData, settings: StudySettings) -> int:
@@ -123,7 +119,7 @@ def operations(data: LabelledData, settings: StudySettings) -> float:
 
 
 def check(data: LabelledData, settings: StudySettings, limit: float) -> None:
-    """Refuse what cannot be studied, before anything is computed.
+    """Refuse data that cannot be studied, before anything is computed.
 
     Args:
         data: the data set.
@@ -133,6 +129,7 @@ def check(data: LabelledData, settings: StudySettings, limit: float) -> None:
     Raises:
         ValueError: on fewer than two classes, a class of one point, or too much memory.
     """
+    check_memory_limit(limit)
     counts = np.bincount(data.y)
     if len(counts) < 2:
         raise ValueError(f"data must have two classes or more for a decision, {data.name} has {len(counts)}")
@@ -141,12 +138,12 @@ def check(data: LabelledData, settings: StudySettings, limit: float) -> None:
             f"every class of the data needs at least 2 points, {data.classes[int(np.argmin(counts))]!r} of "
             f"{data.name} has 1"
         )
-    wanted = memory(data, settings) / 2**30
+    wanted = memory(data, settings) / GIB
     if wanted > limit:
         raise ValueError(
             f"{len(data.x)} points of {data.x.shape[1]} dimensions in {len(counts)} classes, the largest of "
-            f"{counts.max()}, would take {wanted:.3g} GiB, above the memory limit of {limit:g} GiB; take a subset with "
-            "--limit, dtype float32, or raise the limit"
+            f"{counts.max()}, would take {wanted:.3g} GiB, above the memory limit of {limit:g} GiB; take a `subset`, "
+            "dtype float32, or raise the limit"
         )
 
 
@@ -154,7 +151,7 @@ def study(
     data: LabelledData,
     settings: StudySettings,
     out: Path | None = None,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Curves, times and directions of a labelled data set, on the scale that `standardised` gives it.
 
@@ -162,7 +159,7 @@ def study(
         data: the data set, on any scale.
         settings: what decides the numbers.
         out: NetCDF file to keep the result in; the same call goes on with it, or reads it. None keeps nothing.
-        watch: called while curves are computed.
+        progress: called while curves are computed.
 
     Returns:
         Dataset; docs/data.md describes it.
@@ -170,13 +167,14 @@ def study(
     Raises:
         ValueError: when `out` holds something else.
     """
-    identity = fingerprint(data, settings)
+    identity = fingerprint(dataclasses.asdict(settings), [data.shape, data.classes], data.x, data.y)
     if out is not None and agreed(lambda: [out.exists()])[0]:
         return _finished(out, identity)
-    store = None if out is None else Pieces(out.with_name(out.name + ".parts"), identity)
+    folder = None if out is None else parts_folder(out)
+    pieces = Parts(folder, f"-{identity[:16]}.nc", EntropyCurve.load, EntropyCurve.save)
     process = gmm.PROCESSES[settings.process]()
     with jax.enable_x64(settings.dtype == "float64"):
-        dataset = _study(data.standardised(), settings, process, store, watch)
+        dataset = _study(data.standardised(), settings, process, pieces, progress)
     dataset.attrs |= {
         "format": FORMAT,
         "fingerprint": identity,
@@ -184,25 +182,20 @@ def study(
         "data": json.dumps(_facts(data)),
         "versions": json.dumps(versions()),
     }
-    if out is not None and store is not None and jax.process_index() == 0:
-        with write_aside(out) as aside:
-            dataset.to_netcdf(aside, engine="h5netcdf")
-        store.remove()
+    if out is not None and jax.process_index() == 0:
+        save_dataset(dataset, out)
+        pieces.remove()
     return dataset
 
 
-def fingerprint(data: LabelledData, settings: StudySettings) -> str:
-    """Hash of the points, their labels and the settings."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode())
-    digest.update(json.dumps([data.shape, data.classes]).encode())
-    for array in (data.x, data.y):
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()
+def parts_folder(out: Path) -> Path:
+    """Where the finished pieces of an unfinished study lie: beside its file, in FILE.nc.parts."""
+    return out.with_name(out.name + ".parts")
 
 
 def file_stem(data: LabelledData) -> str:
     """Name of the result of a data set: letters, digits and dashes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", data.name.removesuffix(".npz")).strip("-.") or "data"
+    return slug(data.name.removesuffix(".npz"), "data")
 
 
 def _facts(data: LabelledData) -> dict[str, Any]:
@@ -224,47 +217,19 @@ def _finished(out: Path, identity: str) -> xr.Dataset:
     return dataset
 
 
-@dataclasses.dataclass(frozen=True)
-class Pieces:
-    """Finished pieces of curves, in files of their own."""
-
-    folder: Path
-    identity: str
-
-    def _place(self, curve: str, start: int) -> Path:
-        return self.folder / f"{self.identity[:16]}-{curve.replace(' ', '-')}-{start:04d}.nc"
-
-    def get(self, curve: str, start: int) -> EntropyCurve | None:
-        """A finished piece, or None when there is none that can be read whole."""
-        try:
-            return EntropyCurve.load(self._place(curve, start))
-        except ValueError:
-            return None
-
-    def keep(self, curve: str, start: int, piece: EntropyCurve) -> None:
-        """Write a piece, aside and then renamed."""
-        if jax.process_index() == 0:
-            piece.save(self._place(curve, start))
-
-    def remove(self) -> None:
-        """Remove the folder, once the whole is written."""
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self.folder)
-
-
 def _study(
     data: LabelledData,
     settings: StudySettings,
     process: gmm.Process,
-    store: Pieces | None,
-    watch: Watch | None,
+    parts: Parts[EntropyCurve],
+    progress: Progress | None,
 ) -> xr.Dataset:
-    """`data` is standardised."""
+    """The result for standardised `data`."""
     moments = class_moments(data)
     times = times_at(process, noise_levels(data, moments, process, settings.levels))
     curves = {
-        name: _curve(name, mixture, partition, process, times, settings, store, watch)
-        for name, mixture, partition in models(data, moments, settings.dtype)
+        law.name: _curve(law, process, times, settings, parts, share(progress, number, len(CURVES)))
+        for number, law in enumerate(laws(data, moments, settings.dtype))
     }
     eigenvalues = np.linalg.eigvalsh(moments.total())[::-1]
     found = speciation_times(curves, moments, float(eigenvalues[0]), process, len(data.x))
@@ -303,23 +268,29 @@ def class_moments(data: LabelledData) -> ClassMoments:
     return ClassMoments(weights / weights.sum(), means, 0.5 * (within + within.T))
 
 
-def models(
-    data: LabelledData, moments: ClassMoments, dtype: str
-) -> Iterator[tuple[str, gmm.Mixture, gmm.Partition]]:
-    """The data themselves, asked for the class and for the point; classes as Gaussians; their Gram matrix alone."""
+class Law(NamedTuple):
+    """A mixture that stands for the data, and what is to be decided of it: the cells of a partition."""
+
+    name: str
+    mixture: gmm.Mixture
+    partition: gmm.Partition
+
+
+def laws(data: LabelledData, moments: ClassMoments, dtype: str) -> Iterator[Law]:
+    """The laws of `CURVES`: the data by class and by point, one Gaussian for each class, and the Gram matrix alone."""
     points, labels = gmm.families.empirical(data.x.astype(dtype), data.y)
-    yield CLASS, points, labels
-    yield POINT, points, gmm.Partition(np.arange(points.components))
+    yield Law(CLASS, points, labels)
+    yield Law(POINT, points, gmm.Partition(np.arange(points.components)))
     trivial = gmm.Partition(np.arange(len(moments.prior)))
     with jax.enable_x64(True):
         shared = gmm.Mixture(moments.prior, moments.means, gmm.Full(moments.within), normalise=True)
         low = gmm.reduce(shared)
         flat = gmm.families.from_gram(moments.gram, variance=moments.variance, weights=moments.prior)
-    yield GAUSSIAN, _in(low, dtype), trivial
-    yield ROUND, _in(flat, dtype), trivial
+    yield Law(GAUSSIAN, _with_dtype(low, dtype), trivial)
+    yield Law(ROUND, _with_dtype(flat, dtype), trivial)
 
 
-def _in(mixture: gmm.Mixture, dtype: str) -> gmm.Mixture:
+def _with_dtype(mixture: gmm.Mixture, dtype: str) -> gmm.Mixture:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), mixture)
 
 
@@ -351,46 +322,31 @@ def nearest_distance2(x: np.ndarray) -> float:
 
 
 def _curve(
-    name: str,
-    mixture: gmm.Mixture,
-    partition: gmm.Partition,
+    law: Law,
     process: gmm.Process,
     times: np.ndarray,
     settings: StudySettings,
-    store: Pieces | None,
-    watch: Watch | None,
+    parts: Parts[EntropyCurve],
+    progress: Progress | None,
 ) -> EntropyCurve:
-    """One curve piece by piece, from the store where it has them."""
-    # One key for all: differences between curves are then smaller than their errors.
-    options = {"key": jax.random.key(settings.seed), "samples": settings.samples, "partition": partition}
-    exact_points = name in (CLASS, POINT)  # midpoints of far too many pairs to help
-    pieces, starts = [], range(0, len(times), PIECE)
-    kept = [False] * len(starts)
-    if store is not None:
-        kept = agreed(lambda: [store.get(name, start) is not None for start in starts], len(starts))
-    for start, there in zip(starts, kept, strict=True):
-        piece = store.get(name, start) if store is not None and there else None
-        if there and piece is None:
-            raise ValueError(
-                f"every process must see {store and store.folder}: name a folder that they share"
-            )
-        if piece is None:
-            done = lambda level, _, start=start: watch and watch(name, start + level, len(times))  # noqa: E731
-            found = gmm.class_entropy(
-                mixture,
-                process,
-                times[start : start + PIECE],
-                boundary=not exact_points,
-                progress=done,
-                **options,
-            )
-            piece = dataclasses.replace(found, per_cell=None, per_cell_stderr=None)
-            if store is not None:
-                store.keep(name, start, piece)
-        pieces.append(piece)
-        if watch is not None:
-            watch(name, min(start + PIECE, len(times)), len(times))
-    return join(pieces)
+    """One curve, piece by piece."""
+    starts = range(0, len(times), PIECE)
+
+    def piece(number: int, progress: Progress | None) -> EntropyCurve:
+        found = gmm.class_entropy(
+            law.mixture,
+            process,
+            times[starts[number] : starts[number] + PIECE],
+            partition=law.partition,
+            # One key for all: differences between curves are then smaller than their errors.
+            key=jax.random.key(settings.seed),
+            samples=settings.samples,
+            boundary=law.name not in (CLASS, POINT),  # midpoints of far too many pairs of points to help
+            progress=progress,
+        )
+        return dataclasses.replace(found, per_cell=None, per_cell_stderr=None)
+
+    return join(list(parts.each([f"{slug(law.name)}-{start:04d}" for start in starts], piece, progress)))
 
 
 def speciation_times(
@@ -401,7 +357,7 @@ def speciation_times(
     points: int,
 ) -> dict[str, dict[str, Time]]:
     """Times by source and criterion; what a source says nothing about is left out."""
-    exact = lambda value: Time(float(value), 0.0 if math.isfinite(value) else math.nan)  # noqa: E731
+    exact = lambda value: Time(float(value), 0.0 if math.isfinite(value) else math.nan)
     found: dict[str, dict[str, Time]] = {
         "covariance": {"covariance": exact(times_of(process, np.array(covariance_log_snr(largest))))}
     }
@@ -409,7 +365,7 @@ def speciation_times(
     for name, curve in curves.items():
         chance = 1 / points if name == POINT else by_chance
         found[name] = {
-            "entropy-rate": peak_time(curve, process),
+            "entropy-rate": peak_time(curve),
             "half-entropy": half_time(curve),
             "cloning": agreement_time(curve, chance),
         }

@@ -1,4 +1,4 @@
-"""What ``speciation sample`` does: pictures of a model's samples, each with a seed of its own.
+"""Pictures of a model's samples, each with a seed of its own.
 
 A picture depends on its seed, its condition and the settings alone, not on what else is made beside it. What is
 finished stays: a picture that lies in the folder and says that it was made from the same settings is kept.
@@ -6,10 +6,9 @@ finished stays: a picture that lies in the folder and says that it was made from
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +16,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from gmm.checks import choose
-from gmm.files import write_aside
+from gmm.checks import check_values, choose
 from neural.decisions.words import members
-from neural.models import Model
+from neural.models import Model, load_model
 from neural.pictures import LATENT_CHANNELS, decoded
 from neural.samplers import ancestral, ddim, ddim_times, heun
 from neural.stable_diffusion import load_vae
+from paper_figures.files import save_image
+from paper_figures.progress import Progress
 
 SAMPLERS = ("heun", "ddim", "ancestral")
-# What a model's own users do: Stable Diffusion's guidance, and its sampler.
+# What users of a model usually do: the guidance scale of Stable Diffusion, and its sampler.
 USUAL_SAMPLER = {"sd15": "ddim"}
 USUAL_SCALE = {"sd15": 7.5}
 SETTINGS_KEY = "speciation"
-# Of a model of so few, all are drawn where none is named.
+# Of a model of at most so many classes, all are drawn where none is named.
 MOST_CLASSES = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 
-Watch = Callable[[int, int], None]
-
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class PictureSettings:
     """How pictures are made.
 
     Attributes:
@@ -46,7 +44,7 @@ class Recipe:
         sampler: one of `SAMPLERS`.
         steps: noise levels.
         guidance_scale: w; 1 for none.
-        dtype: that the model computes in.
+        dtype: precision that the model computes in.
         decoder: autoencoder that turns its latents into pictures; empty where it needs none beside its own.
     """
 
@@ -58,19 +56,23 @@ class Recipe:
     decoder: str = ""
 
     @property
+    def sampler_evaluations(self) -> int:
+        """Denoiser evaluations of the sampler for one picture."""
+        return 2 * self.steps - 1 if self.sampler == "heun" else self.steps
+
+    @property
     def evaluations(self) -> int:
-        """Of the network, for one picture; guidance asks twice."""
-        levels = 2 * self.steps - 1 if self.sampler == "heun" else self.steps
-        return levels * (1 if self.guidance_scale == 1 else 2)
+        """Network evaluations for one picture; guidance takes two for each of the sampler's."""
+        return self.sampler_evaluations * (1 if self.guidance_scale == 1 else 2)
 
 
 @dataclasses.dataclass(frozen=True)
-class Wanted:
+class Picture:
     """One picture.
 
     Attributes:
         name: of its condition, for people.
-        condition: what the denoiser is asked; None for no condition.
+        condition: what the denoiser takes; None for no condition.
         seed: of its noise.
     """
 
@@ -79,69 +81,94 @@ class Wanted:
     seed: int
 
     def path(self, folder: Path) -> Path:
-        """Its file."""
-        slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:60] or "sample"
-        # Conditions whose names differ in signs alone must not share a file.
-        if slug != self.name:
-            slug += f"-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
-        return folder / f"{slug}-seed{self.seed}.png"
+        """Its file in a folder."""
+        stem = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:60] or "sample"
+        # Conditions whose names differ only in other signs must not share a file.
+        if stem != self.name:
+            stem += f"-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
+        return folder / f"{stem}-seed{self.seed}.png"
 
 
-def recipe(
-    model: Model, sampler: str | None, steps: int | None, guidance_scale: float | None, dtype: str, vae: str
-) -> Recipe:
-    """The recipe that was asked for, what is usual for the model in place of what was not said.
+@dataclasses.dataclass(frozen=True, eq=False)
+class PicturePlan:
+    """Which pictures of which model, and how they are made."""
+
+    model: Model
+    settings: PictureSettings
+    pictures: tuple[Picture, ...]
+
+    def missing(self, folder: Path) -> list[Picture]:
+        """The pictures that do not lie in the folder already, made from the same settings."""
+        return [picture for picture in self.pictures if not is_made(folder, self.settings, picture)]
+
+
+def plan_pictures(
+    model: str,
+    *,
+    classes: Sequence[str] = (),
+    prompts: Sequence[str] = (),
+    count: int = 1,
+    seed: int = 0,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance_scale: float | None = None,
+    dtype: str = "float32",
+    vae: str = "",
+) -> PicturePlan:
+    """The model, loaded, and every picture: each condition with the same seeds, `seed` to `seed` + count - 1.
+
+    Args:
+        model: name or path.
+        classes: by name, index or group. Without classes or prompts: a sample of every class of a model of few, else
+            one without condition.
+        prompts: of a model of free text.
+        count: pictures of each condition.
+        seed: of the first picture.
+        sampler: one of `SAMPLERS`; None for what is usual for the model, as for the next two.
+        steps: noise levels.
+        guidance_scale: w; 1 for none.
+        dtype: precision that the model computes in.
+        vae: autoencoder for a model whose states are latents.
 
     Raises:
-        ValueError: on a model whose states are no pictures, an unknown sampler, fewer than two steps, a scale that
-            is negative, or guidance by a model that has no unconditional law.
+        ValueError: on a model whose states are no pictures, classes for a model of free text and the other way
+            round, and whatever else cannot be sampled.
     """
+    check_values("count", count, ">= 1", lambda number: number >= 1)
+    check_values("seed", seed, "in 0..2^31 - 1 - count", lambda s: (s >= 0) & (s < 2**31 - count))
+    loaded = load_model(model, dtype=dtype)
+    settings = _settings(loaded, sampler, steps, guidance_scale, dtype, vae)
+    conditions = _conditions(loaded, classes, prompts)
+    pictures = (Picture(name, of, seed + k) for name, of in conditions for k in range(count))
+    return PicturePlan(loaded, settings, tuple(pictures))
+
+
+def _settings(
+    model: Model, sampler: str | None, steps: int | None, guidance_scale: float | None, dtype: str, vae: str
+) -> PictureSettings:
     if model.pictures is None and not _needs_decoder(model):
-        raise ValueError(f"--model must make pictures; the states of {model.name}, {model.shape}, are none")
+        raise ValueError(f"model must make pictures; the states of {model.name}, {model.shape}, are none")
     sampler = sampler or USUAL_SAMPLER.get(model.kind, "heun")
     steps = model.grid.steps if steps is None else steps
     scale = USUAL_SCALE.get(model.kind, 1.0) if guidance_scale is None else guidance_scale
-    choose("--sampler", sampler, SAMPLERS)
-    if steps < 2:
-        raise ValueError(f"--steps must be at least 2, got {steps}")
-    if not 0 <= scale < np.inf:
-        raise ValueError(f"--guidance-scale must be a number >= 0, got {scale}")
+    choose("sampler", sampler, SAMPLERS)
+    check_values("steps", steps, "at least 2", lambda number: number >= 2)
+    check_values("guidance_scale", scale, "a number >= 0", lambda w: (w >= 0) & (w < np.inf))
     if scale != 1 and model.unconditional is None:
-        raise ValueError(f"{model.name} has no unconditional network to guide with; use --guidance-scale 1")
-    return Recipe(model.name, sampler, steps, scale, dtype, vae if _needs_decoder(model) else "")
-
-
-def wanted(
-    model: Model, classes: Sequence[str], prompts: Sequence[str], count: int, seed: int
-) -> list[Wanted]:
-    """Every picture: each condition with the same seeds, `seed` to `seed` + count - 1.
-
-    Without classes or prompts: a sample of every class of a model of few, else without condition.
-
-    Raises:
-        ValueError: on classes of a model of free text and the other way round, an unknown class, prompts that
-            cannot be read, or when nothing is named and the model has no law without condition.
-    """
-    if count < 1:
-        raise ValueError(f"--count must be at least 1, got {count}")
-    if not 0 <= seed < 2**31 - count:
-        raise ValueError(f"--seed must be in 0..2^31 - 1 - count, got {seed}")
-    return [
-        Wanted(name, condition, seed + number)
-        for name, condition in _conditions(model, classes, prompts)
-        for number in range(count)
-    ]
+        raise ValueError(f"{model.name} has no unconditional network to guide with; use `guidance_scale` 1")
+    return PictureSettings(model.name, sampler, steps, scale, dtype, vae if _needs_decoder(model) else "")
 
 
 def _conditions(model: Model, classes: Sequence[str], prompts: Sequence[str]) -> list[tuple[str, Any]]:
+    """Names and values of the conditions that are asked for."""
     if model.free_text:
         if classes:
-            raise ValueError(f"{model.name} takes prompts and has no classes; use --prompt")
+            raise ValueError(f"{model.name} takes prompts and has no classes; use `prompts`")
         if prompts and model.tokenize is not None:
             model.tokenize(prompts)
         return [(prompt, prompt) for prompt in dict.fromkeys(prompts)] or [("no prompt", "")]
     if prompts:
-        raise ValueError(f"{model.name} has classes and takes no prompts; use --class")
+        raise ValueError(f"{model.name} has classes and takes no prompts; use `classes`")
     known = model.conditions or ()
     indices = dict.fromkeys(index for word in classes for index in members(model, word))
     if not classes and len(known) <= MOST_CLASSES:
@@ -150,7 +177,7 @@ def _conditions(model: Model, classes: Sequence[str], prompts: Sequence[str]) ->
         return [(model.names[index], known[index]) for index in indices]
     if model.unconditional is None:
         raise ValueError(
-            f"{model.name} has {len(known)} classes and no unconditional network; name some by --class"
+            f"{model.name} has {len(known)} classes and no unconditional network; name some by `classes`"
         )
     return [("no class", None)]
 
@@ -159,154 +186,97 @@ def _needs_decoder(model: Model) -> bool:
     return model.pictures is None and model.kind == "edm2" and model.shape[-1] == LATENT_CHANNELS
 
 
-def with_decoder(model: Model, vae: str) -> Model:
-    """The model with an autoencoder that turns its latents into pictures, where it needs one.
-
-    Raises:
-        ValueError: as `load_vae`: when the autoencoder is not on this machine, with the way to get it.
-    """
-    if not _needs_decoder(model):
-        return model
-    decoder = load_vae(vae)
-    return dataclasses.replace(model, pictures=lambda x: decoded(x, decoder))
-
-
-def make(
-    model: Model,
-    how: Recipe,
-    pictures: Sequence[Wanted],
-    folder: Path,
-    batch: int,
-    watch: Watch | None = None,
-) -> list[Path]:
+def make(plan: PicturePlan, folder: Path, batch: int, progress: Progress | None = None) -> list[Path]:
     """Make every picture that does not lie in the folder already.
 
     Args:
-        model: what to sample.
-        how: the recipe.
-        pictures: what is wanted.
-        folder: where it goes.
+        plan: what to make.
+        folder: where pictures go.
         batch: pictures at a time; all batches are filled up to one size, so that one program serves them.
-        watch: told how many evaluations of a batch's states are done, and how many there are in all.
+        progress: called with the denoiser evaluations of batches that are done, and all of them.
 
     Returns:
         The file of each picture, in order.
 
     Raises:
-        ValueError: when samples are not finite.
+        ValueError: when samples are not finite, or the autoencoder is not on this machine, with the way to get it.
     """
-    waiting = [one for one in pictures if not is_made(one.path(folder), how, one)]
-    size = min(batch, max(1, len(waiting)))
-    batches = [waiting[start : start + size] for start in range(0, len(waiting), size)]
-    each = 2 * how.steps - 1 if how.sampler == "heun" else how.steps
+    model = plan.model
+    if _needs_decoder(model):
+        decoder = load_vae(plan.settings.decoder)
+        model = dataclasses.replace(model, pictures=lambda x: decoded(x, decoder))
+    missing = plan.missing(folder)
+    size = min(batch, max(1, len(missing)))
+    batches = [missing[start : start + size] for start in range(0, len(missing), size)]
+    each = plan.settings.sampler_evaluations
     for number, some in enumerate(batches):
-        told = _telling(watch, number * each, len(batches) * each)
-        for one, picture in zip(some, _batch(model, how, some, size, told), strict=False):
-            _write(one.path(folder), picture, how, one)
-    return [one.path(folder) for one in pictures]
+        ours = _after(progress, number * each, len(batches) * each)
+        for picture, image in zip(some, _batch(model, plan.settings, some, size, ours), strict=False):
+            texts = {SETTINGS_KEY: _as_text(plan.settings, picture)}
+            save_image(image, picture.path(folder), texts)
+    return [picture.path(folder) for picture in plan.pictures]
 
 
-def _telling(watch: Watch | None, before: int, total: int) -> Watch | None:
-    return None if watch is None else lambda done, _: watch(before + done, total)
+def _after(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """The callback of a batch, for the callback of all."""
+    return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _batch(model: Model, how: Recipe, some: Sequence[Wanted], size: int, watch: Watch | None) -> np.ndarray:
+def _batch(
+    model: Model, settings: PictureSettings, some: Sequence[Picture], size: int, progress: Progress | None
+) -> np.ndarray:
+    """(n, H, W, C) images of some pictures, computed as a batch of `size`."""
     filled = [*some, *[some[-1]] * (size - len(some))]
-    dtype = np.float64 if how.dtype == "float64" else np.float32
-    pairs = [jax.random.split(jax.random.key(one.seed)) for one in filled]
+    dtype = np.float64 if settings.dtype == "float64" else np.float32
+    pairs = [jax.random.split(jax.random.key(picture.seed)) for picture in filled]
     noise = jnp.stack([jax.random.normal(start, model.shape, dtype) for start, _ in pairs])
-    samples = _sample(model, how, noise, filled, jnp.stack([steps for _, steps in pairs]), watch)
+    keys = jnp.stack([steps for _, steps in pairs])
+    samples = _sample(model, settings, noise, [picture.condition for picture in filled], keys, progress)
     if not bool(jnp.isfinite(samples).all()):
-        hint = "; float16 may have overflowed: use --dtype bfloat16" if how.dtype == "float16" else ""
+        hint = "; float16 may have overflowed: use `dtype` bfloat16" if settings.dtype == "float16" else ""
         raise ValueError(f"samples of {model.name} are not finite{hint}")
     return model.pictures(samples)[: len(some)]  # type: ignore[misc]
 
 
 def _sample(
     model: Model,
-    how: Recipe,
+    settings: PictureSettings,
     noise: jax.Array,
-    filled: Sequence[Wanted],
+    conditions: Sequence[Any],
     keys: jax.Array,
-    watch: Watch | None,
+    progress: Progress | None,
 ) -> jax.Array:
-    denoiser, conditions = model.denoiser, [one.condition for one in filled]
+    denoiser = model.denoiser
     if conditions[0] is None:
         denoiser, condition = model.unconditional, None
     elif model.free_text:
         condition = denoiser.encode(conditions)
     else:
         condition = jnp.asarray(conditions)
-    options: dict[str, Any] = {"progress": watch}
-    if how.guidance_scale != 1:
-        options |= {"guide": model.unconditional, "guidance_scale": how.guidance_scale}
+    options: dict[str, Any] = {"progress": progress}
+    if settings.guidance_scale != 1:
+        options |= {"guide": model.unconditional, "guidance_scale": settings.guidance_scale}
     discrete = model.kind == "sd15"
-    times = ddim_times(model.process, how.steps) if discrete else model.grid.times(model.process, how.steps)
-    if how.sampler == "heun":
+    of_grid = ddim_times if discrete else model.grid.times
+    times = of_grid(model.process, settings.steps)
+    if settings.sampler == "heun":
         return heun(denoiser, noise, condition, times=times, **options)
-    if how.sampler == "ddim":
+    if settings.sampler == "ddim":
         end = 0.0 if discrete else None
         return ddim(denoiser, noise, condition, times=times, end=end, **options)
     return ancestral(denoiser, noise, condition, key=keys, times=times, **options)
 
 
-# Files.
-
-
-def _settings(how: Recipe, one: Wanted) -> str:
-    fields = dataclasses.asdict(how) | {"condition": one.name, "seed": one.seed}
+def _as_text(settings: PictureSettings, picture: Picture) -> str:
+    fields = dataclasses.asdict(settings) | {"condition": picture.name, "seed": picture.seed}
     return json.dumps(fields, sort_keys=True)
 
 
-def is_made(path: Path, how: Recipe, one: Wanted) -> bool:
-    """Whether a picture lies there that was made from these settings; they are kept inside it."""
+def is_made(folder: Path, settings: PictureSettings, picture: Picture) -> bool:
+    """Whether the folder holds a picture that was made from these settings; they are kept inside it."""
+    path = picture.path(folder)
     if not path.is_file():
         return False
     raw = path.read_bytes()
-    mark = f"tEXt{SETTINGS_KEY}\0".encode("latin-1") + _settings(how, one).encode("latin-1")
+    mark = f"tEXt{SETTINGS_KEY}\0".encode("latin-1") + _as_text(settings, picture).encode("latin-1")
     return raw.startswith(_PNG) and mark in raw
-
-
-def _write(path: Path, picture: np.ndarray, how: Recipe, one: Wanted) -> None:
-    from matplotlib.image import imsave
-
-    colour = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
-    texts: dict[str, Any] = {SETTINGS_KEY: _settings(how, one), "Software": None}
-    with write_aside(path) as aside:
-        imsave(aside, np.ascontiguousarray(colour), format="png", metadata=texts)
-
-
-def write_sheet(path: Path, pictures: Sequence[Wanted], folder: Path, title: str) -> None:
-    """All pictures on one page: a row a condition, a column a seed."""
-    import matplotlib.pyplot as plt
-    from matplotlib.image import imread
-
-    rows = list(dict.fromkeys(one.name for one in pictures))
-    columns = list(dict.fromkeys(one.seed for one in pictures))
-    figure, axes = plt.subplots(
-        len(rows), len(columns), squeeze=False, layout="constrained",
-        figsize=(1.2 + 1.8 * len(columns), 0.6 + 1.8 * len(rows)),
-    )  # fmt: skip
-    for one in pictures:
-        ax = axes[rows.index(one.name)][columns.index(one.seed)]
-        image = imread(one.path(folder))
-        # Small pictures keep their pixels, large ones are not aliased.
-        ax.imshow(image, interpolation="nearest" if image.shape[0] <= 64 else "antialiased")
-    for row, column in itertools.product(range(len(rows)), range(len(columns))):
-        ax = axes[row][column]
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(False)
-        if row == 0:
-            ax.set_title(f"seed {columns[column]}", fontsize=8)
-        if column == 0:
-            ax.set_ylabel(_wrapped(rows[row]), fontsize=8, rotation=0, ha="right", va="center")
-    figure.suptitle(title, fontsize=9)
-    with write_aside(path) as aside:
-        figure.savefig(aside, format="png", dpi=150)
-    plt.close(figure)
-
-
-def _wrapped(text: str, width: int = 18) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width)[:5])

@@ -1,15 +1,8 @@
-"""Measuring a decision of a model: which curves, at what cost, run by run, with nothing finished lost.
-
-Every curve is measured in independent runs of equal size. Their mean is the curve; what is read off it gets its
-uncertainty from how the runs differ (`gmm.pooling`).
-"""
+"""Where the curves of a question come from: a trained model by two estimators, and exact curves of its data."""
 
 import dataclasses
 import functools
-import hashlib
-import shutil
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +15,18 @@ import gmm
 from gmm.curve import EntropyCurve
 from gmm.datasets import LabelledData
 from gmm.families import empirical, fitted
-from neural.decisions import Decision
-from neural.denoiser import as_pytree, denoise_each, encode, from_pytree, state_dtype
-from neural.estimators import check_stochastic, evaluations, gap_entropy, online_entropy
-from neural.models import Grid, Model
-from paper_figures.progress import Watch
+from neural.estimators import gap_entropy, online_entropy
+from paper_figures.files import fingerprint
+from paper_figures.progress import Progress, share
+from paper_figures.studies.parts import Parts
+from paper_figures.studies.question import RUNS, Question
 
-# Independent runs of a curve: enough for Student's t to be close to the normal law, few enough to keep each large.
-RUNS = 16
 # Points a noise level and run, where a mixture is sampled exactly.
 EXACT_SAMPLES = 128
-DATA_POINTS = 10_000
 MIXTURE_COMPONENTS = 4
 MIXTURE_SHRINKAGE = 0.1
-AGAINST = ("exact", "empirical", "gaussian", "mixture")
 ONLINE, GAP = "trained, online", "trained, gap"
-# Paths of a class that few samples happen to miss take theirs from so many.
+# Of a class that the random draw misses, so many samples are drawn on their own.
 FEWEST_OF_A_CLASS = 4
 LABELS = {
     "exact": "exact",
@@ -45,84 +34,9 @@ LABELS = {
     "gaussian": "a Gaussian a class",
     "mixture": "a mixture a class",
 }
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Question:
-    """A decision of a model, and how hard to look.
-
-    Attributes:
-        model: the model.
-        decision: what it decides between.
-        prior: (K,) of the decision's conditions.
-        samples: trajectories of an estimator in all.
-        steps: noise levels, and network evaluations of a trajectory and condition.
-        grid: where they lie.
-        seed: of every random number.
-        tracker, start, eta: as in `neural.online_entropy`.
-        batch: states that the network sees at a time; None for the estimators' own choice.
-        data_points: most points of a data set that stand for it.
-
-    Raises:
-        ValueError: on samples < 2, steps < 2, or a sampler that is not stochastic.
-    """
-
-    model: Model
-    decision: Decision
-    prior: np.ndarray
-    samples: int
-    steps: int
-    grid: Grid
-    seed: int = 0
-    tracker: str = "classes"
-    start: str = "state"
-    batch: int | None = None
-    eta: float = 1.0
-    data_points: int = DATA_POINTS
-
-    def __post_init__(self) -> None:
-        check_stochastic(self.eta)
-        if self.samples < 2:
-            raise ValueError(f"--samples must be at least 2, got {self.samples}")
-        if self.steps < 2:
-            raise ValueError(f"--steps must be at least 2, got {self.steps}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"--seed must be in 0..2^63-1, got {self.seed}")
-
-    @functools.cached_property
-    def times(self) -> np.ndarray:
-        """(steps,) falling times."""
-        return self.grid.times(self.model.process, self.steps)
-
-    @property
-    def runs(self) -> int:
-        """Independent runs, of two trajectories at least."""
-        return max(1, min(RUNS, self.samples // 2))
-
-    @property
-    def per_run(self) -> int:
-        """Trajectories a run: as many as asked for, rounded up to whole runs."""
-        return -(-self.samples // self.runs)
-
-    @property
-    def partitions(self) -> list[gmm.Partition]:
-        """One for each level."""
-        return [level.partition for level in self.decision.levels]
-
-    @functools.cached_property
-    def places(self) -> np.ndarray:
-        """(K,) index among the model's conditions of each of the decision's."""
-        known = {condition: index for index, condition in enumerate(self.model.conditions or ())}
-        return np.array([known[condition] for condition in self.decision.conditions])
-
-    def key(self, stream: int, run: int) -> PRNGKeyArray:
-        """Random key of a run; streams tell sources apart."""
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), stream), run)
-
-    def evaluations(self) -> int:
-        """Network evaluations of one estimator."""
-        size = len(self.decision.conditions), self.runs * self.per_run, self.steps
-        return evaluations(*size, tracker=self.tracker, start=self.start)
+AGAINST = tuple(LABELS)
+# Midpoints of pairs of components sharpen the curve of a mixture of at most so many.
+MOST_FOR_MIDPOINTS = 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,42 +44,36 @@ class Source:
     """Where a curve comes from.
 
     Attributes:
-        name: how it is labelled.
-        evaluations: network evaluations that it costs.
-        runs: how many.
-        measure: (run, folder of finished parts, progress) -> a curve a level.
+        name: its label.
+        evaluations: network evaluations that it costs; 0 for an exact curve.
+        runs: how many independent runs it has.
+        measure: (run, folder of finished parts, progress) -> one curve for each level.
     """
 
     name: str
     evaluations: int
     runs: int
-    measure: Callable[[int, Path | None, Callable[[int, int], None] | None], list[EntropyCurve]]
+    measure: Callable[[int, Path | None, Progress | None], list[EntropyCurve]]
 
 
-# name of a source -> for every level the curves of its runs
-Measured = dict[str, list[list[EntropyCurve]]]
+Runs = list[list[EntropyCurve]]
+"""For each level the curves of the independent runs."""
 
 
-def measure(sources: Sequence[Source], parts: Path | None, watch: Watch | None = None) -> Measured:
-    """Every run of every source.
+def measure(
+    sources: Sequence[Source], parts: Path | None, progress: Progress | None = None
+) -> dict[str, Runs]:
+    """The curves of every run of every source, by the source's name.
 
     Args:
-        sources: in the order of their work.
-        parts: folder where finished parts are kept, to be read by a later call of the same.
-        watch: called with (source, work done, in all), in runs.
+        sources: measured in this order.
+        parts: folder where finished parts are kept, and found again by a later call of the same.
+        progress: called while they are measured.
     """
-    found: Measured = {}
-    for source in sources:
-        runs = []
-        for run in range(source.runs):
-
-            def progress(done: int, total: int, source: Source = source, run: int = run) -> None:
-                if watch is not None:
-                    watch(source.name, 1000 * run + 1000 * done // max(total, 1), 1000 * source.runs)
-
-            runs.append(source.measure(run, parts, progress))
-        if watch is not None:
-            watch(source.name, 1000 * source.runs, 1000 * source.runs)
+    found = {}
+    for number, source in enumerate(sources):
+        ours = share(progress, number, len(sources))
+        runs = [source.measure(run, parts, share(ours, run, source.runs)) for run in range(source.runs)]
         found[source.name] = [list(level) for level in zip(*runs, strict=True)]
     return found
 
@@ -176,16 +84,13 @@ def measure(sources: Sequence[Source], parts: Path | None, watch: Watch | None =
 def online(question: Question) -> Source:
     """The model's own posterior along its own trajectories."""
 
-    def measured(run: int, parts: Path | None, progress: Any) -> list[EntropyCurve]:
+    def measured(run: int, parts: Path | None, progress: Progress | None) -> list[EntropyCurve]:
         return online_entropy(
             question.model.denoiser,
             question.decision.conditions,
-            partition=question.partitions,
-            prior=question.prior,
             tracker=question.tracker,
             guide=question.model.unconditional if question.tracker != "classes" else None,
             key=question.key(1, run),
-            samples=question.per_run,
             eta=question.eta,
             **_options(question, parts, progress),
         )
@@ -195,22 +100,19 @@ def online(question: Question) -> Source:
 
 def gap(question: Question) -> Source:
     """The integral of the denoiser gap, over data where there are some, else over the model's own samples."""
-    drawn = question.model.mixture is not None
-    data = None if drawn else _points(question)
+    is_mixture = question.model.mixture is not None
+    data = None if is_mixture else _states(question)
     # The way from noise to the model's own samples: Heun's sampler, two evaluations a step.
-    own = 0 if drawn or data is not None else question.runs * question.per_run * 2 * question.steps
-    cost = dataclasses.replace(question, tracker="classes").evaluations() + own
+    sampling = 0 if is_mixture or data is not None else question.trajectories * 2 * question.steps
+    cost = dataclasses.replace(question, tracker="classes").evaluations() + sampling
 
-    def measured(run: int, parts: Path | None, progress: Any) -> list[EntropyCurve]:
+    def measured(run: int, parts: Path | None, progress: Progress | None) -> list[EntropyCurve]:
         key = question.key(2, run)
         return gap_entropy(
             question.model.denoiser,
             question.decision.conditions,
-            data=_drawn(question, jax.random.fold_in(key, 1)) if drawn else data,
-            partition=question.partitions,
-            prior=question.prior,
+            data=fresh_samples(question, jax.random.fold_in(key, 1)) if is_mixture else data,
             key=key,
-            samples=question.per_run,
             labels="positions",
             **_options(question, parts, progress),
         )
@@ -218,8 +120,12 @@ def gap(question: Question) -> Source:
     return Source(GAP, cost, question.runs, measured)
 
 
-def _options(question: Question, parts: Path | None, progress: Any) -> dict[str, Any]:
+def _options(question: Question, parts: Path | None, progress: Progress | None) -> dict[str, Any]:
+    """What both estimators take."""
     return {
+        "partition": question.partitions,
+        "prior": question.prior,
+        "samples": question.per_run,
         "times": question.times,
         "start": question.start,
         "shape": question.model.shape,
@@ -229,7 +135,7 @@ def _options(question: Question, parts: Path | None, progress: Any) -> dict[str,
     }
 
 
-def _points(question: Question) -> tuple[np.ndarray, np.ndarray] | None:
+def _states(question: Question) -> tuple[np.ndarray, np.ndarray] | None:
     """The data as states, each with the number of its condition in the decision, -1 for others."""
     data = data_of(question)
     if data is None:
@@ -239,9 +145,12 @@ def _points(question: Question) -> tuple[np.ndarray, np.ndarray] | None:
     return data.x.reshape(-1, *question.model.shape), number[data.y]
 
 
-def _drawn(question: Question, key: PRNGKeyArray) -> tuple[Any, Any]:
-    """Fresh samples of the law that the model was trained on, two for each path that needs one, and of every class."""
-    mixture = _exact_mixture(question)
+def fresh_samples(question: Question, key: PRNGKeyArray) -> tuple[np.ndarray, np.ndarray]:
+    """Samples x (n, d) of the law that the model was trained on and their conditions (n,), some of every class.
+
+    There are four for each trajectory of a run: the denoiser gap takes those of the trajectory's own class.
+    """
+    mixture = _training_law(question)
     x, component = map(np.asarray, gmm.sample(mixture, key, 4 * question.per_run))
     for absent in np.setdiff1d(np.arange(mixture.components), component):
         more, _ = gmm.sample(
@@ -253,10 +162,10 @@ def _drawn(question: Question, key: PRNGKeyArray) -> tuple[Any, Any]:
 
 
 def data_of(question: Question) -> LabelledData | None:
-    """The data that the model was trained on, those of the decision alone; None where there are none.
+    """The points of the decision's classes in the data that the model was trained on; None where there are no data.
 
     Raises:
-        ValueError: when they do not fit the model.
+        ValueError: when the data do not fit the model.
     """
     model = question.model
     if model.data is None:
@@ -276,163 +185,107 @@ def data_of(question: Question) -> LabelledData | None:
 
 # ------------------------------------------------------------------------------------------- exact curves
 
+Law = tuple[gmm.Mixture, np.ndarray]
+"""A mixture that stands for the data, and for each component the number of its condition in the decision."""
 
-def against(question: Question, names: Sequence[str] | None) -> list[Source]:
-    """The exact curves to lay a model over.
+
+def exact_curves(question: Question, names: Sequence[str] | None) -> list[Source]:
+    """The exact curves that a trained model is compared with.
 
     Args:
         question: the decision.
-        names: of `AGAINST`; None for those that the model's training law or data allow.
+        names: of `AGAINST`; None for those that are known of the model's training.
 
     Raises:
-        ValueError: for one that they do not allow.
+        ValueError: for a curve that needs a mixture or data that are not known.
     """
     model = question.model
     if names is None:
-        known = model.data is not None
-        names = ["exact"] if model.mixture is not None else ["empirical", "gaussian"] if known else []
+        by_data = ["empirical", "gaussian"] if model.data is not None else []
+        names = ["exact"] if model.mixture is not None else by_data
     for name in names:
         if name == "exact" and model.mixture is None:
-            raise ValueError(f"--against exact needs a model of a known mixture; {model.name} is none")
+            raise ValueError(f"`against` exact needs a model of a known mixture; {model.name} is none")
         if name != "exact" and model.data is None:
             raise ValueError(
-                f"--against {name} needs the data that {model.name} was trained on, which are not known"
+                f"`against` {name} needs the data that {model.name} was trained on, which are not known"
             )
-    laws = {name: _law(question, name) for name in names}
-    return [_sampled(question, LABELS[name], 3 + AGAINST.index(name), law) for name, law in laws.items()]
+    return [_exact_curve(question, name) for name in names]
 
 
-def _law(question: Question, name: str) -> Callable[[], tuple[gmm.Mixture, np.ndarray]]:
-    """A mixture for the data, and the condition (its number in the decision) of each component."""
+def _exact_curve(question: Question, name: str) -> Source:
+    stream = 3 + AGAINST.index(name)
+    law = functools.cache(functools.partial(_law, question, name))
 
-    @functools.cache
-    def law() -> tuple[gmm.Mixture, np.ndarray]:
-        if name == "exact":
-            mixture = jax.tree.map(lambda leaf: leaf.astype(float), _exact_mixture(question))
-            shared = not isinstance(mixture.covariance, gmm.Isotropic) or np.ndim(mixture.covariance.var) > 0
-            return (mixture if shared else gmm.reduce(mixture)), np.arange(mixture.components)
-        data = data_of(question)
-        assert data is not None
-        some = data.subset(question.data_points, question.seed)
-        x, number = some.x.astype(np.float64), np.searchsorted(np.sort(question.places), some.y)
-        order = np.argsort(question.places)
-        mixture, partition = _fit(name, x, number, question.seed)
-        condition = order[partition.labels]
-        return _weighted(mixture, condition, question.prior), condition
-
-    return law
-
-
-def _fit(name: str, x: np.ndarray, number: np.ndarray, seed: int) -> tuple[gmm.Mixture, gmm.Partition]:
-    if name == "empirical":
-        return empirical(x, number)
-    if name == "gaussian":
-        return fitted(x, number, covariance="shared", seed=seed)
-    return fitted(x, number, components=MIXTURE_COMPONENTS, shrinkage=MIXTURE_SHRINKAGE, seed=seed)
-
-
-def _exact_mixture(question: Question) -> gmm.Mixture:
-    mixture = question.model.mixture
-    assert mixture is not None
-    return mixture.take(question.places).reweighted(jnp.log(jnp.asarray(question.prior)))
-
-
-def _weighted(mixture: gmm.Mixture, condition: np.ndarray, prior: np.ndarray) -> gmm.Mixture:
-    """The mixture with the decision's prior in place of the data's frequencies."""
-    weights = np.asarray(mixture.weights, np.float64)
-    share = np.bincount(condition, weights, minlength=len(prior))
-    return mixture.reweighted(jnp.log(jnp.asarray(weights * (prior / share)[condition])))
-
-
-def _sampled(
-    question: Question, label: str, stream: int, law: Callable[[], tuple[gmm.Mixture, np.ndarray]]
-) -> Source:
-    def measured(run: int, parts: Path | None, progress: Any) -> list[EntropyCurve]:
+    def measured(run: int, parts: Path | None, progress: Progress | None) -> list[EntropyCurve]:
         with jax.enable_x64(True):
             mixture, condition = law()
             labels = [gmm.Partition(partition.labels[condition]) for partition in question.partitions]
-            place = None if parts is None else parts / f"{_digest(mixture, labels, question, stream)}-{run}"
-            return _kept(
-                place,
-                len(labels),
-                lambda level: gmm.class_entropy(
+            identity = _fingerprint(mixture, labels, question, stream)[:20]
+            store = Parts(parts, ".nc", EntropyCurve.load, EntropyCurve.save)
+
+            def curve(level: int, progress: Progress | None) -> EntropyCurve:
+                return gmm.class_entropy(
                     mixture,
                     question.model.process,
                     question.times,
                     partition=labels[level],
                     key=question.key(stream, run),
                     samples=EXACT_SAMPLES,
-                    # Between the many points of a data set midpoints of pairs help nothing.
-                    boundary=mixture.components <= 1000,
-                    progress=progress if level == 0 else None,
-                ),
-            )
+                    boundary=mixture.components <= MOST_FOR_MIDPOINTS,
+                    progress=progress,
+                )
 
-    return Source(label, 0, RUNS, measured)
+            names = [f"{identity}-{run}-{level}" for level in range(len(labels))]
+            return list(store.each(names, curve, progress))
 
-
-def _kept(place: Path | None, levels: int, compute: Callable[[int], EntropyCurve]) -> list[EntropyCurve]:
-    """A curve a level, from the disk where an earlier call left them."""
-    curves = []
-    for level in range(levels):
-        path = None if place is None else place.with_name(f"{place.name}-{level}.nc")
-        try:
-            if path is None or not path.exists():
-                raise ValueError("not there")
-            curve = EntropyCurve.load(path)
-        except ValueError:  # or damaged: compute it again
-            curve = compute(level)
-            if path is not None:
-                curve.save(path)
-        curves.append(curve)
-    return curves
+    return Source(LABELS[name], 0, RUNS, measured)
 
 
-def _digest(mixture: gmm.Mixture, labels: Sequence[gmm.Partition], question: Question, stream: int) -> str:
-    digest = hashlib.sha256()
-    for array in (*jax.tree.leaves(mixture), *(p.labels for p in labels), question.times):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(f"{question.model.process.describe()} {question.seed} {stream} {EXACT_SAMPLES}".encode())
-    return digest.hexdigest()[:20]
+def _law(question: Question, name: str) -> Law:
+    if name == "exact":
+        mixture = jax.tree.map(lambda leaf: leaf.astype(float), _training_law(question))
+        isotropic = isinstance(mixture.covariance, gmm.Isotropic) and np.ndim(mixture.covariance.var) == 0
+        return (gmm.reduce(mixture) if isotropic else mixture), np.arange(mixture.components)
+    data = data_of(question)
+    assert data is not None
+    some = data.subset(question.data_points, question.seed)
+    x, number = some.x.astype(np.float64), np.searchsorted(np.sort(question.places), some.y)
+    mixture, partition = _fitted(name, x, number, question.seed)
+    condition = np.argsort(question.places)[partition.labels]
+    return _with_prior(mixture, condition, question.prior), condition
 
 
-# ------------------------------------------------------------------------------------------- cost and progress
+def _fitted(name: str, x: np.ndarray, y: np.ndarray, seed: int) -> tuple[gmm.Mixture, gmm.Partition]:
+    if name == "empirical":
+        return empirical(x, y)
+    if name == "gaussian":
+        return fitted(x, y, covariance="shared", seed=seed)
+    return fitted(x, y, components=MIXTURE_COMPONENTS, shrinkage=MIXTURE_SHRINKAGE, seed=seed)
 
 
-def seconds_per_evaluation(question: Question) -> float:
-    """Time of one evaluation of the network, from one timed call of the size that the estimators use."""
-    model = question.model
-    conditions = encode(model.denoiser, question.decision.conditions)
-    count = len(question.decision.conditions)
-    most = question.batch or max(1, 2**20 // (int(np.prod(model.shape)) * count))
-    states = min(question.per_run, most)
-    wrapped, dtype = as_pytree(model.denoiser), state_dtype(model.denoiser)
-
-    @jax.jit
-    def call(wrapped: Any, x: Any, t: Any) -> Any:
-        at_once = max(1, most // states)
-        return jnp.sum(denoise_each(from_pytree(wrapped), x, t, conditions, at_once))
-
-    x = jnp.ones((states, *model.shape), dtype)
-    middle = jnp.asarray(question.times[len(question.times) // 2])
-    took = []
-    for _ in range(2):  # the first call compiles
-        started = time.perf_counter()
-        call(wrapped, x, middle).block_until_ready()
-        took.append(time.perf_counter() - started)
-    return took[-1] / (states * count)
+def _training_law(question: Question) -> gmm.Mixture:
+    """The mixture that the model was trained on, with the decision's components and prior."""
+    mixture = question.model.mixture
+    assert mixture is not None
+    return mixture.take(question.places).reweighted(jnp.log(jnp.asarray(question.prior)))
 
 
-def in_words(seconds: float) -> str:
-    """A length of time as people say it."""
-    if seconds < 1:
-        return "less than a second"
-    for limit, size, unit in ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h")):
-        if seconds < limit:
-            return f"{seconds / size:.0f} {unit}" if size < 3600 else f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 86400:.1f} days"
+def _with_prior(mixture: gmm.Mixture, condition: np.ndarray, prior: np.ndarray) -> gmm.Mixture:
+    """The mixture with the decision's prior in place of the data's frequencies."""
+    weights = np.asarray(mixture.weights, np.float64)
+    share = np.bincount(condition, weights, minlength=len(prior))
+    return mixture.reweighted(jnp.log(jnp.asarray(weights * (prior / share)[condition])))
 
 
-def forget(parts: Path) -> None:
-    """Remove the finished parts of a measurement that is whole."""
-    shutil.rmtree(parts, ignore_errors=True)
+def _fingerprint(
+    mixture: gmm.Mixture, labels: Sequence[gmm.Partition], question: Question, stream: int
+) -> str:
+    facts: Mapping[str, Any] = {
+        "process": question.model.process.describe(),
+        "seed": question.seed,
+        "stream": stream,
+        "samples": EXACT_SAMPLES,
+    }
+    arrays = (*jax.tree.leaves(mixture), *(partition.labels for partition in labels), question.times)
+    return fingerprint(facts, *map(np.asarray, arrays))

@@ -1,16 +1,14 @@
 """Sweeps: a grid of cells, each computed once and kept at once, gathered into one labelled Dataset.
 
-Parts of an unfinished sweep lie beside its file, in FILE.nc.parts/, one file a cell, named by everything that
-its numbers follow from. So a sweep goes on wherever it was stopped, and finds nothing of other settings.
+The finished cells of an unfinished sweep lie beside its file, in FILE.nc.parts/, one file for each cell, named by
+everything that its numbers follow from. So a sweep goes on where it was stopped, and never takes in other settings.
 """
 
-import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,12 @@ import xarray as xr
 from gmm.curve import load_dataset, versions
 from gmm.devices import agreed
 from gmm.files import write_aside
+from paper_figures.files import save_dataset
+from paper_figures.progress import Progress
 from paper_figures.studies import sweep_cell
-from paper_figures.studies.sweep_axes import ALWAYS, UNIFORM, Cell, Grid, SweepSettings, grid
+from paper_figures.studies.checks import GIB, check_memory_limit
+from paper_figures.studies.parts import Parts
+from paper_figures.studies.sweep_axes import ALWAYS, UNIFORM, SweepAxes, SweepSettings, sweep_axes
 from paper_figures.studies.sweep_cell import POINT_FIELDS, SCALARS, Result
 
 FORMAT = "speciation-sweep/1"
@@ -48,9 +50,6 @@ DESCRIBED = {
 NAMES = (*DESCRIBED, "status", "method", *ALWAYS, "settings")
 """What the file of a sweep holds, whatever it sweeps."""
 
-Watch = Callable[[Cell, int, int], None]
-"""Called with the cell at work and how many of its noise levels are done, of how many."""
-
 
 def sweep(
     *,
@@ -69,7 +68,7 @@ def sweep(
     dtype: str = "float64",
     out: str | os.PathLike[str] | None = None,
     memory_limit: float = MEMORY_LIMIT,
-    watch: Watch | None = None,
+    progress: Progress | None = None,
 ) -> xr.Dataset:
     """Entropy curves and speciation times over a grid; an axis is one value or several.
 
@@ -89,7 +88,7 @@ def sweep(
         dtype: precision of what is sampled, "float32" or "float64".
         out: NetCDF file to keep the result in; the same call goes on with it, or reads it. None keeps nothing.
         memory_limit: GiB that the largest arrays of a cell may take.
-        watch: called while cells are at work.
+        progress: called with how much is done and how much there is.
 
     Returns:
         Dataset over (process, classes, dim, ..., point); docs/sweeps.md describes it. A cell that cannot exist
@@ -100,31 +99,38 @@ def sweep(
             other settings.
     """
     settings = SweepSettings(family, method, points, samples, seed, dtype)
-    axes = grid(family, process, classes, dims, separation, variance, prior, branching)
+    axes = sweep_axes(
+        family, process=process, classes=classes, dims=dims, separation=separation, variance=variance, prior=prior,
+        branching=branching,
+    )  # fmt: skip
     check_memory(axes, settings, memory_limit)
-    store = None if out is None else Store(Path(out), axes, settings)
-    if store is not None and agreed(lambda: [store.finished()])[0]:
-        return load_dataset(store.path)
-    results = dict(_computed(axes, settings, store, watch))
-    dataset = _gathered(axes, settings, results)
-    if store is None:
-        return dataset
-    if jax.process_index() == 0:
-        store.finish(dataset)
+    path = None if out is None else Path(out)
+    if path is not None and agreed(lambda: [_is_finished(path, axes, settings)])[0]:
+        return load_dataset(path)
+    places, cells = zip(*axes.cells(), strict=True)
+    parts = _parts(path, points)
+    results = parts.each(
+        [cell.identity(settings) for cell in cells],
+        lambda number, progress: sweep_cell.compute(cells[number], settings, progress),
+        progress,
+    )
+    dataset = _gathered(axes, settings, zip(places, results, strict=True))
+    if path is not None and jax.process_index() == 0:
+        save_dataset(dataset, path)
+        parts.remove()
     return dataset
 
 
-def check_memory(axes: Grid, settings: SweepSettings, limit: float) -> None:
+def check_memory(axes: SweepAxes, settings: SweepSettings, limit: float) -> None:
     """Refuse a sweep that has a cell too large, before anything is computed.
 
     Raises:
         ValueError: naming the cell, what it would take, and the ways out.
     """
-    if not limit > 0:
-        raise ValueError(f"memory_limit must be positive, in GiB, got {limit}")
+    check_memory_limit(limit)
     for _, cell in axes.cells():
-        wanted = sweep_cell.memory(cell, settings) / 2**30
-        if wanted > limit and not sweep_cell.room(cell, settings.family):
+        wanted = sweep_cell.memory(cell, settings) / GIB
+        if wanted > limit and not sweep_cell.impossible(cell, settings.family):
             how = sweep_cell.method_of(cell, settings)
             raise ValueError(
                 f"classes={cell.classes} in dim={cell.dim:g} by method {how} would take {wanted:.3g} GiB, above the "
@@ -133,39 +139,14 @@ def check_memory(axes: Grid, settings: SweepSettings, limit: float) -> None:
             )
 
 
-def _computed(
-    axes: Grid, settings: SweepSettings, store: "Store | None", watch: Watch | None
-) -> Iterator[tuple[tuple[int, ...], Result]]:
-    """Results by place, from the store where it has them."""
-    cells = list(axes.cells())
-    for (place, cell), kept in zip(cells, _kept(cells, store), strict=True):
-        result = store.part(cell) if store is not None and kept else None
-        if kept and result is None:
-            raise ValueError(
-                f"every process must see {store and store.parts}: name a file in a folder that they share"
-            )
-        if result is None:
-            progress = None if watch is None else lambda done, total, cell=cell: watch(cell, done, total)
-            result = sweep_cell.compute(cell, settings, progress)
-            if store is not None and jax.process_index() == 0:
-                store.keep(cell, result)
-        if watch is not None:
-            watch(cell, settings.points, settings.points)
-        yield place, result
-
-
-def _kept(cells: "list[tuple[tuple[int, ...], Cell]]", store: "Store | None") -> list[bool]:
-    """Which cells the store has whole."""
-    if store is None:
-        return [False] * len(cells)
-    return agreed(lambda: [store.part(cell) is not None for _, cell in cells], len(cells))
-
-
-def _gathered(axes: Grid, settings: SweepSettings, results: dict[tuple[int, ...], Result]) -> xr.Dataset:
+def _gathered(
+    axes: SweepAxes, settings: SweepSettings, results: Iterable[tuple[tuple[int, ...], Result]]
+) -> xr.Dataset:
+    """One Dataset of all cells; every result comes with its place."""
     arrays = {name: np.full((*axes.shape, settings.points), np.nan) for name in POINT_FIELDS}
     arrays |= {name: np.full(axes.shape, np.nan) for name in SCALARS}
     texts = {name: np.empty(axes.shape, object) for name in ("status", "method")}
-    for place, result in results.items():
+    for place, result in results:
         for name, value in result.arrays.items():
             arrays[name][place] = value
         texts["status"][place], texts["method"][place] = result.status, result.method
@@ -181,7 +162,7 @@ def _gathered(axes: Grid, settings: SweepSettings, results: dict[tuple[int, ...]
     return xr.Dataset(data, coords, _attributes(axes, settings))
 
 
-def _attributes(axes: Grid, settings: SweepSettings) -> dict[str, str]:
+def _attributes(axes: SweepAxes, settings: SweepSettings) -> dict[str, str]:
     return {
         "format": FORMAT,
         "settings": json.dumps(dataclasses.asdict(settings), sort_keys=True),
@@ -190,83 +171,70 @@ def _attributes(axes: Grid, settings: SweepSettings) -> dict[str, str]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class Store:
-    """A sweep's file, and the folder of parts beside it while it is unfinished."""
+# ------------------------------------------------------------------------------------------------- files
 
-    path: Path
-    axes: Grid
-    settings: SweepSettings
 
-    @property
-    def parts(self) -> Path:
-        """Folder of the finished cells of an unfinished sweep."""
-        return self.path.with_name(self.path.name + ".parts")
+def parts_folder(path: Path) -> Path:
+    """Where the finished cells of an unfinished sweep lie: beside its file, in FILE.nc.parts."""
+    return path.with_name(path.name + ".parts")
 
-    def finished(self) -> bool:
-        """Whether the file holds this sweep.
 
-        Raises:
-            ValueError: when it, or the folder of parts, holds something else.
-        """
-        if self.path.suffix != ".nc":
-            raise ValueError(f"out must be a file that ends in .nc, got {self.path}")
-        if self.path.exists():
-            attributes = load_dataset(self.path).attrs
-            if attributes.get("format") != FORMAT:
-                raise ValueError(
-                    f"out must be a new file or a sweep's, got {self.path}, which holds another result"
-                )
-            self._same(attributes, ("settings", "grid"))
-            return True
-        label = self.parts / "settings.json"
-        if self.parts.exists() and any(self.parts.iterdir()):
-            try:
-                found = json.loads(label.read_text())
-            except (OSError, ValueError):
-                raise ValueError(
-                    f"cannot go on with {self.parts}: it is no folder of a sweep; remove it"
-                ) from None
-            self._same(found, ("settings",))
-        else:
-            with write_aside(label) as aside:
-                aside.write_text(json.dumps(_attributes(self.axes, self.settings)))
-        return False
+def _is_finished(path: Path, axes: SweepAxes, settings: SweepSettings) -> bool:
+    """Whether the file holds this sweep; otherwise its folder of parts is ready for it.
 
-    def _same(self, found: Any, names: Sequence[str]) -> None:
-        """Refuse to mix what follows from other settings."""
-        wanted = _attributes(self.axes, self.settings)
-        for name in names:
-            theirs = found.get(name) if isinstance(found, dict) else None
-            if theirs != wanted[name]:
-                raise ValueError(
-                    f"{self.path} holds a sweep of other {name}: it has {theirs}, asked for {wanted[name]}; name "
-                    "another file, or remove that one"
-                )
-
-    def _place(self, cell: Cell) -> Path:
-        return self.parts / f"{cell.identity(self.settings)}.npz"
-
-    def part(self, cell: Cell) -> Result | None:
-        """A finished cell, or None when there is none that can be read whole."""
+    Raises:
+        ValueError: when the file, or the folder of parts, holds something else.
+    """
+    wanted = _attributes(axes, settings)
+    if path.suffix != ".nc":
+        raise ValueError(f"out must be a file that ends in .nc, got {path}")
+    if path.exists():
+        attributes = load_dataset(path).attrs
+        if attributes.get("format") != FORMAT:
+            raise ValueError(f"out must be a new file or a sweep's, got {path}, which holds another result")
+        _check_same(path, attributes, wanted, ("settings", "grid"))
+        return True
+    folder = parts_folder(path)
+    label = folder / "settings.json"
+    if folder.exists() and any(folder.iterdir()):
         try:
-            with self._place(cell).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            found = json.loads(label.read_text())
+        except (OSError, ValueError):
+            raise ValueError(f"cannot go on with {folder}: it is no folder of a sweep; remove it") from None
+        _check_same(path, found, wanted, ("settings",))
+    else:
+        with write_aside(label) as aside:
+            aside.write_text(json.dumps(wanted))
+    return False
+
+
+def _check_same(path: Path, found: Any, wanted: Mapping[str, str], names: Sequence[str]) -> None:
+    """Refuse to mix results that follow from other settings."""
+    for name in names:
+        theirs = found.get(name) if isinstance(found, dict) else None
+        if theirs != wanted[name]:
+            raise ValueError(
+                f"{path} holds a sweep of other {name}: it has {theirs}, asked for {wanted[name]}; name "
+                "another file, or remove that one"
+            )
+
+
+def _parts(path: Path | None, points: int) -> Parts[Result]:
+    """The store of finished cells, each a file of arrays."""
+
+    def read(file: Path) -> Result:
+        try:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in (*POINT_FIELDS, *SCALARS)}
                 status, method = str(stored["status"]), str(stored["method"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None
-        shapes = {name: (self.settings.points,) if name in POINT_FIELDS else () for name in arrays}
-        whole = all(arrays[name].shape == shape for name, shape in shapes.items())
-        return Result(status, method, arrays) if whole else None
+        except (KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{file} holds no cell of a sweep") from error
+        if any(a.shape != ((points,) if name in POINT_FIELDS else ()) for name, a in arrays.items()):
+            raise ValueError(f"{file} holds a cell of another number of points")
+        return Result(status, method, arrays)
 
-    def keep(self, cell: Cell, result: Result) -> None:
-        """Write a finished cell, aside and then renamed."""
-        with write_aside(self._place(cell)) as aside:
+    def write(result: Result, file: Path) -> None:
+        with write_aside(file) as aside:
             np.savez(aside, status=result.status, method=result.method, **result.arrays)  # type: ignore[arg-type]
 
-    def finish(self, dataset: xr.Dataset) -> None:
-        """Write the whole and only then remove the parts."""
-        with write_aside(self.path) as aside:
-            dataset.to_netcdf(aside, engine="h5netcdf")
-        with contextlib.suppress(OSError):
-            shutil.rmtree(self.parts)
+    return Parts(None if path is None else parts_folder(path), ".npz", read, write)

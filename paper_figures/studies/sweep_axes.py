@@ -1,17 +1,18 @@
-"""What a sweep computes: settings that hold for all of it, axes that vary, and the cells between them."""
+"""What a sweep computes: settings that hold for all of it, axes that vary, and one cell for each combination."""
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from gmm.checks import choose
+from gmm.checks import check_values, choose
 from gmm.process import PROCESSES
+from paper_figures.files import fingerprint
+from paper_figures.formats.words import tree_shape
+from paper_figures.studies.checks import check_sampling
 
 FAMILIES = ("simplex", "orthogonal", "random", "tree", "pair")
 METHODS = ("auto", "quadrature", "reduced", "full")
@@ -53,17 +54,13 @@ class SweepSettings:
         choose("family", self.family, FAMILIES)
         choose("method", self.method, METHODS)
         choose("dtype", self.dtype, ("float32", "float64"))
-        if self.points < 16:
-            raise ValueError(f"points must be >= 16 for a window and a maximum, got {self.points}")
-        if self.samples < 2:
-            raise ValueError(f"samples must be >= 2, got {self.samples}")
-        if not 0 <= self.seed < 2**63:
-            raise ValueError(f"seed must be in 0..2^63-1, got {self.seed}")
+        check_values("points", self.points, ">= 16 for a window and a maximum", lambda count: count >= 16)
+        check_sampling(self.samples, self.seed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One point of the grid.
+    """One combination of values.
 
     Attributes:
         process: its name on the command line.
@@ -92,13 +89,12 @@ class Cell:
 
     def identity(self, settings: SweepSettings) -> str:
         """Hash of everything that its numbers follow from; not of the grid around it, nor of any order."""
-        text = json.dumps([dataclasses.asdict(self), dataclasses.asdict(settings)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return fingerprint([dataclasses.asdict(self), dataclasses.asdict(settings)])
 
 
 @dataclasses.dataclass(frozen=True)
-class Grid:
-    """The axes of a sweep, each a tuple of values; a tree's shapes stand beside `classes`, its leaf counts.
+class SweepAxes:
+    """The axes of a sweep, each a tuple of values; a tree's shapes belong to `classes`, its leaf counts, one by one.
 
     Raises:
         ValueError: on an empty axis or a value out of range.
@@ -115,11 +111,12 @@ class Grid:
     def __post_init__(self) -> None:
         for name in AXES:
             if not getattr(self, name):
-                raise ValueError(f"{name} must list at least one value, got none")
+                argument = "dims" if name == "dim" else name
+                raise ValueError(f"{argument} must list at least one value, got none")
         for process in self.process:
             choose("process", process, tuple(PROCESSES))
         _check("classes", self.classes, lambda k: _is_count(k, 2), f"whole numbers from 2 to {LARGEST:.2g}")
-        _check("dim", self.dim, lambda d: _is_count(d, 1), f"whole numbers from 1 to {LARGEST:.2g}")
+        _check("dims", self.dim, lambda d: _is_count(d, 1), f"whole numbers from 1 to {LARGEST:.2g}")
         moderate = f"numbers from {1 / EXTREME:g} to {EXTREME:g}"
         _check("separation", self.separation, _is_moderate, moderate)
         _check("variance", self.variance, lambda s: s == 0 or _is_moderate(s), f"0 or {moderate}")
@@ -146,8 +143,9 @@ class Grid:
             yield place, Cell(**values, branching=shape)
 
 
-def grid(
+def sweep_axes(
     family: str,
+    *,
     process: str | Sequence[str],
     classes: int | Sequence[int] | None,
     dims: int | Sequence[int],
@@ -155,13 +153,13 @@ def grid(
     variance: float | Sequence[float],
     prior: str | float | Sequence[str | float],
     branching: Sequence[str],
-) -> Grid:
-    """The grid that a person asked for.
+) -> SweepAxes:
+    """The axes that a person asks for; each is one value or several.
 
     Raises:
-        ValueError: when `branching` and `classes` do not fit the family, or as `Grid`.
+        ValueError: when `branching` and `classes` do not fit the family, or as `SweepAxes`.
     """
-    shapes = tuple(_shape(text) for text in branching)
+    shapes = tuple(tree_shape("branching", text) for text in branching)
     if (family == "tree") != bool(shapes):
         raise ValueError(f"branching must be given for a tree and for nothing else, got family {family!r}")
     if shapes and classes is not None:
@@ -171,7 +169,7 @@ def grid(
         raise ValueError(f"classes must be 2 for a pair, got {classes}; a simplex has any number")
     counts = tuple(map(math.prod, shapes)) if shapes else _whole(classes)
     rest = (_each(separation, float), _each(variance, float), _each(prior, str))
-    return Grid(_each(process, str), counts, _whole(dims), *rest, branching=shapes)
+    return SweepAxes(_each(process, str), counts, _whole(dims), *rest, branching=shapes)
 
 
 def _each(values: Any, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
@@ -184,13 +182,6 @@ def _whole(values: Any) -> tuple[Any, ...]:
     """The same for numbers that should be whole: 1e3 is one, 10.5 stays what it is, to be refused by name."""
     several = values if isinstance(values, Iterable) else (values,)
     return _each([int(v) if v == v // 1 else float(v) for v in several], lambda value: value)
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    parts = text.split("x")
-    if not all(part.isdecimal() and int(part) >= 2 for part in parts):
-        raise ValueError(f"branching must list shapes such as 2x5x10, numbers >= 2, got {text!r}")
-    return tuple(map(int, parts))
 
 
 def _number(text: Any) -> float:

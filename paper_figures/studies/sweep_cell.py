@@ -6,18 +6,19 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from numpy.polynomial.chebyshev import Chebyshev
-from scipy.optimize import brentq
 
 from gmm import families
+from gmm.clock import times_at
 from gmm.curve import EntropyCurve
 from gmm.entropy import class_entropy
 from gmm.mixture import Mixture
 from gmm.process import PROCESSES, Process
-from paper_figures.formats.curves import WINDOW_SHARE, times_at
+from paper_figures.formats.curves import window_ends
+from paper_figures.progress import Progress
 from paper_figures.studies.sampled_times import half_time, peak_time
 from paper_figures.studies.sweep_axes import UNIFORM, Cell, SweepSettings
-from theory import Problem, entropy_curve, speciation_time, tree_curves, unequal_curve, window
+from theory import Problem, entropy_curve, speciation_time, tree_curves, unequal_curve
+from theory.landmarks import fastest_of, half_entropy_of
 
 OK = "ok"
 POINT_FIELDS = ("t", "log_snr", "entropy", "entropy_stderr", "rate", "rate_stderr")
@@ -25,8 +26,6 @@ SCALARS = ("t_peak", "t_peak_stderr", "t_half", "t_half_stderr", "t_instability"
 # The grid of noise levels reaches from hardly any information to hardly any doubt.
 FIRST_RHO = 1e-3
 LAST_RHO, LAST_RHO_PER_LOG_CLASS = 40.0, 8.0
-# Nodes of the interpolant between neighbouring points of an exact curve: exact to rounding.
-NODES = 24
 # Means as built and centred, each with the copy it is made from: measured as the peak of a process at d = 10^6,
 # K = 100, which docs/sweeps.md tells. K x K tables of distances between classes, where dimension has dropped out.
 COPIES_OF_MEANS, COPIES_OF_TABLES = 4, 7
@@ -34,7 +33,6 @@ COPIES_OF_MEANS, COPIES_OF_TABLES = 4, 7
 COPIES_OF_POINTS, FEWEST_POINTS = 6, 8
 
 Curve = Callable[[np.ndarray], EntropyCurve]
-Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +50,14 @@ class Result:
     arrays: dict[str, np.ndarray]
 
 
-def nothing(status: str, points: int) -> Result:
-    """A cell without numbers, and why."""
+def without_numbers(status: str, points: int) -> Result:
+    """The result of a cell that has no numbers: NaN, and why."""
     empty = {name: np.full(points, np.nan) for name in POINT_FIELDS}
     return Result(status, "", empty | {name: np.array(np.nan) for name in SCALARS})
 
 
-def room(cell: Cell, family: str) -> str:
-    """Why a cell cannot exist; empty when it can."""
+def impossible(cell: Cell, family: str) -> str:
+    """Why a cell cannot exist; an empty text when it can."""
     most = {"simplex": cell.dim + 1, "tree": cell.dim + 1, "orthogonal": cell.dim}.get(family, math.inf)
     if cell.classes > most:
         return f"a {family} of {cell.classes} classes needs more than {cell.dim} dimensions"
@@ -93,7 +91,7 @@ def memory(cell: Cell, settings: SweepSettings) -> int:
 def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = None) -> Result:
     """The numbers of one cell; nothing but the cell and the settings decides them."""
     process = PROCESSES[cell.process]()
-    why = room(cell, settings.family)
+    why = impossible(cell, settings.family)
     method = method_of(cell, settings)
     if method == "quadrature" and not has_quadrature(cell, settings.family):
         why = why or f"no quadrature for a {settings.family} family with prior {cell.prior}"
@@ -101,16 +99,16 @@ def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = Non
     if len(grid) < settings.points:
         why = why or f"{process.name} ends before anything is decided"
     if why:
-        return nothing(why, settings.points)
+        return without_numbers(why, settings.points)
     if method == "quadrature":
         exact = exact_curve(cell, settings.family, process)
         curve = exact(times_at(process, grid))
-        scalars = exact_scalars(cell, settings.family, process, curve, grid, exact)
+        scalars = exact_scalars(cell, settings.family, process, grid, exact)
     else:
         curve = sampled_curve(cell, settings, process, times_at(process, grid), method == "full", progress)
-        scalars = sampled_scalars(curve, process)
+        scalars = sampled_scalars(curve)
     scalars["t_instability"] = instability(cell, settings, process)
-    scalars |= window_ends(curve)
+    scalars["window_lo"], scalars["window_hi"] = window_ends(curve)
     arrays = {name: np.asarray(getattr(curve, name)) for name in POINT_FIELDS}
     return Result(OK, method, arrays | {name: np.asarray(scalars[name], float) for name in SCALARS})
 
@@ -158,47 +156,20 @@ def exact_curve(cell: Cell, family: str, process: Process) -> Curve:
 
 
 def exact_scalars(
-    cell: Cell, family: str, process: Process, curve: EntropyCurve, grid: np.ndarray, exact: Curve
+    cell: Cell, family: str, process: Process, grid: np.ndarray, exact: Curve
 ) -> dict[str, float]:
     """Maximum of the rate and half of the entropy, to rounding; their standard errors are zero."""
     if family in ("simplex", "orthogonal", "pair") and cell.prior == UNIFORM:
         shape = {"variance": cell.variance, "classes": cell.classes, "family": family}
+        criteria = ("entropy-rate", "half-entropy")
         peak, half = (
             float(speciation_time(process, energy(cell, family), criterion=name, **shape))
-            for name in ("entropy-rate", "half-entropy")
+            for name in criteria
         )
     else:
-        peak, half = _exact_peak(process, curve, grid, exact), _exact_half(process, curve, grid, exact)
+        places = np.array([find(exact, process, grid) for find in (fastest_of, half_entropy_of)])
+        peak, half = times_at(process, places).tolist()
     return {"t_peak": peak, "t_peak_stderr": 0.0, "t_half": half, "t_half_stderr": 0.0}
-
-
-def _between(process: Process, low: float, high: float, values: Curve, field: str) -> Chebyshev:
-    """A field of the exact curve between two noise levels, as its interpolant."""
-    at = lambda noise: getattr(values(times_at(process, noise)), field)  # noqa: E731
-    return Chebyshev.interpolate(at, NODES, domain=[low, high])
-
-
-def _exact_peak(process: Process, curve: EntropyCurve, grid: np.ndarray, exact: Curve) -> float:
-    best = int(np.argmax(curve.rate))
-    if best in (0, len(grid) - 1):
-        return math.nan
-    low, high = float(grid[best - 1]), float(grid[best + 1])
-    # A root of the derivative is found to rounding, a maximum of the value only to its square root.
-    slope = _between(process, low, high, exact, "rate").deriv()
-    return float(times_at(process, np.array(_root(slope, low, high))))
-
-
-def _exact_half(process: Process, curve: EntropyCurve, grid: np.ndarray, exact: Curve) -> float:
-    above = np.flatnonzero(curve.entropy > 0.5 * curve.prior_entropy)
-    if not len(above) or above[0] == 0:
-        return math.nan
-    low, high = float(grid[above[0] - 1]), float(grid[above[0]])
-    excess = _between(process, low, high, exact, "entropy") - 0.5 * curve.prior_entropy
-    return float(times_at(process, np.array(_root(excess, low, high))))
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    return float(brentq(function, low, high, xtol=1e-13))  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------------------------------ sampled
@@ -240,9 +211,9 @@ def sampled_curve(
         return class_entropy(mixture(cell, settings, full=full), process, times, **options)
 
 
-def sampled_scalars(curve: EntropyCurve, process: Process) -> dict[str, float]:
+def sampled_scalars(curve: EntropyCurve) -> dict[str, float]:
     """Maximum of the rate and half of the entropy of a sampled curve, with standard errors."""
-    peak, half = peak_time(curve, process), half_time(curve)
+    peak, half = peak_time(curve), half_time(curve)
     values = {"t_peak": peak.value, "t_peak_stderr": peak.stderr}
     return values | {"t_half": half.value, "t_half_stderr": half.stderr}
 
@@ -273,12 +244,3 @@ def between(cell: Cell, settings: SweepSettings) -> float:
         means, weights = np.asarray(low.means), np.asarray(low.weights)
     centred = np.sqrt(weights)[:, None] * (means - weights @ means)
     return float(np.linalg.norm(centred, 2) ** 2)
-
-
-def window_ends(curve: EntropyCurve) -> dict[str, float]:
-    """log(σ/α) between which the central 80% of the information lies; NaN where the curve ends before."""
-    try:
-        found = window(curve, WINDOW_SHARE)
-    except ValueError:
-        return {"window_lo": math.nan, "window_hi": math.nan}
-    return {"window_lo": found.low, "window_hi": found.high}

@@ -129,7 +129,7 @@ class Problem:
         rng = np.random.default_rng(seed)
         k, j = rng.integers(self.components, size=2)
         means = alpha * self.means
-        spread = lambda z: z * np.sqrt(sigma**2 + alpha**2 * self._mean_variance(k))  # noqa: E731
+        spread = lambda z: z * np.sqrt(sigma**2 + alpha**2 * self._mean_variance(k))
         direction = rng.normal(size=self.dim)
         direction /= np.linalg.norm(direction)
         rows = [

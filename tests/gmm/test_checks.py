@@ -7,7 +7,7 @@ import pytest
 
 from gmm.checks import as_float, check_finite, check_shape, check_values, choose, is_concrete
 
-positive = lambda a: a > 0  # noqa: E731
+positive = lambda a: a > 0
 
 
 def test_numbers_become_arrays_of_floating_type():

@@ -38,7 +38,7 @@ def test_dense_form_and_spectrum_are_those_of_the_definition(slug):
 def test_maps_act_on_eigenvalues_alone(slug):
     problem = PROBLEMS[slug]
     operator, dense, dim = problem.covariance(), problem.dense(), problem.dim
-    form = lambda op: np.broadcast_to(op.dense(dim), dense.shape)  # noqa: E731
+    form = lambda op: np.broadcast_to(op.dense(dim), dense.shape)
     close(form(operator.map(jnp.reciprocal)), np.linalg.inv(dense))
     root = form(operator.map(jnp.sqrt))
     close(root @ root, dense)
@@ -195,7 +195,7 @@ def test_zero_variance_is_allowed_in_every_type():
 
 @pytest.mark.parametrize("make", [Full, lambda cov: LowRank(jnp.linalg.cholesky(cov), 0.0)])
 def test_gradients_reach_through_decompositions_unless_eigenvalues_repeat(make):
-    form = lambda cov: make(cov).map(jnp.reciprocal).quadratic(jnp.ones((1, 3)), jnp.zeros((1, 3)))[0, 0]  # noqa: E731
+    form = lambda cov: make(cov).map(jnp.reciprocal).quadratic(jnp.ones((1, 3)), jnp.zeros((1, 3)))[0, 0]
     cov = np.diag([1.0, 2.0, 4.0]) + 0.3
     pulled = np.linalg.solve(cov, np.ones(3))
     gradient = np.asarray(jax.grad(form)(cov))
@@ -203,6 +203,24 @@ def test_gradients_reach_through_decompositions_unless_eigenvalues_repeat(make):
     close(gradient + gradient.T, -2 * np.outer(pulled, pulled))
     # The stated limit: eigenvectors of repeated eigenvalues have no derivative.
     assert np.isnan(jax.grad(form)(np.eye(3))).any()
+
+
+@pytest.mark.parametrize("make", [Full, lambda cov: LowRank(np.linalg.cholesky(cov), 0.0)])
+def test_the_basis_of_equal_eigenvalues_follows_the_coordinate_axes(make):
+    """Eigenvectors of diag(2, 1, 1, 3, 2) in any frame that the library chooses become the axes themselves."""
+    spectrum = np.array([2.0, 1.0, 1.0, 3.0, 2.0])
+    operator = make(np.diag(spectrum))
+    np.testing.assert_allclose(np.asarray(operator.basis).sum(axis=0), 1, rtol=1e-14)
+    np.testing.assert_allclose(
+        np.asarray(operator.values), spectrum[np.asarray(operator.basis).argmax(axis=0)]
+    )
+
+
+def test_a_factor_without_full_rank_is_completed():
+    operator = LowRank(np.outer([1.0, 2.0, 2.0], [3.0, 4.0, 0.0]), 0.5)
+    basis = np.asarray(operator.basis)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-14)
+    close(operator.dense(3), 25 * np.outer([1, 2, 2], [1, 2, 2]) + 0.5 * np.eye(3))
 
 
 # ------------------------------------------------------------------------------------------------------- bad input

@@ -88,7 +88,7 @@ def kernel_by_conditioning(alpha_t, var_t, alpha_s, var_s):
 def test_reverse_kernel_is_bayes_rule(t, step):
     s = t * (1 - step)
     with mpmath.workdps(50):
-        signal = lambda t: (mpmath.exp(-mpmath.mpf(t)), -mpmath.expm1(-2 * mpmath.mpf(t)))  # noqa: E731
+        signal = lambda t: (mpmath.exp(-mpmath.mpf(t)), -mpmath.expm1(-2 * mpmath.mpf(t)))
         exact = [float(value) for value in kernel_by_conditioning(*signal(t), *signal(s))]
     # The step itself, a difference of two logarithms, is known to 1e-16 of them.
     np.testing.assert_allclose(reverse_kernel(vp(), t, s), exact, rtol=1e-15 * 30 / step)
@@ -215,7 +215,7 @@ def test_exact_mean_kernel_is_biased_as_computed_and_at_first_order():
     process, n, dim, steps = vp(), 2**14, 8, 8
     gaussian = Mixture([1.0], np.zeros((1, dim)), Isotropic(1.0))
     x = jax.random.normal(jax.random.key(0), (n, dim))
-    grid = lambda steps: np.linspace(-6, 6, steps + 1)  # noqa: E731
+    grid = lambda steps: np.linspace(-6, 6, steps + 1)
     path = reverse_sde(gaussian, process, times_at(process, *grid(steps)), x, jax.random.key(1))
     expected = chain_variance(grid(steps), 1.0)  # 0.52, where the truth is one
     assert abs(jnp.mean(path[-1] ** 2) / expected - 1) < FIVE_SIGMA * np.sqrt(2 / (n * dim))
@@ -383,7 +383,7 @@ def test_reduced_flow_is_the_projected_flow():
     flat = np.asarray(probability_flow(reduced, process, times, x @ direction[:, None], **TIGHT))
     np.testing.assert_allclose(tall @ direction, flat[..., 0], atol=FLOW_ERROR * times[0])
     # What is orthogonal to the means is one Gaussian, and shrinks as one.
-    beside = lambda x: x - (x @ direction)[..., None] * direction  # noqa: E731
+    beside = lambda x: x - (x @ direction)[..., None] * direction
     shrink = np.sqrt((0.7 + times**2) / (0.7 + times[0] ** 2))
     np.testing.assert_allclose(beside(tall), shrink[:, None, None] * beside(x), atol=FLOW_ERROR * times[0])
 
@@ -472,7 +472,7 @@ def test_float32_states_stay_so_in_64_bit():
 
 def test_everything_runs_under_jit_with_traced_times():
     x, key = np.ones((3, 2)), jax.random.key(0)
-    run = lambda mixture, times: reverse_sde(mixture, vp(), times, x, key)  # noqa: E731
+    run = lambda mixture, times: reverse_sde(mixture, vp(), times, x, key)
     arguments = planar("full each"), np.array([1.0, 0.5])
     np.testing.assert_allclose(jax.jit(run)(*arguments), run(*arguments), rtol=1e-10)
 

@@ -40,12 +40,12 @@ def binary_by_quadrature(rho):
     """H, mmse, E Σp² and variance of the surprise of two equal classes at separation rho, by scipy."""
 
     def mean(f):
-        integrand = lambda u: stats.norm.pdf(u) * f(2 * (rho + np.sqrt(rho) * u))  # noqa: E731
+        integrand = lambda u: stats.norm.pdf(u) * f(2 * (rho + np.sqrt(rho) * u))
         return integrate.quad(integrand, -40, 40, points=[-np.sqrt(rho)], limit=2000, epsabs=0, epsrel=1e-10)[
             0
         ]
 
-    surprise = lambda a: np.logaddexp(0, -a)  # noqa: E731
+    surprise = lambda a: np.logaddexp(0, -a)
     entropy = mean(surprise)
     mmse = mean(lambda a: 2 / (1 + np.exp(np.clip(a, -700, 700))))
     return entropy, mmse, 1 - mmse / 2, mean(lambda a: surprise(a) ** 2) - entropy**2
@@ -256,7 +256,7 @@ def test_rotation_and_shift_change_nothing():
 @pytest.mark.parametrize("partition", [None, Partition([0, 0, 1, 1])])
 def test_blocks_do_not_change_the_numbers(monkeypatch, partition):
     mixture = Mixture(PLANAR_WEIGHTS, PLANAR_MEANS, PLANAR["diagonal"])
-    run = lambda: class_entropy(  # noqa: E731
+    run = lambda: class_entropy(
         mixture, vp(), [0.5], partition=partition, key=jax.random.key(0), samples=1000
     )
     whole = run()

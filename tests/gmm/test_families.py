@@ -3,12 +3,14 @@
 import jax
 import numpy as np
 import pytest
+import scipy.linalg
 from scipy import stats
 from sklearn.covariance import LedoitWolf
 from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 
 import gmm
+import theory
 from gmm import families
 from gmm.partition import cell_log_posterior
 
@@ -74,9 +76,7 @@ def test_tree_gram_counts_common_ancestors():
 
 def test_random_gram_matrices_have_one_law_reduced_or_not():
     """Inner product of the first two of many means: two samples of 300, Kolmogorov-Smirnov at 1e-4."""
-    draw = lambda reduced, seed: gram(  # noqa: E731
-        families.random(jax.random.key(seed), 3, 6, reduced=reduced)
-    )[0, 1]
+    draw = lambda reduced, seed: gram(families.random(jax.random.key(seed), 3, 6, reduced=reduced))[0, 1]
     full, reduced = ([draw(r, s + 1000 * r) for s in range(300)] for r in (False, True))
     assert stats.ks_2samp(full, reduced).pvalue > 1e-4
 
@@ -99,6 +99,76 @@ def test_from_gram_reproduces_any_semi_definite_matrix():
     mixture = families.from_gram(factor @ factor.T, variance=0.5)
     assert mixture.dim == 3
     np.testing.assert_allclose(gram(mixture, False), factor @ factor.T, atol=EXACT)
+
+
+def test_closed_coordinates_are_the_triangular_factor_of_the_gram_matrix():
+    """Two routes: contrasts written out, and Cholesky with pivots of the Gram matrix."""
+    for mixture in (families.simplex(6, 40, reduced=True), families.orthogonal(6, 40, reduced=True)):
+        np.testing.assert_allclose(families.from_gram(gram(mixture, False)).means, mixture.means, atol=EXACT)
+
+
+def test_from_gram_is_a_triangle_in_the_order_of_lengths_with_positive_pivots():
+    """scipy's Cholesky factor of the matrix in pivot order; lengths are chosen so that the order is clear."""
+    factor = np.random.default_rng(8).normal(size=(4, 4)) * [[1.0], [8.0], [3.0], [20.0]]
+    matrix, order = factor @ factor.T, [3, 1, 2, 0]
+    wanted = scipy.linalg.cholesky(matrix[np.ix_(order, order)], lower=True)
+    np.testing.assert_allclose(np.asarray(families.from_gram(matrix).means)[order], wanted, atol=1e-10)
+
+
+def test_equal_lengths_are_taken_in_the_order_of_classes():
+    noisy = np.eye(5) * (1 + 1e-12 * np.random.default_rng(9).normal(size=5))
+    np.testing.assert_allclose(families.from_gram(noisy).means, np.eye(5), atol=1e-11)
+
+
+@pytest.mark.parametrize("ratio", [1e6, 1e14, 1e20])
+def test_a_tree_keeps_levels_that_are_small_beside_others(ratio, x32):
+    """Squared distances of siblings and of cousins, from the energies: 2E_2 and 2(E_1 + E_2); float32."""
+    coarse, fine = ratio, 25.0
+    energies = (coarse, fine)
+    total = 0.5 * (coarse + fine / 2) + 0.5 * fine  # mean squared norm after centring
+    mixture = families.tree((2, 2), 4, energies=energies, separation=np.sqrt(total / 4), reduced=True)
+    means = np.asarray(mixture.means, float)
+    assert np.sum((means[0] - means[1]) ** 2) == pytest.approx(2 * fine, rel=1e-6)
+    assert np.sum((means[0] - means[2]) ** 2) == pytest.approx(2 * (coarse + fine), rel=1e-6)
+
+
+def test_small_levels_of_a_tree_decide_as_quadrature_says():
+    energies, times = (1e14, 25.0), [0.05, 1.0]
+    total = 0.5 * (energies[0] + energies[1] / 2) + 0.5 * energies[1]
+    mixture = families.tree((2, 2), 4, energies=energies, separation=np.sqrt(total / 4), reduced=True)
+    found = gmm.class_entropy(mixture, gmm.edm(), times, key=jax.random.key(0), samples=1024)
+    exact = theory.tree_curves(gmm.edm(), times, (2, 2), energies)[-1]
+    assert (np.abs(found.entropy - exact.entropy) < 5 * found.entropy_stderr).all()
+    assert found.entropy[0] < 1e-2
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, 1e7])
+def test_from_gram_keeps_classes_apart_beside_a_common_offset(offset):
+    """Entries of the Gram matrix are known to eps · offset²."""
+    means = np.array([[offset, 0.0], [offset, 9.0], [offset, -9.0]])
+    found = np.asarray(families.from_gram(means @ means.T).means)
+    squares = np.sum((found[:, None] - found[None]) ** 2, axis=-1)
+    wanted = np.sum((means[:, None] - means[None]) ** 2, axis=-1)
+    np.testing.assert_allclose(squares, wanted, atol=1e-12 + 4 * np.finfo(float).eps * offset**2)
+
+
+def test_classes_that_the_entries_of_a_gram_matrix_cannot_tell_apart_are_refused():
+    for apart in (9.0, 0.5):  # entries that differ by a unit in the last place, and equal ones
+        means = np.array([[1e9, 0.0], [1e9, apart], [1e9, -apart]])
+        with pytest.raises(ValueError, match=r"gram must resolve .* give inner products of centred means"):
+            families.from_gram(means @ means.T)
+    assert families.from_gram(np.ones((2, 2))).dim == 1  # coincident, and known to be
+
+
+def test_dense_means_that_float32_would_move_are_refused(x32):
+    with pytest.raises(ValueError, match=r"means must keep the distances .* use reduced=True or float64"):
+        families.tree((2, 2), 4, energies=(1e14, 25.0), separation=1e7)
+    with pytest.raises(ValueError, match="move the means towards the origin, or set JAX to 64 bit"):
+        gmm.Mixture([0.5, 0.5], np.array([[1e8, 0.0], [1e8 + 3, 0.0]]), gmm.Isotropic(1.0))
+    with pytest.raises(ValueError, match="move the means towards the origin, or set JAX to 64 bit"):
+        families.empirical(1e8 + np.random.default_rng(0).normal(size=(20, 2)))
+    constant = gmm.Mixture([0.5, 0.5], np.array([[1e8 + 1, 0.0], [1e8 + 1, 3.0]]), gmm.Isotropic(1.0))
+    assert float(constant.means[1, 1]) == 3  # what all means share may be rounded
 
 
 def test_one_gaussian_a_class_is_the_class_mean_and_covariance():

@@ -240,7 +240,7 @@ def test_text_forms(curve):
     ],
 )
 def test_bad_text_is_refused_in_words(text):
-    with pytest.raises(ValueError, match=r"must|cannot read"):
+    with pytest.raises(ValueError, match=r"must|no such file"):
         gmm.parse_guidance(text)
 
 
@@ -254,16 +254,21 @@ def test_bad_files_are_refused_in_words(tmp_path):
     def listed(*schedules: object) -> str:
         return json.dumps({"format": FORMAT, "schedules": schedules})
 
-    refuse("{", "not JSON")
-    refuse("[" * 100_000, "not JSON")
-    refuse("[]", FORMAT)
-    refuse(json.dumps({"format": FORMAT}), FORMAT)
+    refuse("{", "Invalid JSON")
+    refuse("[" * 100_000, "Invalid JSON")
+    refuse("[]", "it must be an object")
+    refuse(json.dumps({"format": FORMAT}), "schedules is missing")
+    refuse(json.dumps({"format": "x", "schedules": []}), f"format must be '{FORMAT}'")
     refuse(listed({"kind": "cfg", "w": 1}), "name of its own")
     refuse(listed({"name": "a", "kind": "none"}, {"name": "a", "kind": "none"}), "name of its own")
-    refuse(listed({"name": "a", "kind": "cfg"}), "lacks w")
-    refuse(listed({"name": "a", "kind": "cfg", "w": 1, "v": 2}), "has no v")
+    refuse(listed({"name": "a", "kind": "cfg"}), "schedules.0.cfg.w is missing")
+    refuse(listed({"name": "a", "kind": "cfg", "w": 1, "v": 2}), "schedules.0.cfg.v is no field")
     refuse(listed({"name": "a", "kind": "cfg", "w": "1"}), "number")
     refuse(listed({"name": "a", "kind": "exec", "w": 1}), "kind")
+    refuse(listed({"name": "a", "kind": [], "w": 1}), "kind")
+    refuse(listed({"name": "a", "kind": "cfg", "w": True}), "must be a finite number")
+    refuse(listed({"name": "a", "kind": "cfg", "w": [1, [2]]}), "number")
+    refuse(listed({"name": "a", "kind": "cfg", "w": 10**400}), "number")
     refuse(listed({"name": "a", "kind": "interval", "w": 1, "low": 3, "high": 2}), "empty")
     refuse(listed({"name": "a", "kind": "profile", "log_level": [1, 0], "w": [1, 1]}), "rise")
 
@@ -291,8 +296,8 @@ def test_bad_values_are_refused_in_words(curve):
         (lambda: gmm.entropy_timed(curve, 2, shape="square"), "shape must be one of"),
         (lambda: gmm.weight_profile([0], [1]), "n >= 2"),
         (lambda: gmm.weight_profile([0, 1], [1, math.nan]), "finite"),
-        (lambda: from_dict({"kind": "none", "w": 1}), "no fields"),
-        (lambda: from_dict(3), "kind"),
+        (lambda: from_dict({"kind": "none", "w": 1}), "none.w is no field"),
+        (lambda: from_dict(3), "must be an object, got 3"),
     ):
         with pytest.raises(ValueError, match=words):
             call()

@@ -99,7 +99,7 @@ def evaluate(mixture, alphas, sigmas, x):
 @jax.jit
 def slopes(mixture, alphas, sigmas, x):
     """Gradient (l, n, d) of log_prob at l noise levels."""
-    total = lambda a, s, x: jnp.sum(log_prob(diffuse(mixture, a, s), x))  # noqa: E731
+    total = lambda a, s, x: jnp.sum(log_prob(diffuse(mixture, a, s), x))
     return jax.vmap(jax.grad(total, argnums=2))(alphas, sigmas, x)
 
 
@@ -355,7 +355,7 @@ def test_rotating_and_shifting_everything_changes_no_posterior(slug):
 def test_a_common_offset_costs_posteriors_only_the_rounding_of_x(slug, dtype):
     mixture = PROBLEMS[slug].mixture(dtype)
     offset = dtype(1024)  # exact sums of numbers cut to a few bits: what differs is the arithmetic alone
-    coarse = lambda a: np.round(np.asarray(a) * 64).astype(dtype) / 64  # noqa: E731
+    coarse = lambda a: np.round(np.asarray(a) * 64).astype(dtype) / 64
     means, x = coarse(mixture.means), coarse(PROBLEMS[slug].points(1, 1))
     here = Mixture(mixture.weights, means, mixture.covariance)
     there = Mixture(mixture.weights, means + offset, mixture.covariance)
@@ -580,8 +580,8 @@ def test_blocks_without_any_weight_count_for_nothing(blocks_of):
 
 def shape_only(kind, components, dim, dtype=jnp.float32):
     """A mixture of abstract arrays, to compile for without making it."""
-    leaf = lambda *shape: jax.ShapeDtypeStruct(shape, dtype)  # noqa: E731
-    spectral = lambda *lead: {"basis": leaf(*lead, dim, 4), "values": leaf(*lead, 4), "rest": leaf(*lead)}  # noqa: E731
+    leaf = lambda *shape: jax.ShapeDtypeStruct(shape, dtype)
+    spectral = lambda *lead: {"basis": leaf(*lead, dim, 4), "values": leaf(*lead, 4), "rest": leaf(*lead)}
     covariance = {
         "isotropic": lambda: build(Isotropic, var=leaf()),
         "diagonal each": lambda: build(Diagonal, var=leaf(components, dim)),
@@ -715,7 +715,7 @@ def symmetric(matrix):
 
 def test_gradients_with_respect_to_weights():
     means, x = np.array([[0.0], [2.0], [5.0]]), np.array([[0.5], [1.5]])
-    function = lambda w: jnp.sum(log_prob(Mixture(w, means, Isotropic(1.0)), x))  # noqa: E731
+    function = lambda w: jnp.sum(log_prob(Mixture(w, means, Isotropic(1.0)), x))
     weights = np.array([0.2, 0.5, 0.3])
     density = np.exp(-0.5 * (x - means.T) ** 2)
     # log Σ w_k N_k - log Σ w_k: the constructor divides by the sum.
@@ -732,7 +732,7 @@ def test_no_gradient_is_lost_in_high_dimension():
     problem = PROBLEMS["high-dimension"]
     for dtype in (np.float32, np.float64):
         mixture, x = problem.mixture(dtype), problem.points(0.02, 1.0, dtype)
-        noisy = lambda m: diffuse(m, dtype(0.02), dtype(1.0))  # noqa: E731, B023
+        noisy = lambda m: diffuse(m, dtype(0.02), dtype(1.0))  # noqa: B023
         gradient = jax.grad(lambda m: jnp.mean(log_posterior(noisy(m), x)[:, 0]))(mixture)  # noqa: B023
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
         assert np.abs(gradient.means).max() > 0

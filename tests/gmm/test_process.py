@@ -75,7 +75,7 @@ def test_signal_noise_and_log_snr_are_exact_from_1e_12_to_40(name, dtype):
 def test_drift_and_diffusion_solve_the_equations_of_alpha_and_sigma(name):
     process = ALL[name]
     t = times_of(name)
-    slope = lambda f: jax.vmap(jax.grad(f))(t)  # noqa: E731
+    slope = lambda f: jax.vmap(jax.grad(f))(t)
     f, g2 = process.drift(t), process.diffusion(t) ** 2
     alpha, sigma = process.alpha(t), process.sigma(t)
     np.testing.assert_allclose(slope(process.alpha), f * alpha, rtol=IDENTITY)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import gmm
-from gmm.reduction import VARIANCE_ROUNDING, _groups, reduction
+from gmm.axes import equal_groups
+from gmm.reduction import VARIANCE_ROUNDING, reduction
 
 DIM, CLASSES = 200, 4
 # Log posteriors of float64 mixtures: rounding of squared norms of a few hundred.
@@ -120,7 +121,7 @@ def test_densely_spread_variances_are_not_one_value():
     """In float32 neighbours among 100,000 variances are equal to 5 digits; first and last differ by four."""
     var = np.linspace(0.5, 2, 100_000, dtype=np.float32)
     slack = VARIANCE_ROUNDING * float(np.finfo(np.float32).eps) * var
-    widths = [var[index].max() / var[index].min() for _, index in _groups(var, slack)]
+    widths = [var[index].max() / var[index].min() for _, index in equal_groups(var, slack)]
     assert max(widths) < 1 + 1e-6
 
 
@@ -153,3 +154,31 @@ def test_coincident_means_leave_one_eigenvector(name):
     value = np.ravel(found.mixture.covariance.eigenvalues(1))
     dense = np.asarray(mixture.covariance.dense(DIM))
     np.testing.assert_allclose(dense @ found.basis, found.basis * value[None, :], atol=1e-9)
+
+
+def test_reduced_coordinates_do_not_depend_on_how_the_problem_is_turned():
+    """The same classes in a turned frame: other axes, the same coordinates."""
+    rng = np.random.default_rng(5)
+    means, turn = rng.normal(size=(CLASSES, 30)), np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    weights, square = np.full(CLASSES, 1 / CLASSES), np.diag(np.repeat([0.5, 1.0, 2.0], 10))
+    one = gmm.reduce(gmm.Mixture(weights, means, gmm.Diagonal(np.diag(square))))
+    other = gmm.reduce(gmm.Mixture(weights, means @ turn.T, gmm.Full(turn @ square @ turn.T)))
+    np.testing.assert_allclose(one.means, other.means, atol=1e-10)
+
+
+def test_short_differences_beside_long_ones_survive_in_float32(x32):
+    """The lower level of a tree, a millionth as long as the upper one, in coordinates of its own."""
+    mixture = gmm.families.tree((2, 2), 4, energies=(1e10, 25.0), separation=4e4, reduced=True)
+    small = gmm.reduce(mixture)
+    assert small.dim == 3
+    for pair in ((0, 1), (2, 3)):
+        far, near = (
+            np.linalg.norm(np.subtract(*np.asarray(m.means, float)[list(pair)])) for m in (mixture, small)
+        )
+        assert near == pytest.approx(far, rel=1e-3)
+
+
+def test_differences_that_rounding_would_hide_are_refused():
+    mixture = gmm.families.tree((2, 2), 4, energies=(1e34, 25.0), separation=4e16, reduced=True)
+    with pytest.raises(ValueError, match=r"means must keep the distances .* or use float64"):
+        gmm.reduce(mixture)

@@ -35,21 +35,21 @@ def test_values_of_the_declared_type():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": 3}, "^name should be a valid string, got 3$"),
-        ({"parts": [{"level": "2"}]}, "^parts.0.level should be a valid number, got '2'$"),
-        ({"parts": [{"level": True}]}, "^parts.0.level should be a valid number, got True$"),
-        ({"parts": [{"level": float("inf")}]}, "^parts.0.level should be a finite number, got inf$"),
+        ({"name": 3}, "^name must be text, got 3$"),
+        ({"parts": [{"level": "2"}]}, "^parts.0.level must be a number, got '2'$"),
+        ({"parts": [{"level": True}]}, "^parts.0.level must be a number, got True$"),
+        ({"parts": [{"level": float("inf")}]}, "^parts.0.level must be a finite number, got inf$"),
         (
             {"parts": [{"level": 10**400}]},
-            "^(parts.0.level should be a finite number|Invalid JSON: number out of range)",
+            "^(parts.0.level must be a finite number|Invalid JSON: number out of range)",
         ),
-        ({"parts": [{"level": -1}]}, "^parts.0.level should be greater than 0, got -1$"),
-        ({"parts": [{}]}, "^parts.0.level: Field required$"),
-        ({"parts": 5}, "^parts should be a valid array, got 5$"),
-        ({"count": 0}, "^count should be greater than or equal to 1, got 0$"),
-        ({"count": 1.0}, "^count should be a valid integer, got 1.0$"),
+        ({"parts": [{"level": -1}]}, "^parts.0.level must be above 0.0, got -1$"),
+        ({"parts": [{}]}, "^parts.0.level is missing$"),
+        ({"parts": 5}, "^parts must be a list, got 5$"),
+        ({"count": 0}, "^count must be at least 1, got 0$"),
+        ({"count": 1.0}, "^count must be a whole number, got 1.0$"),
         ({"count": 10}, "^count must be small$"),
-        ({"name": ["\x1b[2J" * 99]}, r"^name should be a valid string, got \['.x1b\[2J[^\n]{,99}$"),
+        ({"name": ["\x1b[2J" * 99]}, r"^name must be text, got \['.x1b\[2J[^\n]{,99}$"),
     ],
 )
 def test_one_line_names_the_field(changes, message):

@@ -36,7 +36,7 @@ def test_fitted_states_have_the_scale_of_standardised_data():
     data = load_data("digits")
     states = StateMap.fitted(data, 2).in_states(data)
     assert abs(states.x.mean()) < 1e-6
-    distances = lambda x: np.square(x[:50, None] - x[None, 50:100]).sum(-1)  # noqa: E731
+    distances = lambda x: np.square(x[:50, None] - x[None, 50:100]).sum(-1)
     # A shift and a permutation: distances are those of the standardised points, to float32.
     np.testing.assert_allclose(distances(states.x), distances(data.standardised().x), rtol=1e-4)
 
@@ -63,7 +63,7 @@ def test_what_cannot_be(fields, message):
 
 
 def test_a_map_from_a_file_that_is_none():
-    with pytest.raises(ValueError, match="shift: Field required"):
+    with pytest.raises(ValueError, match="shift is missing"):
         StateMap.from_dict({"shape": [4]})
 
 

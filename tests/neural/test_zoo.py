@@ -7,7 +7,8 @@ import pytest
 import sklearn.datasets
 
 import gmm
-from neural import zoo
+from neural import checkpoints, zoo
+from neural.families import MEANS, FamilySpec
 from neural.models import load_model
 from neural.samplers import edm_times, heun
 from neural.training import level_losses, mixture_optimum, nearest_class
@@ -56,6 +57,36 @@ def test_the_tree_is_close_to_the_optimum_at_every_noise_level():
     losses = level_losses(model.denoiser, x0, labels, sigmas, key=jax.random.key(1), optimum=optimum)
     assert losses.gap.max() < FLOOR
     assert [len(set(p.labels)) for p in model.levels.values()] == [2, 4, 8]
+
+
+def test_the_law_of_the_tree_is_the_one_in_its_file():
+    """The means that it was trained on have the inner products of its family, in coordinates of their own."""
+    model, held = load_model("zoo:tree"), checkpoints.read(zoo.path("tree")).tensors[MEANS]
+    np.testing.assert_array_equal(model.mixture.means, held)
+    own = FamilySpec.from_dict(model.facts["family"]).mixture().means
+    grams = [np.asarray(means, float) @ np.asarray(means, float).T for means in (held, own)]
+    # Both sides were rounded to float32 before they were multiplied: norms of 16.
+    np.testing.assert_allclose(*grams, atol=1e-4)
+
+
+def test_a_file_without_the_means_gives_a_network_without_an_exact_law(tmp_path):
+    held, path = checkpoints.read(zoo.path("tree")), tmp_path / "old.safetensors"
+    checkpoints.write_safetensors(
+        path, {k: v for k, v in held.tensors.items() if k != MEANS}, held.attributes
+    )
+    with pytest.warns(UserWarning, match="does not hold the class means"):
+        model = load_model(path)
+    assert model.mixture is None
+    assert len(model.levels) == 3
+
+
+def test_a_file_with_means_of_another_shape_is_refused(tmp_path):
+    held, path = checkpoints.read(zoo.path("tree")), tmp_path / "bad.safetensors"
+    checkpoints.write_safetensors(
+        path, {**held.tensors, MEANS: np.zeros((8, 63), np.float32)}, held.attributes
+    )
+    with pytest.raises(ValueError, match=r"means must have shape \(classes, dim\), got \(8, 63\)"):
+        load_model(path)
 
 
 def test_digits_come_with_their_data_in_the_networks_coordinates():

@@ -71,7 +71,7 @@ def test_version(capsys):
         ("weights", "Missing command"),
         ("weights fetsh", "No such command 'fetsh'"),
         ("weights fetch", "Missing argument 'NAME'"),
-        ("weights fetch edm3", "NAME must be one of edm2-xs, sd15, sd-vae-ft-mse, or an official"),
+        ("weights fetch edm3", "NAME must be one of edm2-xs, sd15, sd-vae-ft-mse, "),
         ("weights check missing.pkl", "no such file: missing.pkl"),
         ("weights convert a.pkl b.pkl", "FILE.safetensors must end in .safetensors, got b.pkl"),
     ],

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from paper_figures.interruption import MOMENT, insisting
+from paper_figures.interruption import MOMENT, reliable_interrupts
 
 # Longer than any wait for a thread on a busy machine.
 PATIENCE = 20.0
@@ -40,7 +40,7 @@ def printed(monkeypatch):
 
 
 def test_an_interruption_that_python_drops_comes_again(printed):
-    with pytest.raises(KeyboardInterrupt), insisting():
+    with pytest.raises(KeyboardInterrupt), reliable_interrupts():
         _struck_while_collecting(signal.SIGINT, PATIENCE)
     assert printed == []
 
@@ -48,7 +48,7 @@ def test_an_interruption_that_python_drops_comes_again(printed):
 def test_any_signal_whose_handler_raises_comes_again(printed):
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        with pytest.raises(SystemExit), insisting(signal.SIGTERM):
+        with pytest.raises(SystemExit), reliable_interrupts(signal.SIGTERM):
             _struck_while_collecting(signal.SIGTERM, PATIENCE)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -66,14 +66,14 @@ def test_other_dropped_exceptions_are_told_as_ever(printed):
             raise ValueError("not an interruption")
 
     hook = sys.unraisablehook
-    with insisting():
+    with reliable_interrupts():
         Broken()
     assert printed == [ValueError]
     assert sys.unraisablehook is hook
 
 
 def test_an_interruption_does_not_outlive_the_work(printed):
-    with insisting():
+    with reliable_interrupts():
         _struck_while_collecting(signal.SIGINT, 0.0)
     time.sleep(10 * MOMENT)
     assert printed == []

@@ -267,7 +267,7 @@ def prompts():
     ]
     made = [" ".join(rng.choices(words, k=rng.randint(1, 90))) for _ in range(120)]
     spans = ((32, 0x7E), (0xA1, 0x2FFF), (0x1F300, 0x1FAFF))
-    letters = lambda: "".join(chr(rng.randint(*rng.choice(spans))) for _ in range(rng.randint(1, 40)))  # noqa: E731
+    letters = lambda: "".join(chr(rng.randint(*rng.choice(spans))) for _ in range(rng.randint(1, 40)))
     return [*FIXED, *made, *(letters() for _ in range(200 - len(made) - len(FIXED)))]
 
 

@@ -62,8 +62,8 @@ def binary_by_mpmath(rho, prior):
 
         def surprise(own, other):
             # log-odds of the true class given u: log(own/other) + 2(rho + sqrt(rho) u)
-            odds = lambda u: mpmath.log(own / other) + 2 * (rho + mpmath.sqrt(rho) * u)  # noqa: E731
-            f = lambda u: mpmath.npdf(u) * mpmath.log1p(mpmath.exp(-odds(u)))  # noqa: E731
+            odds = lambda u: mpmath.log(own / other) + 2 * (rho + mpmath.sqrt(rho) * u)
+            f = lambda u: mpmath.npdf(u) * mpmath.log1p(mpmath.exp(-odds(u)))
             kink = -mpmath.sqrt(rho)
             return mpmath.quad(f, [-30, kink - 5, kink, kink + 5, 10, 30])
 
@@ -117,8 +117,8 @@ def test_two_classes_keep_relative_precision_where_nothing_is_left():
     with mpmath.workdps(40):
         rho = mpmath.mpf(200)
         root = 2 * mpmath.sqrt(rho)
-        coin = lambda a: mpmath.log1p(mpmath.exp(-a)) + a / (1 + mpmath.exp(a))  # noqa: E731
-        f = lambda a: mpmath.npdf(a / root) * mpmath.cosh(a / 2) * coin(a)  # noqa: E731
+        coin = lambda a: mpmath.log1p(mpmath.exp(-a)) + a / (1 + mpmath.exp(a))
+        f = lambda a: mpmath.npdf(a / root) * mpmath.cosh(a / 2) * coin(a)
         half = mpmath.quad(f, [0, 5, 20, 60, 200]) / (2 * mpmath.sqrt(rho))
         exact = 2 * mpmath.exp(-rho / 2) * half
     assert theory.binary_entropy(200.0) / float(exact) == pytest.approx(1, rel=1e-12)

@@ -23,6 +23,9 @@ PRINTED = 6e-11  # half a unit in the last printed digit of ten
 AGREEMENT_TABLE = 3e-6
 FIVE_SIGMA = 5.0  # two-sided 6e-7 a comparison
 
+# Relative: sums of positive terms, and rounding of exponents up to 700.
+RARE = 1e-12
+
 
 def binary_by_mpmath(rho, prior=0.5, digits=25):
     """H by integrating over the observed log-ratio itself, not by the tilted form that is implemented."""
@@ -98,7 +101,7 @@ def test_rho_times_mmse_peaks_where_it_should():
 
 @pytest.mark.parametrize("rho", [0.2, 1.0, 12.0])
 def test_mmse_is_that_of_the_conditional_mean(rho):
-    error = lambda u: stats.norm.pdf(u) * (1 - np.tanh(rho + math.sqrt(rho) * u))  # noqa: E731
+    error = lambda u: stats.norm.pdf(u) * (1 - np.tanh(rho + math.sqrt(rho) * u))
     assert theory.binary_mmse(rho) == pytest.approx(
         integrate.quad(error, -30, 30, epsabs=1e-12, limit=400)[0], abs=1e-10
     )
@@ -205,6 +208,35 @@ def test_unequal_classes_match_sampling():
     entropy, agreement = softmax_entropy(logits)
     within_sigmas(entropy, theory.unequal_entropy(weights, rhos))
     within_sigmas(agreement, theory.unequal_clone_agreement(weights, rhos))
+
+
+@pytest.mark.parametrize("prior", [1e-3, 1e-8, 1e-16, 1e-30, 1e-100])
+@pytest.mark.parametrize("rhos", [(1e-3, 2e-3), (0.3, 0.5), (5.0, 30.0), (60.0, 100.0)])
+def test_unequal_classes_keep_their_relative_precision_where_one_is_rare(prior, rhos):
+    """Two orthogonal means are a pair; the two-class quadrature is another integral."""
+    weights, pair = [prior, 1 - prior], sum(rhos) / 4
+    assert theory.unequal_entropy(weights, rhos) == pytest.approx(
+        theory.binary_entropy(pair, prior), rel=RARE, abs=0
+    )
+    wanted = theory.binary_entropy_rate(pair, prior) / 4
+    np.testing.assert_allclose(theory.unequal_entropy_rate(weights, rhos), wanted, rtol=RARE)
+
+
+def test_a_thousand_unequal_classes_refine_to_themselves():
+    """Distinct energies on both sides of the ρ where the sums change from the grid to nodes of their own."""
+    rng = np.random.default_rng(0)
+    weights, rhos = rng.dirichlet(np.full(1000, 3.0)), 10 ** rng.uniform(-2, 2, 1000)
+    for function in (theory.unequal_entropy, theory.unequal_entropy_rate):
+        np.testing.assert_allclose(function(weights, rhos), function(weights, rhos, refine=2), rtol=RARE)
+    # Classes that are alike are computed once: the same numbers as classes that differ by rounding.
+    alike, apart = np.full(40, 3.0), 3.0 * (1 + 1e-15 * np.arange(40))
+    uniform = np.full(40, 1 / 40)
+    assert theory.unequal_entropy(uniform, apart) == pytest.approx(
+        theory.orthogonal_entropy(40, 3.0), rel=RARE
+    )
+    assert theory.unequal_entropy(uniform, alike) == pytest.approx(
+        theory.orthogonal_entropy(40, 3.0), rel=RARE
+    )
 
 
 def test_unequal_classes_contain_the_other_families():
@@ -348,13 +380,13 @@ def test_jit_vmap_and_grad_pass_through(function, rate):
 
 def test_vector_functions_are_traceable():
     rhos = jnp.array([[2.0, 1.0], [0.5, 3.0], [7.0, 0.0]])
-    leaf = lambda r: theory.tree_entropy((3, 4), r)[-1]  # noqa: E731
+    leaf = lambda r: theory.tree_entropy((3, 4), r)[-1]
     expected = theory.tree_entropy_rate((3, 4), np.asarray(rhos).T).T
     np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(leaf)))(rhos), expected, rtol=1e-14)
     np.testing.assert_allclose(
         jax.vmap(leaf)(rhos), theory.tree_entropy((3, 4), np.asarray(rhos).T)[-1], rtol=1e-14
     )
-    unequal = lambda r: theory.unequal_entropy([0.3, 0.7], r)  # noqa: E731
+    unequal = lambda r: theory.unequal_entropy([0.3, 0.7], r)
     np.testing.assert_allclose(
         jax.vmap(jax.grad(unequal))(rhos), theory.unequal_entropy_rate([0.3, 0.7], rhos), rtol=1e-14
     )

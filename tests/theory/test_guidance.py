@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import special
 from scipy.integrate import solve_ivp
 
 import gmm
@@ -76,7 +77,7 @@ def test_the_flow_is_the_equation_of_each_quantile():
     """dq/da = tanh(aq) + w(1 - tanh(aq)), a = √ρ, by a solver with error control."""
     w, rho = 3.0, 2.0
     start = np.linspace(-9, 9, 2001)
-    slope = lambda a, q: np.tanh(a * q) + w * (1 - np.tanh(a * q))  # noqa: E731
+    slope = lambda a, q: np.tanh(a * q) + w * (1 - np.tanh(a * q))
     end = solve_ivp(slope, (0, np.sqrt(rho)), start, rtol=1e-10, atol=1e-12).y[:, -1] - np.sqrt(rho)
     mass = np.exp(-0.5 * start**2)
     mean = mass @ end / mass.sum()
@@ -85,6 +86,38 @@ def test_the_flow_is_the_equation_of_each_quantile():
     # The start at FIRST_RHO = 1e-8 is right to first order in √FIRST_RHO.
     assert found.mean[0] == pytest.approx(mean, abs=1e-7)
     assert found.variance[0] == pytest.approx(variance, abs=1e-7)
+
+
+# What weights below one promise for the flow, absolute; the error estimate is that of the coarser steps.
+PARTED = 1e-6
+
+
+@pytest.mark.parametrize("prior", [0.5, 0.1])
+def test_weight_zero_is_the_unconditional_law(prior):
+    rho = np.array([1.0, 4.0, 8.0, 16.0])
+    found = guided_pair(16.0, gmm.cfg(0), rho, prior=prior, sampler="flow")
+    np.testing.assert_allclose(found.entropy, binary_entropy(rho, prior), rtol=PARTED)
+    # q is N(0, 1) for the target and N(-2√ρ, 1) for the other class.
+    np.testing.assert_allclose(found.mean, -2 * (1 - prior) * np.sqrt(rho), rtol=PARTED)
+    np.testing.assert_allclose(found.variance, 1 + 4 * rho * prior * (1 - prior), rtol=PARTED)
+    assert (found.error < PARTED).all()
+
+
+@pytest.mark.parametrize(("w", "rho"), [(-4.0, 1.0), (-1.0, 2.0), (0.5, 4.0)])
+def test_weights_below_one_part_the_quantiles_as_their_equation_says(w, rho):
+    """dq/da = (w-1) 2 expit(-2a(a+q)), a = √ρ, by a solver with error control, on quantiles close enough to part."""
+    start = np.linspace(-9, 9, 20001)
+    slope = lambda a, q: 2 * (w - 1) * special.expit(-2 * a * (a + q))
+    q = solve_ivp(slope, (0, np.sqrt(rho)), start, rtol=1e-10, atol=1e-12, method="DOP853").y[:, -1]
+    mass = np.exp(-0.5 * start**2)
+    logit = 2 * rho + 2 * np.sqrt(rho) * q
+    surprise = np.logaddexp(0, -logit)
+    entropy = special.expit(logit) * surprise + special.expit(-logit) * np.logaddexp(0, logit)
+    found = guided_pair(4.0, gmm.cfg(w), [rho], sampler="flow")
+    for name, wanted in (("entropy", entropy), ("cross_entropy", surprise), ("mean", q)):
+        assert getattr(found, name)[0] == pytest.approx(mass @ wanted / mass.sum(), abs=PARTED), name
+    again = guided_pair(4.0, gmm.cfg(w), [rho], sampler="flow", refine=2)
+    assert again.entropy[0] == pytest.approx(found.entropy[0], abs=PARTED)
 
 
 @pytest.mark.parametrize(

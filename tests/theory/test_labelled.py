@@ -60,7 +60,7 @@ def test_unequal_widths_against_quadrature():
     def entropy(log_snr):
         noisy = within + np.exp(-log_snr) * np.eye(2)
         rho = gap @ np.linalg.solve(noisy, gap) / 4
-        surprise = lambda u: np.logaddexp(0, -2 * (rho + np.sqrt(rho) * u))  # noqa: E731
+        surprise = lambda u: np.logaddexp(0, -2 * (rho + np.sqrt(rho) * u))
         return integrate.quad(lambda u: stats.norm.pdf(u) * surprise(u), -12, 12, epsabs=1e-12)[0]
 
     wanted = optimize.brentq(lambda x: entropy(x) - np.log(2) / 2, -5, 5, xtol=1e-12)

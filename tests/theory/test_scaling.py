@@ -67,7 +67,7 @@ def test_peak_outside_the_process_is_refused():
 
 def test_criteria_part_ways_in_class_count():
     classes = np.array([1e2, 1e4, 1e6, 1e8])
-    time = lambda criterion: np.array(  # noqa: E731
+    time = lambda criterion: np.array(
         [
             theory.speciation_time(gmm.vp(), 1e20, classes=k, family="orthogonal", criterion=criterion)
             for k in classes

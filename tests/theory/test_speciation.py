@@ -176,5 +176,5 @@ def test_cloning_midpoint_by_scipy():
     """E Σp² of the pair at the solved rho, by quadrature that shares nothing with ours."""
     problem = Problem(gmm.ve(), 1.0, 0.0)
     rho = float(problem.rho(theory.CRITERIA["cloning"].log_snr(problem)))
-    f = lambda u: stats.norm.pdf(u) * np.tanh(rho + math.sqrt(rho) * u)  # noqa: E731
+    f = lambda u: stats.norm.pdf(u) * np.tanh(rho + math.sqrt(rho) * u)
     assert 0.5 + 0.5 * integrate.quad(f, -12, 12, epsabs=1e-12)[0] == pytest.approx(0.75, abs=1e-9)

@@ -1,10 +1,13 @@
 """Fetching against a server on this machine that knows ranges, breaks off, changes its files and lies."""
 
+import contextlib
 import dataclasses
 import hashlib
 import http.server
 import os
+import socket
 import threading
+import time
 
 import pytest
 
@@ -25,6 +28,8 @@ class Site:
     ranges: bool = True
     validators: bool = True
     length: bool = True
+    lies: str = ""
+    pause: float = 0.0
     asked: list = dataclasses.field(default_factory=list)
 
 
@@ -38,20 +43,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(404)
             return
         tag = f'"{hashlib.md5(contents).hexdigest()}"'
+        if asked and site.lies == "416":
+            self.send_error(416)
+            return
         start = 0
         if asked and site.ranges and self.headers.get("If-Range") == tag:
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(contents) - 1}/{len(contents)}")
+            total, begin = len(contents) + (site.lies == "total"), start + (site.lies == "start")
+            self.send_header("Content-Range", f"bytes {begin}-{len(contents) - 1}/{total}")
         else:
             self.send_response(200)
         if site.validators:
-            self.send_header("ETag", tag)
+            self.send_header("ETag", '"another"' if asked and site.lies == "tag" else tag)
         if site.length:
             self.send_header("Content-Length", str(len(contents) - start))
         self.end_headers()
         end = len(contents) if site.breaks_after is None else start + site.breaks_after
-        self.wfile.write(contents[start:end])
+        if not site.pause:
+            self.wfile.write(contents[start:end])
+            return
+        with contextlib.suppress(OSError):  # of a client that has given up
+            for at in range(start, end):
+                self.wfile.write(contents[at : at + 1])
+                time.sleep(site.pause)
 
     def log_message(self, *arguments):
         pass
@@ -128,6 +143,35 @@ def test_servers_that_cannot_continue_begin_anew(missing, site, file):
         hub.fetch(file)
     site.breaks_after = None
     assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
+
+
+@pytest.mark.parametrize("lie", ["tag", "total", "start", "416"])
+def test_a_continuation_that_is_not_of_the_same_file_begins_anew(lie, site, file):
+    site.breaks_after = 500_000
+    with pytest.raises(ValueError, match="interrupted"):
+        hub.fetch(file)
+    site.breaks_after, site.lies = None, lie
+    assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
+    assert site.asked == [None, "bytes=500000-", None]
+    assert names() == ["a.pkl", "a.pkl.sha256"]
+
+
+def test_a_server_that_sends_a_byte_now_and_then(site, file, monkeypatch):
+    monkeypatch.setattr(hub, "GRACE", 0.1)
+    site.pause = 0.01
+    with pytest.raises(ValueError, match="less than 1000 bytes a second"):
+        hub.fetch(file)
+    # What has come stays.
+    assert names() == ["a.pkl.part", "a.pkl.part.json"]
+
+
+def test_a_server_that_never_answers(site, file, monkeypatch):
+    monkeypatch.setattr(hub, "OPENING", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/a.pkl"
+        with pytest.raises(ValueError, match=r"no complete answer within 0[.]1 seconds"):
+            hub.fetch(Published("a.pkl", address))
+        silent.accept()[0].close()
 
 
 def test_a_complete_part_needs_no_server(site, file, monkeypatch):
@@ -282,7 +326,7 @@ def test_official_names(name):
 )
 def test_other_names_are_refused(name):
     assert published(name) is None
-    with pytest.raises(ValueError, match="NAME must be one of edm2-xs, sd15, sd-vae-ft-mse, or an official"):
+    with pytest.raises(ValueError, match=f"NAME must be one of {', '.join(PRESETS)}, or an official name"):
         presets.known(name)
 
 

@@ -1,7 +1,10 @@
 """Our reader of safetensors against the package of that name, on honest and on broken files."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -176,11 +179,53 @@ def test_half_of_a_file_is_never_seen(tmp_path, monkeypatch):
     def broken(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("neural.checkpoints.safetensors_files.save_file", broken)
+    monkeypatch.setattr("gmm.files.os.fsync", broken)
     with pytest.raises(KeyboardInterrupt):
         write_safetensors(path, {"a": np.zeros(2)}, {})
     assert path.read_bytes() == b"before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_equal_values_are_equal_bytes():
+    # Texts hash differently from process to process.
+    code = (
+        "import sys, numpy as np, tempfile, hashlib, pathlib; from neural.checkpoints import write_safetensors as w\n"
+        "p = pathlib.Path(tempfile.mkdtemp()) / 'a'; t = {f't{i}': np.full(i, i, 'f4') for i in range(20)}\n"
+        "w(p, t, {f'a{i}': i for i in range(20)}); print(hashlib.sha256(p.read_bytes()).hexdigest()); p.unlink()"
+    )
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert runs[0] == runs[1] != b""
+
+
+def test_tensors_lie_at_multiples_of_their_items(tmp_path):
+    tensors = {
+        "a": np.ones(3, np.uint8),
+        "b": np.ones((2, 2)),
+        "c": np.float16(1.5),
+        "d": np.zeros((0, 4), "f4"),
+    }
+    path = tmp_path / "a"
+    write_safetensors(path, tensors, {"x": "y\n€"})
+    for name, values in load_file(path).items():
+        np.testing.assert_array_equal(values, tensors[name], strict=True)
+    found = read_safetensors(path)
+    assert found.attributes == {"x": "y\n€"}
+    for name, values in found.tensors.items():
+        assert values.ctypes.data % values.itemsize == 0, name
+
+
+def test_types_that_the_format_has_not_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="tensor 'a' must have a dtype of F16"):
+        write_safetensors(tmp_path / "a", {"a": np.zeros(2, complex)}, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_types_are_those_of_jax():

@@ -104,13 +104,13 @@ def test_words_that_make_no_decision(words, message):
 
 
 def test_classes_and_prompts_are_not_taken_for_each_other():
-    with pytest.raises(ValueError, match="prompted has no classes: it takes prompts"):
+    with pytest.raises(ValueError, match="prompted has no classes: it takes `prompts`"):
         by_classes(PROMPTED, ["a", "b"])
     with pytest.raises(ValueError, match="m-digits has classes and takes no prompts"):
         by_prompts(model(), ["a", "b"])
     with pytest.raises(ValueError, match="prompts must differ"):
         by_prompts(PROMPTED, ["a", "a"])
-    with pytest.raises(ValueError, match="name them by --prompts"):
+    with pytest.raises(ValueError, match="name them by `prompts`"):
         every_class(PROMPTED)
 
 
@@ -122,7 +122,7 @@ def test_every_class_at_the_levels_that_a_model_knows():
     assert [level.name for level in found.levels] == ["family", "classes"]
     np.testing.assert_array_equal(found.levels[0].partition.labels, coarse.labels)
     assert found.levels[1].cells == tuple("abcdef")
-    with pytest.raises(ValueError, match="has 1000 classes: name some by --classes"):
+    with pytest.raises(ValueError, match="has 1000 classes: name some by `classes`"):
         every_class(model("imagenet"))
 
 
@@ -191,13 +191,13 @@ CELLS = {"a": [0], "b": [1]}
     ("fields", "message"),
     [
         ({"format": "x"}, "format must be 'speciation-partition/1', got 'x'"),
-        ({}, "level must be a list of tables"),
-        ({"level": []}, "level must be a list of tables"),
-        ({"level": [{"cells": CELLS}], "levels": []}, "unknown field 'levels'"),
-        ({"level": [{"cells": CELLS, "cell": 1}]}, "level 0 has an unknown field 'cell'"),
-        ({"level": [{"cells": {"a": 0, "b": [1]}}]}, "cells of level 0 must map names to lists"),
-        ({"level": [{"cells": {"a": [0.5], "b": [1]}}]}, "cells of level 0 must map names to lists"),
-        ({"level": [{"cells": "all"}]}, "cells of level 0 must map names to lists"),
+        ({}, "level is missing"),
+        ({"level": []}, "level must have 1 or more entries"),
+        ({"level": [{"cells": CELLS}], "levels": []}, "levels is no field"),
+        ({"level": [{"cells": CELLS, "cell": 1}]}, "level.0.cell is no field"),
+        ({"level": [{"cells": {"a": 0, "b": [1]}}]}, "level.0.cells must be names of cells with lists"),
+        ({"level": [{"cells": {"a": [0.5], "b": [1]}}]}, "level.0.cells must be names of cells with lists"),
+        ({"level": [{"cells": "all"}]}, "level.0.cells must be names of cells with lists"),
         ({"level": [{"cells": "each"}]}, "level 0 cannot be 'each'"),
         ({"level": [{"cells": {"a": [], "b": [1]}}]}, "cell 'a' of level 1 is empty"),
         ({"level": [{"cells": {"a": [0]}}]}, "must have two cells or more"),
@@ -205,8 +205,8 @@ CELLS = {"a": [0], "b": [1]}
         ({"level": [{"cells": {"a": [0, 0], "b": [1]}}]}, "'0' is twice in cell 'a'"),
         ({"level": [{"cells": {"a": ["zebra"], "b": [1]}}]}, "has no class 'zebra'"),
         ({"level": [{"cells": {"a": [10], "b": [1]}}]}, "has no class '10'"),
-        ({"level": [{"cells": CELLS}], "kind": "words"}, "kind must be one of classes, prompts"),
-        ({"level": [{"cells": CELLS}], "templates": ["a"]}, "templates must list texts with one {} each"),
+        ({"level": [{"cells": CELLS}], "kind": "words"}, "kind must be 'classes' or 'prompts'"),
+        ({"level": [{"cells": CELLS}], "templates": ["a"]}, "templates must have one {} each"),
         ({"level": [{"cells": CELLS}], "about": 3}, "about must be text, got 3"),
         ({"level": [{"cells": CELLS}], "classes_of": "imagenet"}, "it lists classes of imagenet; m-digits has"),
     ],

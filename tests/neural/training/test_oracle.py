@@ -53,7 +53,7 @@ class ExactTargets(VectorTask):
 def newton(task, params, key, batch=512):
     """The step of Gauss and Newton, which ends the training of a network that is linear in its weights."""
     flat, restore = ravel_pytree(params)
-    residuals = lambda w: task.residuals(restore(w), key, batch).ravel()  # noqa: E731
+    residuals = lambda w: task.residuals(restore(w), key, batch).ravel()
 
     @jax.jit
     def linear(w):

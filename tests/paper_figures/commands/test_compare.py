@@ -12,9 +12,8 @@ import theory
 from gmm.curve import load_dataset
 from gmm.process import edm
 from paper_figures import cli
-from paper_figures.commands import model_options as asking
-from paper_figures.studies import comparison as comparing
-from paper_figures.studies import sources as measuring
+from paper_figures.studies import asked, sources
+from paper_figures.studies.comparison import curve_of
 from tests.paper_figures.asked import PAIR, TREE, run, thousand_classes
 
 # One size for all, so that one compilation serves them.
@@ -51,7 +50,7 @@ def test_everything_is_there_and_nothing_else(pair):
 def expected(source, curve):
     """Quadrature; of the chain that the online posterior belongs to, whose steps gain a little more (theory: Q_n)."""
     exact = theory.entropy_curve(edm(), curve.t, energy=ENERGY)
-    if source != measuring.ONLINE:
+    if source != sources.ONLINE:
         return exact
     snr = curve.t**-2.0
     gained = np.diff(snr) / (1 + snr[:-1]) ** 2
@@ -61,7 +60,7 @@ def expected(source, curve):
 
 def test_curves_are_those_of_quadrature(dataset):
     for source in map(str, dataset.source.values):
-        curve = comparing.curve_of(dataset, source, "classes")
+        curve = curve_of(dataset, source, "classes")
         gap = np.abs(curve.entropy - expected(source, curve).entropy)
         assert (gap < SIGMAS * curve.entropy_stderr + 1e-4).all(), source
 
@@ -69,7 +68,7 @@ def test_curves_are_those_of_quadrature(dataset):
 def test_places_and_their_errors_are_those_of_quadrature(dataset):
     for source in map(str, dataset.source.values):
         at = dataset.sel(source=source, level="classes", landmark="half")
-        exact = expected(source, comparing.curve_of(dataset, source, "classes"))
+        exact = expected(source, curve_of(dataset, source, "classes"))
         half = np.interp(0.5 * np.log(2), exact.entropy[::-1], np.log(exact.t[::-1]))
         assert 0 < float(at.place_stderr) < 0.3
         # Between points 0.2 apart in log noise straight lines and cubics differ by less than a hundredth.
@@ -97,7 +96,7 @@ def test_saved_curves_and_comparisons_are_overlaid(pair, tmp_path, capsys):
     assert "difference from a" in printed
     found = load_dataset(tmp_path / "o" / "compare.nc")
     assert list(found.source.values[:3]) == ["a", "b", "compare: exact"]
-    np.testing.assert_allclose(comparing.curve_of(found, "b", "entropy").entropy, curve.entropy)
+    np.testing.assert_allclose(curve_of(found, "b", "entropy").entropy, curve.entropy)
     # Exact curves have exact places, and one that was measured keeps the errors it came with.
     at = found.sel(level="entropy", landmark="half")
     assert float(at.place_stderr.sel(source="a")) == 0
@@ -110,9 +109,8 @@ def test_what_was_written_can_be_shown(pair, capsys):
 
 
 def test_few_paths_of_many_classes_find_data_of_every_class():
-    asked = asking.Asked(model="zoo:tree", samples=8, steps=4)
-    question = asking.question(asked)
-    x, component = measuring._drawn(question, jax.random.key(0))
+    question = asked.question(asked.Asked(model="zoo:tree", samples=8, steps=4))
+    x, component = sources.fresh_samples(question, jax.random.key(0))
     # So few that the plain draw misses classes.
     assert len(np.unique(np.asarray(component)[: 4 * question.per_run])) < 8
     assert set(component) == set(range(8))
@@ -136,7 +134,7 @@ def test_dry_run_says_the_cost_and_computes_nothing(tmp_path, capsys):
 
 def test_interrupted_work_goes_on(pair, tmp_path, capsys, monkeypatch):
     line = [*LINE, "--out", tmp_path]
-    real, calls = measuring.online_entropy, []
+    real, calls = sources.online_entropy, []
 
     def breaks(*args, **kwargs):
         calls.append(kwargs["key"])
@@ -144,14 +142,14 @@ def test_interrupted_work_goes_on(pair, tmp_path, capsys, monkeypatch):
             raise KeyboardInterrupt
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(measuring, "online_entropy", breaks)
+    monkeypatch.setattr(sources, "online_entropy", breaks)
     assert cli.run([*map(str, line)]) == 130
     assert "the same command goes on" in capsys.readouterr().err
     kept = {path.name for path in (tmp_path / "compare.parts").iterdir()}
     # Every run of the exact curve, and two of the trained one.
-    assert len(kept) == measuring.RUNS + 2
-    monkeypatch.setattr(measuring, "online_entropy", real)
-    monkeypatch.setattr(measuring.gmm, "class_entropy", None)  # nothing finished is computed again
+    assert len(kept) == sources.RUNS + 2
+    monkeypatch.setattr(sources, "online_entropy", real)
+    monkeypatch.setattr(sources.gmm, "class_entropy", None)  # nothing finished is computed again
     run(capsys, *line)
     assert not (tmp_path / "compare.parts").exists()
     xr.testing.assert_equal(load_dataset(tmp_path / "compare.nc"), load_dataset(pair / "compare.nc"))
@@ -163,17 +161,20 @@ def test_interrupted_work_goes_on(pair, tmp_path, capsys, monkeypatch):
         (f"--model {PAIR} --classes 0 two", f"{PAIR} has no class 'two'; names are 0, 1"),
         (f"--model {PAIR} --classes 0 0-1", "cells of classes must not overlap: '0' is in '0' and '0-1'"),
         (f"--model {PAIR} --classes 0", "must have two cells or more"),
-        (f"--model {PAIR} --classes 0 1 --partition pets", "--classes and --partition name the same thing"),
+        (
+            f"--model {PAIR} --classes 0 1 --partition pets",
+            "--classes and --partition both say what to decide between",
+        ),
         (f"--model {PAIR} --prompts a b", f"{PAIR} has classes and takes no prompts"),
-        (f"--model {PAIR} --partition nowhere.toml", "partition must be a file, or one of"),
+        (f"--model {PAIR} --partition nowhere.toml", "--partition must be a file, or one of"),
         (f"--model {PAIR} --partition pets", "has no class 'golden retriever'"),
-        (f"--model {PAIR} --eta 0", "eta must be 1 (the stochastic sampler), got 0"),
+        (f"--model {PAIR} --eta 0", "--eta must be 1 (the stochastic sampler), got 0"),
         (f"--model {PAIR} --samples 1", "--samples must be at least 2, got 1"),
         (f"--model {PAIR} --steps 1", "--steps must be at least 2, got 1"),
         (f"--model {PAIR} --against gaussian", "--against gaussian needs the data that"),
         (f"--model {PAIR} --against emprical", "did you mean 'empirical'?"),
-        (f"--model {TREE} --classes 0 1 --u-turn", "--u-turn needs a decision among all classes"),
-        ("--model zoo:digit", "model must be a name or a file or folder that exists, got 'zoo:digit'"),
+        (f"--model {TREE} --classes 0 1 --u-turn", "U-turns need a decision among all classes"),
+        ("--model zoo:digit", "--model must be a name or a file or folder that exists, got 'zoo:digit'"),
         ("--model edm2-xs", "run `speciation weights fetch edm2-xs`"),
         ("missing.nc", "no such file: missing.nc"),
     ],
@@ -187,7 +188,7 @@ def test_what_is_refused(line, message, tmp_path, capsys, monkeypatch):
 
 def test_files_that_hold_no_curves(tmp_path, capsys):
     xr.Dataset().to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    assert "FILE must hold speciation-entropy-curve/1" in run(capsys, "compare", tmp_path / "a.nc", code=2)
+    assert "files must hold speciation-entropy-curve/1" in run(capsys, "compare", tmp_path / "a.nc", code=2)
 
 
 @pytest.mark.slow
@@ -195,7 +196,7 @@ def test_u_turns_agree_with_the_posterior(tmp_path, capsys):
     run(capsys, "compare", "--model", TREE, "--samples", 512, "--steps", 32, "--u-turn", "--out", tmp_path)
     dataset = load_dataset(tmp_path / "compare.nc")
     for level in map(str, dataset.level.values):
-        curve = comparing.curve_of(dataset, "exact", level)
+        curve = curve_of(dataset, "exact", level)
         order = np.argsort(curve.sigma)
         stays = np.interp(dataset.turn_log_sigma, np.log(curve.sigma[order]), curve.clone_agreement[order])
         found = dataset.sel(level=level)
@@ -213,7 +214,7 @@ def test_published_networks_by_name_at_several_levels(data, tmp_path, capsys):
     assert "8 conditions; dog or cat: dog, cat; breed: golden retriever" in printed
     found = load_dataset(tmp_path / "o" / "compare.nc")
     assert list(found.level.values) == ["dog or cat", "breed"]
-    assert list(found.source.values) == [measuring.ONLINE, measuring.GAP]
+    assert list(found.source.values) == [sources.ONLINE, sources.GAP]
     assert json.loads(found.attrs["question"])["decision"]["conditions"] == [
         207,
         162,
@@ -224,4 +225,4 @@ def test_published_networks_by_name_at_several_levels(data, tmp_path, capsys):
         284,
         285,
     ]
-    assert comparing.curve_of(found, measuring.ONLINE, "breed").prior_entropy == pytest.approx(np.log(8))
+    assert curve_of(found, sources.ONLINE, "breed").prior_entropy == pytest.approx(np.log(8))

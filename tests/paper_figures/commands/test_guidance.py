@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import gmm
+from gmm.landmarks import half_entropy
 from paper_figures import cli
 from paper_figures.commands.lists import spread
-from paper_figures.studies import guidance as guiding
+from paper_figures.formats.words import slug
 
 EDM2 = Path(__file__).parents[2] / "neural" / "data" / "edm2"
 NAMES = ["none", "cfg:2", "cfg:4", "interval:2:2..20", "entropy:4"]
@@ -27,7 +28,7 @@ def made(tmp_path_factory):
 
 
 def curve(out, name):
-    return gmm.EntropyCurve.load(out / f"{guiding.stem(name)}.nc")
+    return gmm.EntropyCurve.load(out / f"guidance-{slug(name)}.nc")
 
 
 def test_every_schedule_has_its_files(made):
@@ -70,7 +71,7 @@ def test_the_window_that_was_measured_times_the_schedule(made):
 
 
 def test_stronger_guidance_decides_earlier(made):
-    places = [guiding.half_entropy(curve(made, name)) for name in ("none", "cfg:2", "cfg:4")]
+    places = [half_entropy(curve(made, name)).value for name in ("none", "cfg:2", "cfg:4")]
     assert places[0] < places[1] < places[2]
 
 

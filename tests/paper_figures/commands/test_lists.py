@@ -8,7 +8,8 @@ import typer
 from hypothesis import given
 from typer.testing import CliRunner
 
-from paper_figures.commands.lists import ListCommand, integers, numbers, spread, words
+from paper_figures.commands.lists import Command, spelled, spread
+from paper_figures.formats.words import integers, words
 
 OPTIONS = {"--classes", "--process"}
 
@@ -49,46 +50,22 @@ def test_every_form_of_one_command_line_becomes_the_repeated_form(groups):
     assert spread(repeated, OPTIONS) == repeated
 
 
-@given(st.lists(st.integers(-(10**18), 10**18), min_size=1, unique=True))
-def test_integers_survive_in_any_grouping_by_commas(values):
-    text = [str(value) for value in values]
-    assert integers("--classes", text) == values
-    assert integers("--classes", [",".join(text)]) == values
-
-
-@given(st.lists(st.floats(allow_nan=False, allow_infinity=False).map(lambda x: x + 0.0), min_size=1))
-def test_numbers_keep_order_and_come_once(values):
-    assert numbers("--dims", [repr(value) for value in values]) == list(dict.fromkeys(values))
-
-
-def test_scientific_notation_is_a_whole_number_where_it_is_one():
-    assert integers("--classes", ["1e3,2", "1e12"]) == [1000, 2, 10**12]
-
-
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: numbers("--dims", ["1e3,ten"]), "--dims must list finite numbers.*got 'ten'"),
-        (lambda: numbers("--dims", ["inf"]), "--dims must list finite numbers.*got 'inf'"),
-        (lambda: integers("--classes", ["2.5"]), "--classes must list whole numbers.*got '2.5'"),
-        (lambda: words("--only", ["a,,b"]), "--only must list names, got an empty one in 'a,,b'"),
-        (
-            lambda: words("--only", ["fuor"], ["four", "two"]),
-            "--only does not know 'fuor'; did you mean 'four'\\? known: four, two",
-        ),
-        (lambda: words("--only", ["zzz"], ["four", "two"]), "--only does not know 'zzz'; known: four, two"),
-    ],
-)
-def test_errors_name_the_option_and_what_came(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
+def test_errors_are_spelled_as_options():
+    options = {"samples": "--samples", "guidance_scale": "--guidance-scale", "classes": "--class"}
+    assert spelled("samples must be at least 2", options) == "--samples must be at least 2"
+    assert spelled("use `guidance_scale` 1", options) == "use --guidance-scale 1"
+    assert (
+        spelled("it has classes; name some by `classes`", options) == "it has classes; name some by --class"
+    )
+    # A word that is no argument's name stays.
+    assert spelled("samples of a model; `dtype` must fit", options) == "samples of a model; `dtype` must fit"
 
 
 def test_a_command_takes_all_forms():
     app = typer.Typer()
     seen = []
 
-    @app.command(cls=ListCommand)
+    @app.command(cls=Command)
     def sweep(
         file: str,
         classes: Annotated[list[str] | None, typer.Option()] = None,

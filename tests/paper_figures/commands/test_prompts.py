@@ -9,9 +9,9 @@ import pytest
 from gmm.curve import load_dataset
 from gmm.window_file import read_window
 from paper_figures import cli
-from paper_figures.studies import comparison as comparing
-from paper_figures.studies import sources as measuring
-from paper_figures.studies import window as windowing
+from paper_figures.studies.comparison import curve_of
+from paper_figures.studies.sources import GAP, ONLINE
+from paper_figures.studies.window import _interval
 from tests.neural.stable_diffusion import folders
 from tests.paper_figures.asked import run
 
@@ -63,8 +63,8 @@ def test_a_prompt_that_is_cut_is_said_so_once_and_early(folder, tmp_path, capsys
 
 
 def test_an_error_wider_than_numbers_go_is_no_interval():
-    assert windowing._interval(-400.0, 800.0) is None
-    assert windowing._interval(0.0, np.log(2)) == pytest.approx((1, 2))
+    assert _interval(-400.0, 800.0) is None
+    assert _interval(0.0, np.log(2)) == pytest.approx((1, 2))
 
 
 @pytest.mark.slow
@@ -74,8 +74,8 @@ def test_compare_at_several_levels_from_one_set_of_paths(folder, tmp_path, capsy
     assert "4 conditions; warm or cold: warm, cold; colour: a photo of a red car" in printed
     found = load_dataset(tmp_path / "compare.nc")
     assert list(found.level.values) == ["warm or cold", "colour"]
-    assert list(found.source.values) == [measuring.ONLINE, measuring.GAP]
-    coarse, fine = (comparing.curve_of(found, measuring.ONLINE, level) for level in found.level.values)
+    assert list(found.source.values) == [ONLINE, GAP]
+    coarse, fine = (curve_of(found, ONLINE, level) for level in found.level.values)
     assert (coarse.prior_entropy, fine.prior_entropy) == pytest.approx((np.log(2), np.log(4)))
     # The colour says whether it is warm, along every path.
     assert (fine.entropy >= coarse.entropy - 1e-6).all()

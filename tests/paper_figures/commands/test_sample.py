@@ -9,11 +9,10 @@ from PIL import Image
 
 from neural import load_sd15, load_vae
 from neural.edm2.latents import IMG512
-from neural.models import load_model
 from neural.pictures import decoded, from_rgb, from_unit
 from neural.samplers import ddim, ddim_times
 from paper_figures import cli
-from paper_figures.studies import pictures as sampling
+from paper_figures.studies.pictures import Picture, plan_pictures
 from tests.neural.stable_diffusion import folders
 
 EDM2 = "tests/neural/data/edm2"
@@ -83,7 +82,7 @@ def assert_by_hand(folder, cat):
     start, _ = jax.random.split(jax.random.key(5))
     noise = jax.random.normal(start, (8, 8, 4), np.float32)[None]
     options = {"times": ddim_times(model.process, 2), "end": 0.0, "guidance_scale": 3.0}
-    latents = ddim(model, noise, ["a cat"], **options, watch=lambda *_: None)
+    latents = ddim(model, noise, ["a cat"], **options, progress=lambda *_: None)
     expected = from_unit(model.pictures(latents))[0]
     found = np.asarray(Image.open(cat).convert("RGB"))
     # One value may round the other way in another program.
@@ -128,7 +127,7 @@ def test_bytes_of_pixels():
     [
         (("--prompt", "a cat", "--steps", 1), "--steps must be at least 2, got 1"),
         (("--class", "cat"), "takes prompts and has no classes; use --prompt"),
-        (("--prompt", "a cat", "--count", 0), "--count must be at least 1, got 0"),
+        (("--prompt", "a cat", "--count", 0), "--count must be >= 1, got 0"),
         (("--prompt", "a cat", "--guidance-scale", -1), "--guidance-scale must be a number >= 0, got -1.0"),
         (("--prompt", "a cat", "--seed", -1), "--seed must be in 0.."),
         (("--prompt", "a cat", "--sampler", "euler"), "'euler' is not one of 'heun', 'ddim', 'ancestral'"),
@@ -164,9 +163,9 @@ def test_what_a_class_model_cannot_do(data, capsys, tmp_path):
 
 
 def test_without_names_every_class_or_the_empty_prompt(data, folder):
-    everything = sampling.wanted(load_model(data / "tiny.pkl"), [], [], 1, 0)
+    everything = plan_pictures(str(data / "tiny.pkl")).pictures
     assert [one.condition for one in everything] == list(range(10))
-    (one,) = sampling.wanted(load_model(folder), [], [], 1, 0)
+    (one,) = plan_pictures(str(folder)).pictures
     assert (one.name, one.condition) == ("no prompt", "")
-    paths = {sampling.Wanted(name, name, 0).path(data) for name in ("a cat", "a cat!", "A cat", "猫", "犬")}
+    paths = {Picture(name, name, 0).path(data) for name in ("a cat", "a cat!", "A cat", "猫", "犬")}
     assert len(paths) == 5

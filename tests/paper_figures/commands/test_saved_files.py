@@ -8,10 +8,11 @@ import xarray as xr
 
 import gmm
 from paper_figures import cli
-from paper_figures.commands import saved_files as showing
+from paper_figures.commands import saved_files
+from paper_figures.drawing import curve as curve_picture
+from paper_figures.figures.job import Job
 from paper_figures.figures.registry import FIGURES
 from paper_figures.figures.settings import Settings
-from paper_figures.files import Job
 from theory import entropy_curve, window
 
 CURVE = entropy_curve(gmm.vp(), np.linspace(0.1, 6.0, 60), 100.0)
@@ -46,7 +47,7 @@ def test_units_and_axis_change_numbers_and_name(curve_file, capsys):
     assert not curve_file.with_name("pair.png").exists()
 
 
-@pytest.mark.parametrize("suffix", showing.SUFFIXES)
+@pytest.mark.parametrize("suffix", saved_files.SUFFIXES)
 def test_out_chooses_the_format(curve_file, tmp_path, suffix):
     target = tmp_path / "new" / f"x{suffix}"
     assert cli.run(["show", str(curve_file), "--out", str(target)]) == 0
@@ -59,9 +60,9 @@ def test_sampled_curve_with_cross_entropy_shows_both(tmp_path):
     curve = dataclasses.replace(
         CURVE, entropy_stderr=errors, cross_entropy=CURVE.entropy + 0.1, cross_entropy_stderr=errors
     )
-    picture = showing.draw_curve(curve, showing.View())
+    picture = curve_picture.draw(curve, saved_files.View())
     assert [line.get_label() for line in picture.axes[0].lines] == ["entropy", "cross-entropy"]
-    assert dict(showing._curve_facts(curve, showing.View()))["largest standard error"] == "0.01 nats"
+    assert dict(saved_files._curve_facts(curve, saved_files.View()))["largest standard error"] == "0.01 nats"
 
 
 def test_curve_that_does_not_cover_its_window_says_so(tmp_path, capsys):
@@ -103,17 +104,17 @@ _FIGURE_OF_ANOTHER_VERSION = {
         ),
         (
             lambda path: xr.Dataset(attrs=_FIGURE_OF_ANOTHER_VERSION).to_netcdf(path, engine="h5netcdf"),
-            "FILE must hold a figure that this version knows, got 'old': four-points",
+            "FILE must hold a figure of this version, got 'old': four-points",
         ),
     ],
 )
 def test_files_that_are_not_ours_are_refused(tmp_path, make, message):
     make(tmp_path / "x.nc")
     with pytest.raises(ValueError, match=message):
-        showing.show_file(tmp_path / "x.nc", showing.View())
+        saved_files.show_file(tmp_path / "x.nc", saved_files.View())
     assert [path.name for path in tmp_path.iterdir()] == ["x.nc"]
 
 
 def test_unknown_picture_format_is_refused_before_reading(tmp_path):
-    with pytest.raises(ValueError, match=r"--out must end in one of .png, .pdf, .svg, got .*x.jpg"):
-        showing.show_file(tmp_path / "none.nc", showing.View(), tmp_path / "x.jpg")
+    with pytest.raises(ValueError, match=r"out must end in one of .png, .pdf, .svg, got .*x.jpg"):
+        saved_files.show_file(tmp_path / "none.nc", saved_files.View(), tmp_path / "x.jpg")

@@ -7,9 +7,10 @@ from gmm.curve import load_dataset
 from neural.models import load_model
 from neural.training import train as train_function
 from paper_figures import cli
-from paper_figures.drawing.training import agreement, worst_gap
-from paper_figures.studies import training as training_run
-from paper_figures.studies.training import Request
+from paper_figures.commands.train import _command_line
+from paper_figures.studies import training
+from paper_figures.studies.training import share_of_class, worst_gap
+from paper_figures.studies.training_request import Request
 
 LINE = "train --family pair --dim 3 --depth 0 --steps 60 --batch 32 --out out"
 FILES = {"state.safetensors", "model.safetensors", "training.nc", "training.png", "samples.png", "card.md"}
@@ -21,10 +22,10 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("train")
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(place)
-        patched.setattr(training_run, "train", _stopped)
+        patched.setattr(training, "train", _stopped)
         assert cli.run(LINE.split()) == 130
         assert {path.name for path in (place / "out").iterdir()} == {"state.safetensors"}
-        patched.setattr(training_run, "train", train_function)
+        patched.setattr(training, "train", train_function)
         assert cli.run(LINE.split()) == 0
     return place / "out"
 
@@ -49,7 +50,7 @@ def test_its_results(folder):
     dataset = load_dataset(folder / "training.nc")
     assert dataset.sizes["step"] == 60
     assert np.isfinite(dataset.step_loss).all()
-    share, stderr = agreement(dataset)
+    share, stderr = share_of_class(dataset)
     assert 0 <= share <= 1
     assert np.isclose(stderr, np.sqrt(share * (1 - share) / dataset.sizes["sample"]))
     assert np.isfinite(worst_gap(dataset)).all()
@@ -85,9 +86,15 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch, capsys):
     [
         ("", "give either --data or --family"),
         ("--data digits --family pair", "give either --data or --family"),
-        ("--family tree", "pass --branching, such as 2x2x2"),
-        ("--family tree --branching 2xx2y", "--branching must list whole numbers >= 1, got '2y'"),
-        ("--family tree --branching 2x2 --energies 1,a", "--energies must list finite numbers >= 0, got 'a'"),
+        ("--family tree", "give --branching, such as 2x2x2"),
+        (
+            "--family tree --branching 2xx2y",
+            "--branching must list shapes such as 2x5x10",
+        ),
+        (
+            "--family tree --branching 2x2 --energies 1,a",
+            "--energies must list finite numbers",
+        ),
         ("--family tree --branching 2x2 --classes 5", "its 4 leaves, got 5"),
         ("--family pair --classes 3", "classes must be 2 for a pair"),
         ("--family simplex --classes 9 --dim 4", "9"),
@@ -119,7 +126,7 @@ def test_another_run_in_the_folder_is_refused(folder, monkeypatch, capsys):
 def test_the_command_of_a_request_is_that_request():
     request = Request(family="tree", branching="2x2", label_dropout=0.3, store="float16")
     assert (
-        request.command()
+        _command_line(request)
         == "speciation train --family tree --branching 2x2 --label-dropout 0.3 --store float16"
     )
 

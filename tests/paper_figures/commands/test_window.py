@@ -10,7 +10,8 @@ from gmm.curve import EntropyCurve
 from gmm.process import edm
 from gmm.window_file import read_window
 from neural.models import Grid
-from paper_figures.studies import window as windowing
+from paper_figures.commands.window import in_steps
+from paper_figures.studies.window import steps_of
 from tests.paper_figures.asked import PAIR, run, thousand_classes
 
 ENERGY = 4.0
@@ -59,16 +60,12 @@ def test_the_window_of_a_pair(tmp_path, capsys):
 
 
 def test_steps_in_which_nothing_falls():
-    steps = windowing.steps_of(
-        edm(), Grid("edm", 4, 0.002, 80.0), math.log(0.5), math.log(0.6), math.log(0.7)
-    )
+    steps = steps_of(edm(), Grid("edm", 4, 0.002, 80.0), math.log(0.5), math.log(0.6), math.log(0.7))
     assert steps.inside is None
     assert 1 < steps.first < steps.median < steps.last < 3
-    beyond = windowing.steps_of(
-        edm(), Grid("log-snr", 8, 1.0, 2.0), math.log(0.5), math.log(1.5), math.log(3)
-    )
+    beyond = steps_of(edm(), Grid("log-snr", 8, 1.0, 2.0), math.log(0.5), math.log(1.5), math.log(3))
     assert (beyond.first, beyond.last, beyond.inside) == (None, None, (0, 7))
-    assert "its ends are at before the first and after the last" in windowing.in_steps(beyond)
+    assert "its ends are at before the first and after the last" in in_steps(beyond)
 
 
 @pytest.mark.parametrize(

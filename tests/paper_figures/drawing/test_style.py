@@ -18,6 +18,7 @@ from paper_figures.drawing.style import (
     draw_rate,
     entropy_label,
     lay_out,
+    letter_panels,
     new_figure,
     noise_axis,
     paper_style,
@@ -25,7 +26,6 @@ from paper_figures.drawing.style import (
     power_label,
     rate_label,
     sequence,
-    title,
 )
 from theory import entropy_curve
 
@@ -73,7 +73,7 @@ def test_positions_are_those_that_an_axis_reaches():
     assert (np.diff(shown) > 0).all()
     assert shown[0] >= 0
     assert shown[-1] <= 999
-    with pytest.raises(ValueError, match="--axis timestep reaches none of the curve's noise levels"):
+    with pytest.raises(ValueError, match="axis must reach the curve's noise levels, got timestep"):
         positions(entropy_curve(gmm.edm(), [20.0, 40.0], 20.0), "timestep")
 
 
@@ -133,8 +133,7 @@ def test_layout_is_placed_once():
     with paper_style(), warnings.catch_warnings():
         warnings.simplefilter("error")
         picture, axes = new_figure(1, 2, height=2)
-        for ax, letter in zip(axes[0], "ab", strict=True):
-            title(ax, letter, "panel")
+        letter_panels(axes.flat, ("one", "other"))
         lay_out(picture)
         first = axes[0, 1].get_position().bounds
         picture.draw_without_rendering()

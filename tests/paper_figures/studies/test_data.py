@@ -14,8 +14,16 @@ from gmm.curve import load_dataset
 from gmm.datasets import LabelledData
 from paper_figures import cli
 from paper_figures.formats.curves import unstack
-from paper_figures.studies import data as data_study
-from paper_figures.studies.data import CLASS, GAUSSIAN, POINT, ROUND, StudySettings, check, study
+from paper_figures.studies.data import (
+    CLASS,
+    GAUSSIAN,
+    POINT,
+    ROUND,
+    StudySettings,
+    check,
+    nearest_distance2,
+    study,
+)
 from theory import speciation_time
 
 FIVE_SIGMA = 5.0
@@ -92,7 +100,7 @@ def test_times_are_those_of_each_criterion(found):
 def test_nearest_distances_are_those_of_all_pairs():
     x = blobs().x
     distances = cdist(x, x, "sqeuclidean") + np.diag(np.full(len(x), np.inf))
-    assert data_study.nearest_distance2(x) == pytest.approx(np.median(distances.min(1)), rel=1e-4)
+    assert nearest_distance2(x) == pytest.approx(np.median(distances.min(1)), rel=1e-4)
 
 
 def test_a_stopped_study_goes_on_with_the_same_numbers(tmp_path, monkeypatch, found):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import gmm
-from paper_figures.formats.curves import times_at
+from gmm.clock import times_at
 from paper_figures.studies.sampled_times import agreement_time, half_time, peak_time
 from theory import entropy_curve, speciation_time
 
@@ -32,7 +32,7 @@ def test_exact_curves_give_their_own_times(case):
     clock, curve = exact(*case, points=200)
     _, classes, energy = case
     for found, criterion, bias in (
-        (peak_time(curve, clock), "entropy-rate", PEAK_BIAS),
+        (peak_time(curve), "entropy-rate", PEAK_BIAS),
         (half_time(curve), "half-entropy", HALF_BIAS),
     ):
         true = float(speciation_time(clock, energy, classes=classes, criterion=criterion))
@@ -45,7 +45,7 @@ def test_exact_curves_give_their_own_times(case):
 def test_coarse_points_are_paid_for_by_the_error(case, points):
     clock, curve = exact(*case, points=points)
     _, classes, energy = case
-    for found, criterion in ((peak_time(curve, clock), "entropy-rate"), (half_time(curve), "half-entropy")):
+    for found, criterion in ((peak_time(curve), "entropy-rate"), (half_time(curve), "half-entropy")):
         true = float(speciation_time(clock, energy, classes=classes, criterion=criterion))
         assert abs(found.value - true) < 3 * found.stderr
 
@@ -53,23 +53,20 @@ def test_coarse_points_are_paid_for_by_the_error(case, points):
 @pytest.mark.parametrize("case", CASES[:2])
 def test_errors_of_the_points_become_the_error_of_the_time(case):
     """Independent noise of the stated size: scatter of the times against what is claimed."""
-    clock, curve = exact(*case, points=100, error=0.01)
+    _, curve = exact(*case, points=100, error=0.01)
     rng, found = np.random.default_rng(0), []
     for _ in range(100):
         rate = curve.rate + curve.rate_stderr * rng.normal(size=100)
-        found.append(peak_time(dataclasses.replace(curve, rate=rate), clock))
+        found.append(peak_time(dataclasses.replace(curve, rate=rate)))
     scatter = np.std([time.value for time in found], ddof=1)
     # A hundred times tell their scatter to 7%; the claim adds what a lower degree would change.
     assert 0.75 * scatter < np.median([time.stderr for time in found]) < 2 * scatter
 
 
 def test_no_time_where_the_curve_ends_before():
-    clock, curve = exact("vp", 2, 100.0, points=40)
-    names = ("t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr")
-    names += ("clone_agreement", "clone_agreement_stderr")
-    start = {name: getattr(curve, name)[:15] for name in names}
-    low = gmm.EntropyCurve(**start, prior_entropy=curve.prior_entropy)
-    for found in (peak_time(low, clock), half_time(low), agreement_time(low, 0.5)):
+    _, curve = exact("vp", 2, 100.0, points=40)
+    low = curve.take(slice(15))
+    for found in (peak_time(low), half_time(low), agreement_time(low, 0.5)):
         assert np.isnan(found).all()
 
 

@@ -14,12 +14,13 @@ import xarray as xr
 
 import gmm
 import paper_figures
+from gmm.clock import times_at
 from paper_figures import cli
-from paper_figures.drawing import sweep as sweep_plot
-from paper_figures.studies import sweep_cell
+from paper_figures.studies import sweep_cell, sweep_laws
 from paper_figures.studies.sweep_axes import Cell, SweepSettings
 from paper_figures.studies.sweep_cell import compute, exact_curve
 from theory import CRITERIA, peak, speciation_time
+from theory.landmarks import fastest_of, half_entropy_of
 
 # Sampled values of fixed seeds within this many standard errors: 6e-7 a comparison by chance.
 FIVE_SIGMA = 5.0
@@ -58,12 +59,9 @@ def test_generic_roots_are_those_of_the_closed_form(process, family):
     settings = SweepSettings(family, points=100)
     exact = exact_curve(equal, family, clock)
     noise = sweep_cell.noise_grid(equal, clock, settings)
-    curve = exact(sweep_cell.times_at(clock, noise))
     energy = sweep_cell.energy(equal, family)
-    for found, criterion in (
-        (sweep_cell._exact_peak(clock, curve, noise, exact), "entropy-rate"),
-        (sweep_cell._exact_half(clock, curve, noise, exact), "half-entropy"),
-    ):
+    for place, criterion in ((fastest_of, "entropy-rate"), (half_entropy_of, "half-entropy")):
+        found = times_at(clock, np.array(place(exact, clock, noise)))
         wanted = speciation_time(clock, energy, classes=4, family=family, criterion=criterion)
         assert found == pytest.approx(float(wanted), rel=SOLVED)
     stated = dataclasses.replace(equal, prior="0.25")
@@ -147,10 +145,10 @@ def test_axes_are_one_value_or_several_of_any_kind():
     xr.testing.assert_identical(one, same)
     assert one.dim.values.tolist() == [1000]
     for axis, values, message in (
-        ("dims", 10.5, "dim must list whole numbers from 1 to 9.2e+18, got 10.5"),
-        ("dims", np.inf, "dim must list whole numbers from 1 to 9.2e+18, got inf"),
+        ("dims", 10.5, "dims must list whole numbers from 1 to 9.2e+18, got 10.5"),
+        ("dims", np.inf, "dims must list whole numbers from 1 to 9.2e+18, got inf"),
         ("classes", 2.5, "classes must list whole numbers from 2 to 9.2e+18, got 2.5"),
-        ("dims", [], "dim must list at least one value"),
+        ("dims", [], "dims must list at least one value"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             paper_figures.sweep(**({"dims": 10} | {axis: values}))
@@ -158,7 +156,7 @@ def test_axes_are_one_value_or_several_of_any_kind():
 
 def test_slope_of_the_law():
     found = paper_figures.sweep(process=["vp", "edm"], dims=[10**k for k in range(3, 9)], points=40)
-    for law in sweep_plot.laws(found):
+    for law in sweep_laws.laws(found):
         assert law.value == pytest.approx(0.5, abs=2e-3)
         assert law.expected == 0.5
 
@@ -166,10 +164,10 @@ def test_slope_of_the_law():
 def test_bootstrap_error_is_the_scatter_of_slopes():
     rng = np.random.default_rng(1)
     x = np.linspace(0, 10, 40)
-    slopes, errors = zip(*(sweep_plot.slope(x, 2 * x + rng.normal(size=40)) for _ in range(20)), strict=True)
+    slopes, errors = zip(*(sweep_laws.slope(x, 2 * x + rng.normal(size=40)) for _ in range(20)), strict=True)
     # The standard deviation of 20 slopes is known to 16%; five times that.
     assert np.mean(errors) == pytest.approx(np.std(slopes, ddof=1), rel=0.8)
-    assert np.isnan(sweep_plot.slope(x[:3], x[:3])).all()
+    assert np.isnan(sweep_laws.slope(x[:3], x[:3])).all()
 
 
 # ---------------------------------------------------------------------------------------------- files
@@ -200,8 +198,8 @@ def test_a_stopped_sweep_goes_on_with_the_same_numbers(tmp_path, monkeypatch):
 
 
 def test_a_damaged_part_is_computed_again(tmp_path, monkeypatch):
-    store = paper_figures.studies.sweep.Store
-    monkeypatch.setattr(store, "finish", lambda *_: None)
+    monkeypatch.setattr("paper_figures.studies.sweep.save_dataset", lambda *_: None)
+    monkeypatch.setattr("paper_figures.studies.parts.Parts.remove", lambda *_: None)
     asked = {"dims": [100], "points": 40, "out": tmp_path / "a.nc"}
     whole = paper_figures.sweep(**asked)
     part = next((tmp_path / "a.nc.parts").glob("*.npz"))
@@ -273,18 +271,18 @@ def test_killed_at_random_moments_it_ends_with_the_same_numbers(tmp_path):
     ("line", "message"),
     [
         ("--dims x --out a.nc", "--dims must list"),
-        ("--dims 0 --out a.nc", "dim must list whole numbers from 1 to 9.2e+18, got 0"),
+        ("--dims 0 --out a.nc", "--dims must list whole numbers from 1 to 9.2e+18, got 0"),
         ("--dims 1e300 --out a.nc", "to 9.2e+18, got 100000000000..."),
         (f"--dims 1{400 * '0'} --out a.nc", "to 9.2e+18, got 100000000000..."),
         (
             "--dims 10 --classes 1 --out a.nc",
-            "classes must list whole numbers from 2 to 9.2e+18, got 1",
+            "--classes must list whole numbers from 2 to 9.2e+18, got 1",
         ),
         ("--dims 10 --process vq --out a.nc", "process must be"),
         ("--dims 10 --prior 2 --out a.nc", "prior must list 'uniform' or probabilities"),
         (
             "--dims 10 --variance -1 --out a.nc",
-            "variance must list 0 or numbers from 1e-100 to 1e+100, got -1",
+            "--variance must list 0 or numbers from 1e-100 to 1e+100, got -1",
         ),
         (
             "--dims 10 --separation 1e200 --out a.nc",

@@ -1,0 +1,39 @@
+"""The clock of a process, in float64 whatever the caller's precision: times, noise levels and scales."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float
+
+from gmm.checks import is_concrete
+from gmm.process import Process
+
+
+def in_float64(function: Callable[[Process, Array], Any], process: Process, values: Any) -> Any:
+    """`function(process, values)` as float64 NumPy arrays, whatever the caller's precision.
+
+    All paths share the rounding of a table. Under a JAX trace the caller's precision is used.
+    """
+    if not is_concrete(process, values):
+        return function(process, values)
+    with jax.enable_x64(True), jax.ensure_compile_time_eval():
+        table = function(process, jnp.asarray(values, jnp.float64))
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), table)
+
+
+def times_at(process: Process, noise: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
+    """(...) the process's times at noise levels log(σ/α)."""
+    return in_float64(lambda process, v: process.time_at_log_snr(-2 * v), process, noise)
+
+
+def noise_at(process: Process, times: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
+    """(...) noise levels log(σ/α) at the process's times."""
+    return in_float64(lambda process, t: -0.5 * process.log_snr(t), process, times)
+
+
+def scales_at(process: Process, times: Float[ArrayLike, "..."]) -> tuple[np.ndarray, np.ndarray]:
+    """Signal scale α and noise standard deviation σ at the process's times, (...) each."""
+    return in_float64(lambda process, t: (process.alpha(t), process.sigma(t)), process, times)

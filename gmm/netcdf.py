@@ -1,0 +1,142 @@
+"""NetCDF files from outside, read by a process of their own (`gmm.netcdf_reader`) with limits of time and memory.
+
+What comes back is plain arrays. A file cannot reach other files, end or stop this process, or fill its memory.
+"""
+
+import contextlib
+import json
+import math
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import xarray as xr
+
+from gmm.outside_files import open_outside
+
+MEMORY_LIMIT = 8 * 2**30
+"""Bytes of values that a file may hold, whatever its size."""
+PATIENCE = 60
+"""Seconds that a reader may take on a busy machine; it limits its own seconds of computing far below that."""
+SLOWEST = 1e6
+"""Bytes a second, below which the disk is given up on."""
+_MOST_TEXT = 1 << 28
+_READER = Path(__file__).with_name("netcdf_reader.py")
+# HDF5 loads filters that a file names from a folder; no file from outside needs one.
+_ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"}
+
+
+def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.Dataset:
+    """The contents of a NetCDF file, in memory.
+
+    Variables of numbers and of text are read, with their dimensions and attributes. Groups are left out.
+
+    Args:
+        path: the file.
+        limit: bytes that its values may take; those of a small file may take less.
+
+    Raises:
+        ValueError: when it is no regular file, is damaged, refers to anything outside itself, holds other types
+            than numbers and text, or asks for more time or memory than its size allows.
+    """
+    name = os.fspath(path)
+    with open_outside(path) as file:
+        size = os.fstat(file.fileno()).st_size
+    with _reader(name, limit, PATIENCE + size / SLOWEST) as out:
+        try:
+            return xr.decode_cf(_dataset(out, limit), decode_times=False, decode_timedelta=False)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"cannot read {name} as NetCDF: {error}") from error
+
+
+@contextlib.contextmanager
+def _reader(name: str, limit: int, seconds: float) -> Iterator[IO[bytes]]:
+    """The output of the process that reads the file; it is gone afterwards, whatever happened."""
+    # Without its own folders' first entry, the empty one, which stands for wherever the user happens to be.
+    paths = json.dumps([entry for entry in sys.path if entry])
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-B", os.fspath(_READER), os.path.abspath(name), str(limit), paths],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **_ENVIRONMENT},
+    )
+    late = threading.Timer(seconds, process.kill)
+    late.start()
+    try:
+        assert process.stdout is not None
+        yield process.stdout
+    except _CutShortError as error:
+        process.kill()
+        process.wait()
+        reason = (
+            "reading it takes longer or more memory than its size allows"
+            if late.finished.is_set() or process.returncode < 0
+            else "the process that reads it has ended"
+        )
+        raise ValueError(f"cannot read {name} as NetCDF: {reason}; the file is damaged or hostile") from error
+    finally:
+        late.cancel()
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+class _CutShortError(Exception):
+    """The reader has said less than it announced."""
+
+
+def _dataset(out: IO[bytes], limit: int) -> xr.Dataset:
+    line = out.readline(_MOST_TEXT)
+    if not line.endswith(b"\n"):
+        raise _CutShortError
+    told = json.loads(line)
+    if "error" in told:
+        raise ValueError(told["error"])
+    variables = {}
+    for about in told["variables"]:
+        shape = tuple(map(int, about["shape"]))
+        if "texts" in about:
+            values = _texts(about["texts"]).reshape(shape)
+        else:
+            values = _numbers(out, np.dtype(about["dtype"]), shape, limit)
+            limit -= values.nbytes
+        variables[about["name"]] = (tuple(about["dims"]), values, _attributes(about["attrs"]))
+    return xr.Dataset(variables, attrs=_attributes(told["attrs"]))
+
+
+def _texts(texts: list[str]) -> np.ndarray:
+    # NumPy's own texts all take the room of the longest.
+    fits = len(texts) * max(map(len, texts), default=0) < _MOST_TEXT // 4
+    return np.array(texts, str if fits else object)
+
+
+def _numbers(out: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], limit: int) -> np.ndarray:
+    # The reader has checked this; it may be the file's by now.
+    if dtype.kind not in "iufb" or math.prod(shape) * dtype.itemsize > limit:
+        raise ValueError("it holds more values than it has announced")
+    values = np.empty(shape, dtype)
+    wanted = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    while wanted:
+        count = out.readinto(wanted)  # type: ignore[attr-defined]
+        if not count:
+            raise _CutShortError
+        wanted = wanted[count:]
+    return values
+
+
+def _attributes(told: dict[str, Any]) -> dict[str, Any]:
+    def value(given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        dtype = np.dtype(given["dtype"])
+        made = np.asarray(given["values"], dtype)
+        return made if made.ndim else made[()]
+
+    return {name: value(given) for name, given in told.items()}

@@ -1,0 +1,75 @@
+"""How the commands that ask a model go about it: they announce the cost, run, and keep what is finished."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from paper_figures.studies.question import Question
+    from paper_figures.studies.sources import Runs, Source
+
+
+def folder_of(command: str, model: str, out: Path | None) -> Path:
+    """The folder for results: the one named, else one for each command and model."""
+    if out is not None:
+        return out
+    name = model if ":" in model else Path(model).stem
+    return Path(f"{command}-{re.sub(r'[^A-Za-z0-9.]+', '-', name).strip('-')}")
+
+
+def parts_of(command: str, folder: Path) -> Path:
+    """The folder for finished parts of a command that has not come to its end."""
+    return folder / f"{command}.parts"
+
+
+def announce(question: "Question", evaluations: int) -> None:
+    """Print what is measured and what it costs."""
+    import jax
+
+    from paper_figures.formats.words import duration
+    from paper_figures.studies.cost import seconds_per_evaluation
+
+    print_decision(question)
+    seconds = seconds_per_evaluation(question)
+    device = jax.devices()[0]
+    where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
+    typer.echo(
+        f"{question.trajectories} trajectories of {question.steps} steps: {evaluations:,} network evaluations, about "
+        f"{duration(seconds * evaluations)} on this device ({where}, {1e3 * seconds:.3g} ms each, timed just now)"
+    )
+
+
+def print_decision(question: "Question") -> None:
+    """Print the model and the cells between which it decides."""
+    from paper_figures.formats.words import shortened
+
+    levels = question.decision.levels
+    cells = "; ".join(f"{level.name}: {shortened(level.cells)}" for level in levels)
+    typer.echo(f"{question.model.name}: {len(question.decision.conditions)} conditions; {cells}")
+
+
+def measured(sources: "Sequence[Source]", parts: Path) -> "dict[str, Runs]":
+    """Every run of every source, with progress; finished runs stay in `parts` when the work is interrupted.
+
+    Raises:
+        ValueError: when the folder of `parts` cannot be written.
+    """
+    from paper_figures.files import ensure_writable
+    from paper_figures.interruption import interruptible
+    from paper_figures.progress import bar
+    from paper_figures.studies.sources import measure
+
+    ensure_writable(parts.parent)
+    stay = f"finished parts stay in {parts}, the same command goes on"
+    with interruptible(stay), bar("measuring") as progress:
+        return measure(sources, parts, progress)
+
+
+def remove_parts(parts: Path) -> None:
+    """Remove the finished parts of a measurement whose result is written."""
+    import shutil
+
+    shutil.rmtree(parts, ignore_errors=True)

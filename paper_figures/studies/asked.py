@@ -1,0 +1,109 @@
+"""From what a person asks for, in words, to a model and a question."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from neural.decisions import Decision, by_classes, by_prompts, every_class, read_partition
+from neural.estimators import PAPER
+from neural.models import Model, load_model
+from paper_figures.formats.words import words
+from paper_figures.studies.question import Question
+
+# Trajectories by kind of model, so that a first answer takes minutes on two cores; FEW for any other kind.
+SAMPLES = {"mixture": 1024, "trained": 512, "trained images": 192, "edm2": 64}
+FEW = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What a person asks for; None leaves the choice to the model or the preset.
+
+    Attributes:
+        model: name or path.
+        classes, prompts, partition: what the model decides between; at most one of them is given.
+        per_cell: at most so many conditions of each cell, drawn by `seed`.
+        prior: "classes" or "cells": what has equal probabilities beforehand.
+        preset: "paper" for the set-up of arXiv 2602.09651.
+        samples, steps, tracker, batch, eta, seed: as in `Question`.
+        dtype: precision that the network computes in.
+    """
+
+    model: str
+    classes: Sequence[str] | None = None
+    prompts: Sequence[str] | None = None
+    partition: str | None = None
+    per_cell: int | None = None
+    prior: str | None = None
+    samples: int | None = None
+    steps: int | None = None
+    tracker: str | None = None
+    preset: str | None = None
+    batch: int | None = None
+    eta: float = 1.0
+    seed: int = 0
+    dtype: str = "float32"
+
+
+def question(asked: Asked) -> Question:
+    """The question to the loaded model.
+
+    Raises:
+        ValueError: on arguments that contradict one another, and as `load_model` and the readers of decisions.
+    """
+    _check_one_decision(asked)
+    model = load_model(asked.model, dtype=asked.dtype)
+    decision = _decision(asked, model)
+    paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None
+    kind = f"{model.kind} images" if model.kind == "trained" and len(model.shape) > 1 else model.kind
+    samples, steps = (
+        (SAMPLES.get(kind, FEW), model.grid.steps) if paper is None else (paper.samples, paper.steps)
+    )
+    equal_indices = paper is not None and paper.timesteps
+    tracker = asked.tracker or ("classes" if paper is None else "unconditional")
+    if tracker != "classes" and model.unconditional is None:
+        raise ValueError(
+            f"`tracker` {tracker} needs an unconditional network, and {model.name} has none; "
+            "`tracker` classes needs none"
+        )
+    return Question(
+        model=model,
+        decision=decision,
+        prior=decision.prior(asked.prior or ("classes" if paper is None else "cells")),
+        samples=samples if asked.samples is None else asked.samples,
+        steps=steps if asked.steps is None else asked.steps,
+        grid=dataclasses.replace(model.grid, spacing="time") if equal_indices else model.grid,
+        seed=asked.seed,
+        tracker=tracker,
+        start="state" if paper is None else "prior",
+        batch=asked.batch,
+        eta=asked.eta,
+    )
+
+
+def _check_one_decision(asked: Asked) -> None:
+    named = {"`classes`": asked.classes, "`prompts`": asked.prompts, "`partition`": asked.partition}
+    given = [name for name, value in named.items() if value]
+    if len(given) > 1:
+        raise ValueError(f"{' and '.join(given)} both say what to decide between; give one of them")
+
+
+def _decision(asked: Asked, model: Model) -> Decision:
+    """The decision that is asked for; among all classes of the model where none is."""
+    if asked.partition is not None:
+        decision = read_partition(asked.partition, model)
+    elif asked.prompts:
+        decision = by_prompts(model, asked.prompts)
+    elif asked.classes:
+        decision = by_classes(model, _separated(asked.classes, model))
+    else:
+        decision = every_class(model)
+    if model.tokenize is not None:
+        model.tokenize(decision.conditions)
+    return decision if asked.per_cell is None else decision.thinned(asked.per_cell, asked.seed)
+
+
+def _separated(classes: Sequence[str], model: Model) -> Sequence[str]:
+    """The classes with commas taken as separators, unless a comma is part of one of the names given."""
+    known = {spelling for name in model.names for spelling in (name, *model.aliases.get(name, ()))}
+    in_a_name = any("," in text and text in known | set(model.groups) for text in classes)
+    return classes if in_a_name else words("classes", classes)

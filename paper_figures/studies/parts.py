@@ -1,0 +1,75 @@
+"""Finished parts of long work, kept at once, so that a run that was stopped goes on where it was."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import jax
+
+from gmm.devices import agreed
+from paper_figures.progress import Progress, share
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts(Generic[T]):
+    """Files of finished parts in one folder, each named by everything that its numbers follow from.
+
+    Attributes:
+        folder: where they lie; None keeps nothing.
+        suffix: of the files.
+        read: path -> part; raises ValueError or OSError where there is none that can be read whole.
+        write: (part, path); writes aside and renames.
+    """
+
+    folder: Path | None
+    suffix: str
+    read: Callable[[Path], T]
+    write: Callable[[T, Path], None]
+
+    def load(self, name: str) -> T | None:
+        """A finished part, or None where there is none that can be read whole."""
+        try:
+            return None if self.folder is None else self.read(self.folder / f"{name}{self.suffix}")
+        except (ValueError, OSError):
+            return None
+
+    def each(
+        self,
+        names: Sequence[str],
+        compute: Callable[[int, Progress | None], T],
+        progress: Progress | None = None,
+    ) -> Iterator[T]:
+        """Every part, in order: from its file where there is one, else computed and kept.
+
+        Where several processes share the work, the first one decides which parts are there, and writes.
+
+        Args:
+            names: of the parts.
+            compute: (number of a part, its own progress) -> the part.
+            progress: called while parts are computed.
+
+        Raises:
+            ValueError: when a part that the first process sees is not there for another one.
+        """
+        there = agreed(lambda: [self.load(name) is not None for name in names], len(names))
+        for number, (name, is_there) in enumerate(zip(names, there, strict=True)):
+            part = self.load(name) if is_there else None
+            if is_there and part is None:
+                raise ValueError(f"every process must see {self.folder}: name a folder that they share")
+            ours = share(progress, number, len(names))
+            if part is None:
+                part = compute(number, ours)
+                if self.folder is not None and jax.process_index() == 0:
+                    self.write(part, self.folder / f"{name}{self.suffix}")
+            if ours is not None:
+                ours(1, 1)
+            yield part
+
+    def remove(self) -> None:
+        """Remove the folder, once the whole result is written."""
+        if self.folder is not None and jax.process_index() == 0:
+            shutil.rmtree(self.folder, ignore_errors=True)
