@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: help figures test slow lint parity bench clean
+.PHONY: help figures test slow typecheck torch lint parity bench clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -19,12 +19,18 @@ test: $(VENV)/test.stamp  ## the tests (minutes)
 slow: $(VENV)/test.stamp  ## the tests marked slow
 	$(PYTEST) -m "slow and not parity"
 
+typecheck: $(VENV)/test.stamp  ## the tests once more, with the shapes of arrays checked while they run
+	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity" tests/gmm tests/theory tests/neural
+
+torch: $(VENV)/diffusers.stamp  ## tiny networks against torch, diffusers and transformers
+	$(PYTEST) -m "torch and not parity"
+
 lint: $(VENV)/lint.stamp  ## ruff and pyright
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-parity: $(VENV)/parity.stamp  ## comparisons with torch-based oracles; not part of CI
+parity: $(VENV)/parity.stamp  ## full-size networks against torch-based oracles; not part of CI
 	$(PYTEST) -m parity
 
 bench: $(VENV)/bench.stamp  ## benchmark tables
@@ -37,7 +43,7 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --upgrade pip
 	$(PIP) --editable .
 	@touch $@
-$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
+$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/diffusers.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
 	$(PIP) --editable ".[test,$*]"
 	@touch $@
 

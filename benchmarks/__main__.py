@@ -13,6 +13,7 @@ BENCHMARKS = {
     "quadrature_against_sampling": ("What does an equal error cost by quadrature and by sampling?", False),
     "checkpoint_loading": ("What does it cost to load EDM2-XS, in seconds and in memory?", False),
     "estimators": ("What do the estimators add to the network, and what does an error cost by each?", False),
+    "edm2_forward": ("How fast is EDM2-XS, beside the machine's own rates and its convolutions?", True),
     "sd15_forward": ("How fast are Stable Diffusion's networks, beside diffusers' under torch?", True),
     "cost_of_dimension": ("How does the cost of a curve grow with d and K?", False),
 }

@@ -1,6 +1,6 @@
 """The clock of a process, in float64 whatever the caller's precision: times, noise levels and scales."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from gmm.checks import is_concrete
 from gmm.process import Process
+
+Times = Float[ArrayLike, " T"] | Sequence[float]
+"""Times of a process as a person may give them: an array, or a list of numbers."""
 
 
 def in_float64(function: Callable[[Process, Array], Any], process: Process, values: Any) -> Any:

@@ -9,16 +9,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import entr
 
 from gmm.checks import padded
+from gmm.clock import Times
 from gmm.curve import EntropyCurve, versions
+from gmm.decision import Decision, decide
 from gmm.estimate import Estimate
 from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition, trivial_partition
-from gmm.posterior_sampling import Decision, branches, decide, statistics, strata_of
+from gmm.posterior_sampling import statistics, strata_of
 from gmm.process import Process
+from gmm.proposal import has_boundaries
 
 
 class Schedule(NamedTuple):
@@ -32,7 +35,7 @@ class Schedule(NamedTuple):
     diffusion: np.ndarray
 
 
-def schedule(process: Process, times: Float[ArrayLike, " T"]) -> Schedule:
+def schedule(process: Process, times: Times) -> Schedule:
     """Evaluate a process at `times` (T,) in float64, whatever the caller's precision.
 
     Raises:
@@ -56,7 +59,7 @@ def _functions_of_time(process: Process, t: Float[Array, " T"]) -> tuple[Float[A
 def class_entropy(
     mixture: Mixture,
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     *,
     partition: Partition | None = None,
     key: PRNGKeyArray,
@@ -142,7 +145,6 @@ def _facts(
     decision: Decision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
 ) -> dict[str, object]:
     """What it takes to compute the curve again."""
-    drawn = branches(decision, boundary)
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "source": "sampling",
@@ -152,8 +154,8 @@ def _facts(
         "dim": decision.mixture.dim,
         "covariance": type(decision.mixture.covariance).__name__,
         "dtype": str(decision.mixture.dtype),
-        "samples": strata_of(samples, drawn).points,
-        "boundary_points": drawn > 1,
+        "samples": strata_of(decision, samples, boundary).points,
+        "boundary_points": boundary and has_boundaries(decision),
         "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
         **versions(),
     }
@@ -162,7 +164,7 @@ def _facts(
 def clone_agreement(
     mixture: Mixture,
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     *,
     partition: Partition | None = None,
     key: PRNGKeyArray,

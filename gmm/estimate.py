@@ -1,8 +1,13 @@
-"""Estimate: a sampled number with its uncertainty."""
+"""Sampled numbers with their uncertainty, and whether a sample can tell its uncertainty at all."""
 
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+
+# At least this many of the draws must carry an estimate for its standard error to be known. Of plain averages over
+# mixtures that pass, |z| > 5 was not seen in 4000; of those carried by 4 to 8 draws, it was in a third.
+CARRYING = 20
 
 
 class Estimate(NamedTuple):
@@ -10,8 +15,27 @@ class Estimate(NamedTuple):
 
     Attributes:
         value: the estimate, of any shape.
-        stderr: its standard error, same shape.
+        stderr: its standard error, same shape; NaN where the sample does not tell it.
     """
 
     value: np.ndarray
     stderr: np.ndarray
+
+
+def carrying(total: Float[np.ndarray, "..."], norm: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """How many draws y >= 0 carry their mean: (Σ y)²/Σ y² (Kish 1965), from total = Σ y and norm = √Σ y².
+
+    The variance of a sample says nothing of what the sample has not seen. Where a few large values carry the mean, the
+    largest are usually missing, and value and standard error are both too small; then this number is small.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(norm > 0, (total / norm) ** 2, 0.0)
+
+
+def mean_of(values: Float[np.ndarray, "... n"]) -> Estimate:
+    """Mean over the last axis of independent values >= 0; the error is NaN where few of them carry the mean."""
+    mean, stderr = values.mean(axis=-1), values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
+    scale = np.abs(values).max(axis=-1, keepdims=True)
+    unit = values / np.where(scale > 0, scale, 1.0)
+    known = carrying(unit.sum(axis=-1), np.sqrt(np.sum(unit**2, axis=-1))) >= CARRYING
+    return Estimate(mean, np.where(known, stderr, np.nan))

@@ -23,6 +23,7 @@ from scipy.special import entr
 
 from gmm.checks import check_shape, check_values, choose
 from gmm.curve import EntropyCurve, versions
+from gmm.decision import Decision, decide
 from gmm.dynamics import (
     Steps,
     check_path,
@@ -38,7 +39,7 @@ from gmm.entropy import schedule
 from gmm.guidance import Guidance, gap_of, steer
 from gmm.mixture import Mixture, check_key, denoise, diffuse, log_normalise, posterior_logits, sample
 from gmm.partition import Partition, trivial_partition
-from gmm.posterior_sampling import Decision, decide, per_point
+from gmm.posterior_statistics import per_point, posterior
 from gmm.process import Process
 
 SAMPLERS = ("sde", "flow")
@@ -609,7 +610,7 @@ def _observe(
         for function in (process.alpha, process.sigma, process.diffusion, process.drift)
     )
     noisy = diffuse(decision.mixture, alpha, sigma)
-    found = per_point(decision, noisy, x, posterior_logits(noisy, x))
+    found = per_point(decision, noisy, x, posterior(decision, posterior_logits(noisy, x)))
     log_p = _log_cells(task, process, x, t)
     pulls = _pulls(task, process, x, t, sigma / alpha, table.weight_after, number)
     if sampler == "sde":

@@ -38,7 +38,7 @@ class Reading(NamedTuple):
 def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
     """The mean of curves from independent runs of equal size at the same points.
 
-    Standard errors are the runs' own, added in squares; where a run gives none, those of the spread over runs.
+    Standard errors are the runs' own, added in squares; where a run's own is unknown, that of the spread over runs.
 
     Args:
         runs: one or more curves, equal in points, prior and units. Facts are those of the first.
@@ -100,18 +100,13 @@ def read_off(
 
 def _drawn(runs: Sequence[EntropyCurve], chosen: np.ndarray) -> EntropyCurve:
     """The mean of chosen runs: what a statistic reads, and nothing more."""
-    mean = lambda name: np.mean([getattr(runs[i], name) for i in chosen], axis=0)
     first = runs[0]
-    return dataclasses.replace(
-        first,
-        entropy=mean("entropy"),
-        rate=mean("rate"),
-        entropy_stderr=first.entropy_stderr / np.sqrt(len(chosen)),
-    )
+    means = {name: np.mean([getattr(runs[i], name) for i in chosen], axis=0) for name in ("entropy", "rate")}
+    return dataclasses.replace(first, **means, entropy_stderr=first.entropy_stderr / np.sqrt(len(chosen)))
 
 
 def _exact(run: EntropyCurve) -> bool:
-    return not np.any(run.entropy_stderr > 0)
+    return bool(np.all(run.entropy_stderr == 0))
 
 
 def _stacked(runs: Sequence[EntropyCurve], name: str) -> np.ndarray | None:

@@ -264,7 +264,8 @@ def encode(denoiser: Denoiser, conditions: Sequence[Any]) -> Conditions:
     Raises:
         ValueError: when there are none, one is unknown, or they are not integers and the denoiser cannot encode.
     """
-    conditions = list(conditions)
+    # A text is one condition, not as many as it has letters.
+    conditions = [conditions] if isinstance(conditions, str) else list(conditions)
     if not conditions:
         raise ValueError("conditions must name at least one condition, got none")
     own = getattr(denoiser, "encode", None)

@@ -27,6 +27,7 @@ from scipy.linalg import solve_banded
 from scipy.special import expit
 
 from gmm.checks import check_values, choose
+from gmm.clock import Times
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.guidance import Guidance
@@ -114,7 +115,7 @@ def guided_pair(
 
 def guided_curve(
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     energy: float,
     guidance: Guidance,
     *,

@@ -27,6 +27,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import entr
 
 from gmm.checks import check_values, choose, padded
+from gmm.clock import Times
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.process import DDPM, Process
@@ -401,7 +402,7 @@ def why_none(problem: Problem, criterion: str) -> str:
 
 def entropy_curve(
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     energy: float,
     *,
     variance: float = 1.0,
@@ -439,7 +440,7 @@ def entropy_curve(
 
 def tree_curves(
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     branching: tuple[int, ...],
     energies: Float[ArrayLike, " L"],
     *,
@@ -488,7 +489,7 @@ def tree_curves(
 
 def unequal_curve(
     process: Process,
-    times: Float[ArrayLike, " T"],
+    times: Times,
     weights: Float[ArrayLike, " K"],
     energies: Float[ArrayLike, " K"],
     *,

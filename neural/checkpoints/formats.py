@@ -2,7 +2,8 @@
 
 import os
 
-from neural.checkpoints.checkpoint import Checkpoint, read_mapped
+from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, read_mapped
+from neural.checkpoints.other_files import other_kind
 from neural.checkpoints.safetensors_files import is_safetensors, read_safetensors_bytes
 from neural.checkpoints.torch_files import read_torch_bytes
 
@@ -19,4 +20,6 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
 def _read_bytes(buffer: memoryview) -> Checkpoint:
     if is_safetensors(bytes(buffer[:9])):
         return read_safetensors_bytes(buffer)
+    if other := other_kind(bytes(buffer[:512])):
+        raise CheckpointError(f"this is {other}")
     return read_torch_bytes(buffer)

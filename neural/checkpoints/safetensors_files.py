@@ -37,6 +37,8 @@ DTYPES: dict[str, np.dtype] = {
     "BOOL": np.dtype("?"),
 }
 
+_QUANTISED = ("F8_", "F6_", "F4", "E8M0")
+
 
 def read_safetensors(path: str | os.PathLike[str]) -> Checkpoint:
     """Read a safetensors file.
@@ -98,6 +100,11 @@ def _view(name: str, entry: object, data: memoryview) -> tuple[np.ndarray, tuple
     if type(entry) is not dict or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"tensor {quoted(name)} must have dtype, shape and data_offsets, nothing else")
     code, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if type(code) is str and code.startswith(_QUANTISED):
+        raise CheckpointError(
+            f"tensor {quoted(name)} is stored in fp8 or less ({quoted(code)}), which is not read; take the fp16, bf16 "
+            "or float32 file of the same model"
+        )
     if type(code) is not str or code not in DTYPES:
         raise CheckpointError(f"the dtype of tensor {quoted(name)} must be one of {', '.join(DTYPES)}")
     if type(shape) is not list:

@@ -122,7 +122,8 @@ def make_question(
     )
     if options.batch is not None and options.batch < 1:
         raise ValueError(f"batch must be >= 1, got {options.batch}")
-    conditions = list(conditions)
+    # A text is one condition, not as many as it has letters.
+    conditions = [conditions] if isinstance(conditions, str) else list(conditions)
     partitions = _partitions(len(conditions), partition)
     inside = partitions[0].inside
     return Question(

@@ -1,7 +1,8 @@
-"""Stable Diffusion 1.5 as a denoiser: prompts, time steps, and noise turned into E[x_0 | x_t, prompt].
+"""Stable Diffusion 1.5 as a denoiser: prompts, time steps, and the network's output turned into E[x_0 | x_t, prompt].
 
-The network predicts the noise ε of x_t = α x_0 + σ ε, so E[x_0 | x_t] = (x_t - σ ε)/α. That is computed in at
-least float32 whatever the network computes in: at late times α is small and divides the rounding of ε.
+Of x_t = α x_0 + σ ε the network predicts the noise ε, so that E[x_0 | x_t] = (x_t - σ ε)/α, or v = α ε - σ x_0,
+so that E[x_0 | x_t] = α x_t - σ v, or x_0 itself. That is computed in at least float32 whatever the network
+computes in: at late times α is small and divides the rounding of ε.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ from neural.arithmetic import wide
 from neural.stable_diffusion.architecture import TextConfig, UNetConfig
 from neural.stable_diffusion.autoencoder import VAE, check_images
 from neural.stable_diffusion.layers import Weights
+from neural.stable_diffusion.scheduler import EPSILON, SAMPLE, VELOCITY
 from neural.stable_diffusion.text_encoder import text_encoder
 from neural.stable_diffusion.tokenizer import WITHOUT_LIBRARY, Tokenizer, has_library
 from neural.stable_diffusion.unet import KeysValues, text_keys, unet
@@ -55,11 +57,15 @@ class Config:
     Attributes:
         unet, text: of the networks.
         sample_size: latents along a side that the network was trained on.
+        prediction: what the U-Net predicts: "epsilon", "v" or "sample".
+        empty: tokens of the empty prompt; () where they are unknown.
     """
 
     unet: UNetConfig
     text: TextConfig
     sample_size: int = 64
+    prediction: str = EPSILON
+    empty: tuple[int, ...] = ()
 
 
 class _Prompting:
@@ -78,6 +84,7 @@ class _Prompting:
     def _check(self, x: Latents, t: Times) -> Float[Array, " n"]:
         multiple = 2 ** (len(self.config.unet.widths) - 1)
         check_images("x", x, self.config.unet.in_channels, multiple)
+        t = t if isinstance(t, jax.Array) else np.asarray(t)
         if np.shape(t) not in ((), np.shape(x)[:1]):
             raise ValueError(f"t must have shape () or ({np.shape(x)[0]},), got {np.shape(t)}")
         last = self.process.t_max
@@ -95,7 +102,7 @@ class _Prompting:
             jnp.asarray(x),
             t,
             prompts.keys,
-            config=self.config.unet,
+            config=self.config,
             dtype=self.dtype,
         )
         if self.dtype == np.float16 and is_concrete(found) and not bool(jnp.isfinite(found).all()):
@@ -144,8 +151,9 @@ class SD15(_Prompting):
     tokenizer: Tokenizer | None
 
     def __repr__(self) -> str:
-        size, channels, _ = self.state_shape[0], self.state_shape[2], None
-        return f"SD15({size}x{size}x{channels}, widths={self.config.unet.widths}, {self.dtype})"
+        size, _, channels = self.state_shape
+        predicts = "" if self.config.prediction == EPSILON else f", prediction={self.config.prediction!r}"
+        return f"SD15({size}x{size}x{channels}, widths={self.config.unet.widths}{predicts}, {self.dtype})"
 
     @property
     def conditions(self) -> tuple[str, ...]:
@@ -179,17 +187,22 @@ class SD15(_Prompting):
         """Prompts, encoded once for as many steps as they are used in.
 
         Args:
-            conditions: texts; None is the empty one. States (K, 77, 768) are taken as they are.
+            conditions: texts, or one text, which is one prompt; None is the empty one. States (K, 77, 768) are
+                taken as they are.
 
         Raises:
             ValueError: as `denoise`.
         """
         if isinstance(conditions, Prompts):
             return conditions
-        if not hasattr(conditions, "ndim"):
-            texts = [NO_TEXT if text is None else text for text in conditions]
-            return self._from_states(self.text_encoder(self._tokens(texts)))
-        return self._from_states(conditions)
+        if conditions is None or isinstance(conditions, str):
+            conditions = [conditions]
+        if not _are_texts(conditions):
+            return self._from_states(conditions)
+        texts = [NO_TEXT if text is None else text for text in conditions]
+        if not texts:
+            raise ValueError("conditions must name at least one prompt, got none")
+        return self._from_states(self.text_encoder(self._tokens(texts)))
 
     def tokenize(self, texts: str | Sequence[str]) -> Int[np.ndarray, "n tokens"]:
         """The tokens of texts, (n, 77).
@@ -201,8 +214,7 @@ class SD15(_Prompting):
             if not has_library():
                 raise ValueError(WITHOUT_LIBRARY)
             raise ValueError(
-                "prompts need the model's vocabulary, and none was found; put vocab.json and merges.txt into a folder "
-                "`tokenizer` beside the weights, or pass load_sd15(..., tokenizer=FOLDER), or encoded prompts"
+                f"prompts need the model's vocabulary, and none was found; {_VOCABULARY}, or pass encoded prompts"
             )
         return self.tokenizer(texts)
 
@@ -233,7 +245,9 @@ class SD15(_Prompting):
     def unet(
         self, latents: Latents, timesteps: Times, text_states: Float[ArrayLike, "n tokens width"] | Prompts
     ) -> Float[Array, "n h w c"]:
-        """The predicted noise, (n, H, W, 4) in the type of the latents, but at least float32.
+        """The output of the U-Net, (n, H, W, 4) in the type of the latents, but at least float32.
+
+        It is the predicted noise, or what `Config.prediction` names.
 
         Args:
             latents: (n, H, W, 4), scaled.
@@ -245,7 +259,7 @@ class SD15(_Prompting):
         """
         t = self._check(latents, timesteps)
         prompts = _for_batch(self._prompts(text_states), np.shape(latents)[0])
-        return _noise(
+        return _output(
             self.unet_weights,
             jnp.asarray(latents),
             t,
@@ -268,28 +282,23 @@ class SD15(_Prompting):
         return jnp.clip(raw / 2 + 0.5, 0, 1)
 
     def _empty(self) -> Prompts:
-        config = self.config.text
-        # Start, then ends alone: the two last words of the vocabulary, known without it.
-        ids = np.full((1, config.positions), config.vocabulary - 1, np.int32)
-        ids[:, 0] = config.vocabulary - 2
-        return self._from_states(self.text_encoder(ids))
+        return self._from_states(self.text_encoder(self._empty_tokens(1)))
+
+    def _empty_tokens(self, count: int) -> Int[np.ndarray, "n tokens"]:
+        if not self.config.empty:
+            raise ValueError(
+                "the empty prompt needs the model's vocabulary, because its start and end are not the published ones; "
+                f"{_VOCABULARY}"
+            )
+        return np.tile(np.array(self.config.empty, np.int32), (count, 1))
 
     def _tokens(self, texts: Sequence[str]) -> Int[np.ndarray, "n tokens"]:
-        if self.tokenizer is None and all(text == NO_TEXT for text in texts):
-            config = self.config.text
-            ids = np.full((len(texts), config.positions), config.vocabulary - 1, np.int32)
-            ids[:, 0] = config.vocabulary - 2
-            return ids
+        if self.tokenizer is None and all(isinstance(text, str) and text == NO_TEXT for text in texts):
+            return self._empty_tokens(len(texts))
         return self.tokenize(texts)
 
     def _prompts(self, condition: Any) -> Prompts:
-        if condition is None:
-            return self.encode([NO_TEXT])
-        if isinstance(condition, Prompts):
-            return condition
-        if isinstance(condition, str):
-            return self.encode([condition])
-        if isinstance(condition, list | tuple) and all(isinstance(text, str | None) for text in condition):
+        if condition is None or isinstance(condition, str | Prompts) or _are_texts(condition):
             return self.encode(condition)
         states = jnp.asarray(condition)
         return self._from_states(states[None] if states.ndim == 2 else states)
@@ -333,6 +342,21 @@ class Unconditional(_Prompting):
         return self._denoise(x, t, self.empty)
 
 
+_VOCABULARY = (
+    "put vocab.json and merges.txt into a folder `tokenizer` beside the weights, or use "
+    "load_sd15(..., tokenizer=FOLDER)"
+)
+
+
+def _are_texts(conditions: Any) -> bool:
+    """Whether conditions are texts and None, in a sequence or in an array of NumPy, rather than states."""
+    if isinstance(conditions, np.ndarray):
+        return conditions.ndim == 1 and conditions.dtype.kind in "UTO"
+    if not isinstance(conditions, list | tuple):
+        return False
+    return not conditions or any(isinstance(text, str | None) for text in conditions)
+
+
 def _for_batch(prompts: Prompts, n: int) -> Prompts:
     """Prompts with a leading axis of 1 or n."""
     if prompts.states.ndim == 2:
@@ -353,11 +377,11 @@ def _text_keys(weights: Weights, states: Array, *, config: UNetConfig, dtype: np
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
-def _noise(
+def _output(
     weights: Weights, x: Array, t: Array, keys: KeysValues, *, config: UNetConfig, dtype: np.dtype
 ) -> Float[Array, "n h w c"]:
-    noise = unet(weights, config, x.astype(dtype), t, keys)
-    return noise.astype(jnp.promote_types(x.dtype, jnp.float32))
+    found = unet(weights, config, x.astype(dtype), t, keys)
+    return found.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
@@ -368,13 +392,15 @@ def _denoise(
     t: Array,
     keys: KeysValues,
     *,
-    config: UNetConfig,
+    config: Config,
     dtype: np.dtype,
 ) -> Float[Array, "n h w c"]:
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    noise = unet(weights, config, x.astype(dtype), t, keys).astype(x.dtype)
+    found = unet(weights, config.unet, x.astype(dtype), t, keys).astype(x.dtype)
     alpha, sigma = (part(t).astype(x.dtype)[:, None, None, None] for part in (process.alpha, process.sigma))
-    return (x - sigma * noise) / alpha
+    if config.prediction == SAMPLE:
+        return found
+    return alpha * x - sigma * found if config.prediction == VELOCITY else (x - sigma * found) / alpha
 
 
 def _finite_places(

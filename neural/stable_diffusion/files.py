@@ -7,8 +7,9 @@
 """
 
 import dataclasses
+import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ import numpy as np
 from neural import checkpoints
 from neural.checkpoints import Checkpoint, CheckpointError
 from neural.checkpoints.checkpoint import quoted
+from neural.checkpoints.other_files import other_kind
 from neural.stable_diffusion import sizes
 from neural.stable_diffusion.architecture import Shape, TextConfig, UNetConfig, VAEConfig
+from neural.stable_diffusion.hints import Hints, read_hints
+from neural.stable_diffusion.kinds import READ_HERE, check_file_name, network_alone, other_model
 from neural.stable_diffusion.names import (
     PARTS,
     PREFIXES,
@@ -28,42 +32,82 @@ from neural.stable_diffusion.names import (
     original_names,
     split_single_file,
     translated,
+    unwrapped,
 )
+from neural.stable_diffusion.scheduler import CHAINS
+from neural.stable_diffusion.settings import PIPELINE_SETTINGS, check_settings
 
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
-# Full precision before half, safetensors before torch.
-ENDINGS = tuple(
-    ending
-    for suffix in ("safetensors", "bin")
-    for ending in (
-        f"{suffix}", f"{suffix}.index.json",
-        f"fp16.{suffix}", f"{suffix}.index.fp16.json", f"fp16.{suffix}.index.json",
-    )
+# Full precision before half, then safetensors before torch.
+ENDINGS = (
+    *(ending for suffix in ("safetensors", "bin") for ending in (suffix, f"{suffix}.index.json")),
+    *(
+        ending
+        for variant in ("fp16", "bf16")
+        for suffix in ("safetensors", "bin")
+        for ending in (
+            f"{variant}.{suffix}", f"{suffix}.index.{variant}.json", f"{variant}.{suffix}.index.json",
+        )
+    ),
 )  # fmt: skip
 MAX_JSON = 1 << 24
+SHOWN_FILES = 5
+START = 1000
+"""Bytes by which a file of another kind is recognised."""
+# Pipelines of diffusers that hold the networks of Stable Diffusion 1.x and no other network that changes them.
+PIPELINES = (
+    *(
+        f"StableDiffusion{name}Pipeline"
+        for name in (
+            "", "AttendAndExcite", "DiffEdit", "Img2Img", "Inpaint", "KDiffusion", "ModelEditing", "PAG",
+            "PAGImg2Img", "PAGInpaint", "Panorama", "Paradigms", "Pix2PixZero", "SAG",
+        )
+    ),
+    "CycleDiffusionPipeline", "StableDiffusionInpaintPipelineLegacy", "StableDiffusionPipelineSafe",
+)  # fmt: skip
 
 Config = UNetConfig | VAEConfig | TextConfig
 READERS = {UNET: sizes.read_unet, VAE: sizes.read_vae, TEXT: sizes.read_text}
 
 
-class Renamed(Mapping[str, np.ndarray]):
-    """Tensors of a file under our names, each looked up when it is asked for."""
+class Lazy(Mapping[str, np.ndarray]):
+    """Tensors by name, each made when it is asked for."""
 
-    def __init__(self, part: str, tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> None:
-        self._part, self._tensors, self._names = part, tensors, names
+    def __init__(self, makers: Mapping[str, Callable[[], np.ndarray]]) -> None:
+        self._makers = makers
 
     def __getitem__(self, name: str) -> np.ndarray:
-        tensor = self._tensors[self._names[name]]
-        if self._part == VAE and ".attentions." in name and tensor.shape[2:] == (1, 1):
-            # The original has 1x1 convolutions where diffusers has linear layers.
-            return tensor.reshape(tensor.shape[:2])
-        return tensor
+        return self._makers[name]()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._makers)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._makers)
+
+
+def renamed(tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Lazy:
+    """Tensors under other names.
+
+    Args:
+        tensors: by their names.
+        names: those names by the new ones.
+    """
+    return Lazy({new: functools.partial(tensors.__getitem__, old) for new, old in names.items()})
+
+
+def _under_our_names(part: str, tensors: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Lazy:
+    """As `renamed`, with layers that files store as 1x1 convolutions or as matrices in the form used here."""
+
+    def one(new: str, old: str) -> np.ndarray:
+        tensor = tensors[old]
+        if part == VAE and ".attentions." in new and tensor.shape[2:] == (1, 1):
+            return tensor.reshape(tensor.shape[:2])
+        if part == UNET and new.endswith((".proj_in.weight", ".proj_out.weight")) and tensor.ndim == 2:
+            return tensor.reshape(*tensor.shape, 1, 1)
+        return tensor
+
+    return Lazy({new: functools.partial(one, new, old) for new, old in names.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +118,10 @@ class Network:
     options: Mapping[str, Any]
     tensors: Mapping[str, np.ndarray]
 
+    def only(self, names: Iterable[str]) -> "Network":
+        """The same with those tensors alone."""
+        return dataclasses.replace(self, tensors=renamed(self.tensors, {name: name for name in names}))
+
 
 @dataclasses.dataclass(frozen=True)
 class Files:
@@ -83,11 +131,13 @@ class Files:
         networks: by part.
         scheduler: entries of the scheduler's configuration; empty where there is none.
         tokenizer: folder of the tokenizer's files, if there is one.
+        clip_skip: layers of the text encoder that the file asks to leave out.
     """
 
     networks: Mapping[str, Network]
     scheduler: Mapping[str, Any]
     tokenizer: Path | None
+    clip_skip: int = 0
 
 
 def read_files(
@@ -95,6 +145,7 @@ def read_files(
     parts: Sequence[str] = PARTS,
     *,
     ema: bool = False,
+    prediction: str | None = None,
     options: Mapping[str, Mapping[str, Any]] = {},
 ) -> Files:
     """Read the networks of a checkpoint, as views of its files.
@@ -103,6 +154,7 @@ def read_files(
         path: a folder or a file.
         parts: the networks wanted.
         ema: of a single file that has both, take the U-Net averaged over training.
+        prediction: what the network predicts, in place of what a single file says.
         options: of a file, which has no configuration: its entries by part, where they are not those of Stable
             Diffusion 1.5.
 
@@ -111,7 +163,9 @@ def read_files(
             or of the wrong shape, or it is another model.
     """
     try:
-        return _read_folder(path, parts, ema) if path.is_dir() else _read_file(path, parts, ema, options)
+        if path.is_dir():
+            return _read_folder(path, parts, ema)
+        return _read_file(path, parts, ema, prediction, options)
     except CheckpointError:
         raise
     except ValueError as error:
@@ -119,19 +173,30 @@ def read_files(
 
 
 def _read_folder(path: Path, parts: Sequence[str], ema: bool) -> Files:
-    pipeline = read_json(path / "model_index.json").get("_class_name")
-    if isinstance(pipeline, str) and not pipeline.startswith("StableDiffusionPipeline"):
-        raise CheckpointError(f"{path}: {_not_ours(f'a {quoted(pipeline)}')}")
+    index = read_json(path / "model_index.json")
+    pipeline = index.get("_class_name")
+    if pipeline is not None and pipeline not in PIPELINES:
+        raise CheckpointError(f"{path}: {not_ours(f'a {quoted(str(pipeline))}')}")
+    if len(parts) > 1:
+        check_settings("model_index.json", index, PIPELINE_SETTINGS)
     if ema:
         raise CheckpointError(f"{path}: ema is for single files that hold both; a folder holds one U-Net")
     alone = len(parts) == 1 and not (path / parts[0]).is_dir()
     networks = {part: _read_part(path if alone else path / part, part) for part in parts}
     tokenizer = path / "tokenizer"
-    return Files(
-        networks,
-        read_json(path / "scheduler" / "scheduler_config.json"),
-        tokenizer if tokenizer.is_dir() else None,
-    )
+    return Files(networks, _scheduler(path, index), tokenizer if tokenizer.is_dir() else None)
+
+
+def _scheduler(path: Path, index: Mapping[str, Any]) -> dict[str, Any]:
+    """The scheduler's entries. Its class is that of the pipeline, which is what diffusers loads."""
+    options = read_json(path / "scheduler" / "scheduler_config.json")
+    listed = index.get("scheduler")
+    for cls in (options.get("_class_name"), listed[-1] if isinstance(listed, list) and listed else None):
+        if cls is not None:
+            options["_class_name"] = cls
+            if cls not in CHAINS:
+                break
+    return options
 
 
 def _read_part(folder: Path, part: str) -> Network:
@@ -156,23 +221,11 @@ def read_weights(folder: Path) -> Mapping[str, np.ndarray]:
             path = folder / f"{stem}.{ending}"
             if path.is_file():
                 return _shards(path) if ending.endswith(".json") else checkpoints.read(path).tensors
-    raise CheckpointError(f"{folder} holds no weights ({', '.join(f'{stem}.safetensors' for stem in STEMS)})")
-
-
-class _Joined(Mapping[str, np.ndarray]):
-    """Tensors that lie in several files."""
-
-    def __init__(self, places: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-        self._places = places
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._places[name][name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._places)
-
-    def __len__(self) -> int:
-        return len(self._places)
+    present = sorted(path.name for path in folder.iterdir() if path.suffix != ".json")[:SHOWN_FILES]
+    beside = f"; it holds {', '.join(map(quoted, present))}" if present else ""
+    raise CheckpointError(
+        f"{folder} holds no weights ({', '.join(f'{stem}.safetensors' for stem in STEMS)}){beside}"
+    )
 
 
 def _shards(index: Path) -> Mapping[str, np.ndarray]:
@@ -191,15 +244,23 @@ def _shards(index: Path) -> Mapping[str, np.ndarray]:
             places[name] = tensors
     if missing := sorted(listed.keys() - places.keys()):
         raise CheckpointError(f"{index}: {len(missing)} tensor(s) in none of its files: {quoted(missing[0])}")
-    return _Joined(places)
+    return Lazy({name: functools.partial(tensors.__getitem__, name) for name, tensors in places.items()})
 
 
 def _read_file(
-    path: Path, parts: Sequence[str], ema: bool, options: Mapping[str, Mapping[str, Any]]
+    path: Path,
+    parts: Sequence[str],
+    ema: bool,
+    prediction: str | None,
+    options: Mapping[str, Mapping[str, Any]],
 ) -> Files:
-    networks = networks_of(checkpoints.read(path), parts, ema=ema, options=options)
+    check_file_name(path)
+    held = checkpoints.read(path)
+    hints = read_hints(path, held, prediction) if is_single_file(unwrapped(held.tensors)) else Hints()
+    joined = {part: {**hints.options.get(part, {}), **options.get(part, {})} for part in parts}
+    networks = networks_of(held, parts, ema=ema, options=joined)
     beside = path.with_name("tokenizer")
-    return Files(networks, {}, beside if beside.is_dir() else None)
+    return Files(networks, hints.scheduler, beside if beside.is_dir() else None, hints.clip_skip)
 
 
 def is_single_file(names: Iterable[str]) -> bool:
@@ -219,13 +280,14 @@ def networks_of(
     Raises:
         ValueError: as `read_files`.
     """
-    shapes = {name: tensor.shape for name, tensor in held.tensors.items()}
-    if other := sizes.other_model(shapes):
-        raise ValueError(_not_ours(other))
+    tensors = renamed(held.tensors, unwrapped(held.tensors))
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    if other := other_model(shapes):
+        raise ValueError(not_ours(other))
     if not is_single_file(shapes):
         if len(parts) > 1:
-            raise ValueError(f"not Stable Diffusion: no tensor is named like {PREFIXES[UNET]}...")
-        return {parts[0]: _network(parts[0], held.tensors, options.get(parts[0], {}))}
+            raise ValueError(_not_a_checkpoint(shapes))
+        return {parts[0]: _network(parts[0], tensors, options.get(parts[0], {}))}
     split = split_single_file(shapes, ema=ema)
     if split[""] and len(parts) > 1:
         raise ValueError(
@@ -235,20 +297,31 @@ def networks_of(
     for part in parts:
         if not split[part]:
             raise ValueError(f"no tensor is named like {PREFIXES[part]}...: the file has no {part}")
-        networks[part] = _network(part, Renamed(part, held.tensors, split[part]), options.get(part, {}))
+        networks[part] = _network(part, renamed(tensors, split[part]), options.get(part, {}))
     return networks
 
 
+def _not_a_checkpoint(shapes: Mapping[str, Shape]) -> str:
+    alone = network_alone(shapes)
+    if alone is None:
+        return f"not Stable Diffusion: no tensor is named like {PREFIXES[UNET]}..."
+    return (
+        f"this is {alone}; load_sd15 needs all three networks: a folder with {', '.join(PARTS)}, or a single file "
+        f"whose tensors are named like {PREFIXES[UNET]}..."
+    )
+
+
 def _network(part: str, tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> Network:
+    tensors = renamed(tensors, unwrapped(tensors))
     shapes: dict[str, Shape] = {name: tensors[name].shape for name in tensors}
-    if other := sizes.other_model(shapes):
-        raise ValueError(_not_ours(other))
-    renamed = Renamed(part, tensors, translated(part, shapes, _plan(part, shapes)))
-    for name, tensor in renamed.items():
+    if other := other_model(shapes):
+        raise ValueError(not_ours(other))
+    ours = _under_our_names(part, tensors, translated(part, shapes, _plan(part, shapes)))
+    for name, tensor in ours.items():
         if tensor.dtype.kind != "f" and tensor.dtype.name != "bfloat16":
             raise ValueError(f"{part}: tensor {name} must hold floating-point numbers, got {tensor.dtype}")
-    config = READERS[part]({name: tensor.shape for name, tensor in renamed.items()}, options)
-    return Network(config, options, renamed)
+    config = READERS[part]({name: tensor.shape for name, tensor in ours.items()}, options)
+    return Network(config, options, ours)
 
 
 def _plan(part: str, shapes: Mapping[str, Shape]) -> dict[str, str]:
@@ -262,8 +335,9 @@ def _plan(part: str, shapes: Mapping[str, Shape]) -> dict[str, str]:
     return {theirs: ours for ours, theirs in original_names(config).items()}
 
 
-def _not_ours(model: str | None) -> str:
-    return f"this is {model}; load_sd15 reads Stable Diffusion 1.x (text states 768 wide, 4 latent channels)"
+def not_ours(model: str) -> str:
+    """What to say of a file that is something else; its own way out comes first."""
+    return f"this is {model}" + ("" if ";" in model else f"; {READ_HERE}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -277,9 +351,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_JSON:
         raise CheckpointError(f"{path} has more than {MAX_JSON} bytes")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON") from error
+        raw = path.read_bytes()
+        found = json.loads(raw.decode("utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is {other_kind(raw[:START]) or 'not JSON'}") from error
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} must hold a JSON object")
     return found

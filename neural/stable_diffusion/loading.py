@@ -1,29 +1,35 @@
 """Loading Stable Diffusion 1.5: a folder, a file or a preset becomes a denoiser."""
 
+import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from gmm.process import DDPM, ddpm, scaled_linear_betas
+from gmm.checks import choose
 from neural import checkpoints
 from neural.checkpoints import CheckpointError
 from neural.checkpoints.presets import cache_folder
-from neural.stable_diffusion.architecture import TextConfig
+from neural.stable_diffusion.architecture import END, START, TextConfig, text_shapes
 from neural.stable_diffusion.autoencoder import VAE
 from neural.stable_diffusion.denoiser import SD15, Config
-from neural.stable_diffusion.files import Files, read_files
+from neural.stable_diffusion.embeddings import Learnt, read_embeddings, with_embeddings
+from neural.stable_diffusion.files import Files, Network, read_files
+from neural.stable_diffusion.lora import with_lora
 from neural.stable_diffusion.names import TEXT, UNET
 from neural.stable_diffusion.names import VAE as AUTOENCODER
-from neural.stable_diffusion.tokenizer import Tokenizer, has_library, has_tokenizer, read_tokenizer
+from neural.stable_diffusion.scheduler import PREDICTIONS, Noise, read_scheduler
+from neural.stable_diffusion.settings import plain
+from neural.stable_diffusion.sizes import text_options
+from neural.stable_diffusion.tokenizer import Tokenizer, has_library
+from neural.stable_diffusion.vocabulary import Vocabulary, has_vocabulary, read_vocabulary, with_added
 from neural.stable_diffusion.weights import check_dtype, convert
 
 Source = str | os.PathLike[str]
 PRESET = "sd15"
-STEPS = 1000
 
 
 def load_sd15(
@@ -32,8 +38,15 @@ def load_sd15(
     dtype: DTypeLike = jnp.float32,
     tokenizer: Source | None = None,
     ema: bool = False,
+    prediction: str | None = None,
+    clip_skip: int | None = None,
+    lora: Sequence[Source | tuple[Source, float]] = (),
+    embeddings: Sequence[Source | tuple[Source, str]] = (),
 ) -> SD15:
     """Stable Diffusion 1.5, or a fine-tune of the same shape.
+
+    Every setting of the folder's configuration files, and everything that a single file says about itself, is
+    used or refused by name (`neural.stable_diffusion.settings`).
 
     Args:
         source: a folder as diffusers writes it (safetensors or torch, whole or sharded, float32 or float16), a
@@ -44,31 +57,47 @@ def load_sd15(
             that is in the cache. Without one, or without the package `tokenizers`, only strings are refused.
         ema: of a single file with both, take the U-Net averaged over training (``model_ema.``) in place of the
             one under ``model.diffusion_model.``.
+        prediction: what the U-Net predicts: "epsilon", "v" or "sample". Default: what the files say, else
+            "epsilon". Given, it replaces what they say.
+        clip_skip: the last layers of the text encoder to leave out before its final norm, counted as diffusers
+            does: 1 is what other programs call "clip skip 2". Default: what a single file says, else 0.
+        lora: LoRA files, or pairs of a file and its scale (1 where none is given), added to the weights in this
+            order. Their spelling may be that of diffusers, PEFT or kohya.
+        embeddings: files of learnt words (textual inversion), or pairs of a file and the word that stands for it
+            in a prompt. Default: the word in the file, else the file's name.
 
     Raises:
         CheckpointError: (a ValueError) when a file is not there, cannot be read or trusted, is another model
-            (named), or a tensor is missing, superfluous or of the wrong shape (named, with both shapes).
-        ValueError: on another dtype; when `tokenizer` is given and the package of that name is missing.
+            (named), asks for a setting that is not supported (named), or a tensor is missing, superfluous or of
+            the wrong shape (named, with both shapes).
+        ValueError: on another dtype, prediction, clip_skip or scale; when `tokenizer` is given and the package of
+            that name is missing.
     """
     dtype = check_dtype(dtype)
+    prediction = None if prediction is None else choose("prediction", prediction, PREDICTIONS)
     path = checkpoints.locate(source)[0]
-    files = read_files(path, ema=ema)
-    unet, text, vae = (files.networks[part] for part in (UNET, TEXT, AUTOENCODER))
+    files = read_files(path, ema=ema, prediction=prediction)
+    networks = with_lora(files.networks, lora)
+    unet, text, vae = (networks[part] for part in (UNET, TEXT, AUTOENCODER))
     if text.config.width != unet.config.context:
         raise CheckpointError(
             f"{path}: the text encoder is {text.config.width} wide, the U-Net reads texts {unet.config.context} wide"
         )
-    size = unet.options.get("sample_size", Config.sample_size)
-    if type(size) is not int or size < 1:
-        raise CheckpointError(f"{path}: unet: sample_size must be a positive integer, got {size!r}")
+    learnt = read_embeddings(embeddings, text.config.width)
+    vocabulary, words = _words(files, tokenizer, text, learnt)
+    text = _shortened(with_embeddings(text, learnt), files.clip_skip if clip_skip is None else clip_skip)
+    noise = _noise(path, files, prediction)
+    config = Config(
+        unet.config, text.config, _sample_size(path, unet), noise.prediction, _empty(vocabulary, text)
+    )
     return SD15(
         unet_weights=convert(unet.tensors, dtype),
         text_weights=convert(text.tensors, dtype),
         vae=VAE(convert(vae.tensors, dtype), vae.config, dtype),
-        process=_process(path, files.scheduler),
-        config=Config(unet.config, text.config, size),
+        process=noise.process,
+        config=config,
         dtype=dtype,
-        tokenizer=_tokenizer(files, tokenizer, text.config),
+        tokenizer=words,
     )
 
 
@@ -89,31 +118,76 @@ def load_vae(source: Source = "sd-vae-ft-mse", *, dtype: DTypeLike = jnp.float32
     return VAE(convert(vae.tensors, dtype), vae.config, dtype)
 
 
-def _process(path: Path, options: Mapping[str, Any]) -> DDPM:
-    """The process that the scheduler's configuration describes; Stable Diffusion's where there is none."""
-    for key, allowed in {"prediction_type": "epsilon", "beta_schedule": "scaled_linear"}.items():
-        if options.get(key, allowed) != allowed:
-            raise CheckpointError(f"{path}: the scheduler's {key} must be {allowed}, got {options[key]!r}")
-    if options.get("trained_betas") is not None or options.get("rescale_betas_zero_snr", False):
-        raise CheckpointError(f"{path}: the scheduler has a beta table of its own, which is not read")
-    start, stop = options.get("beta_start", 0.00085), options.get("beta_end", 0.012)
-    steps = options.get("num_train_timesteps", STEPS)
+def _noise(path: Path, files: Files, prediction: str | None) -> Noise:
     try:
-        return ddpm(scaled_linear_betas(start, stop, steps))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the scheduler's betas are no table: {error}") from error
+        return read_scheduler(files.scheduler, prediction)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
-def _tokenizer(files: Files, chosen: Source | None, config: TextConfig) -> Tokenizer | None:
+def _sample_size(path: Path, unet: Network) -> int:
+    size = plain(unet.options.get("sample_size"))
+    if size is None:
+        return Config.sample_size
+    if type(size) is not int or size < 1:
+        raise CheckpointError(
+            f"{path}: unet: sample_size must be a positive integer, the same along both sides, got {size!r}"
+        )
+    return size
+
+
+def _shortened(text: Network, skip: int) -> Network:
+    """The text encoder without its last layers."""
+    layers = text.config.layers
+    if isinstance(skip, bool) or not isinstance(skip, int) or not 0 <= skip < layers:
+        raise ValueError(f"clip_skip must be an integer in 0..{layers - 1}, got {skip!r}")
+    config = dataclasses.replace(text.config, layers=layers - skip)
+    return Network(config, text.options, text.tensors).only(text_shapes(config))
+
+
+# Words.
+
+
+def _words(
+    files: Files, chosen: Source | None, text: Network, learnt: Sequence[Learnt]
+) -> tuple[Vocabulary | None, Tokenizer | None]:
+    """The vocabulary, where there is one, and the tokenizer, where its package is installed too."""
     folder = files.tokenizer if chosen is None else Path(chosen)
     if chosen is None and folder is None:
         preset = cache_folder() / PRESET / "tokenizer"
-        folder = preset if has_tokenizer(preset) else None
-    if folder is None or (chosen is None and not has_library()):
-        return None
-    found = read_tokenizer(folder, config.positions)
-    if found.largest >= config.vocabulary:
+        folder = preset if has_vocabulary(preset) else None
+    if folder is None:
+        if learnt:
+            raise ValueError(
+                "embeddings need the model's vocabulary, and none was found; use tokenizer=FOLDER"
+            )
+        return None, None
+    found = read_vocabulary(folder, text.config.positions)
+    if found.largest >= text.config.vocabulary:
         raise CheckpointError(
-            f"{folder} has token {found.largest}, but the text encoder knows {config.vocabulary} tokens"
+            f"{folder} has token {found.largest}, but the text encoder knows {text.config.vocabulary} tokens"
         )
-    return found
+    found = with_added(found, [word for one in learnt for word in one.words], text.config.vocabulary)
+    if chosen is None and not has_library():
+        return found, None
+    try:
+        return found, Tokenizer(found)
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder}: {error}") from error
+
+
+def _empty(vocabulary: Vocabulary | None, text: Network) -> tuple[int, ...]:
+    """Tokens of the empty prompt; () where neither a vocabulary nor the published numbers give them."""
+    config: TextConfig = text.config
+    if vocabulary is not None:
+        return vocabulary.empty()
+    start, end = START, END
+    if config.vocabulary <= END:
+        start, end = (_token(text.options, name, config) for name in ("bos_token_id", "eos_token_id"))
+    return () if start is None or end is None else (start, *[end] * (config.positions - 1))
+
+
+def _token(options: Any, name: str, config: TextConfig) -> int | None:
+    token = text_options(options).get(name)
+    # Older releases of transformers wrote 0, 1 and 2, which are no special tokens of CLIP.
+    return token if type(token) is int and 2 < token < config.vocabulary else None

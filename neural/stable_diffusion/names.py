@@ -49,7 +49,7 @@ _EXTRAS = {
     TEXT: re.compile(r"(text_model\.)?embeddings\.position_ids|logit_scale|text_projection\.weight"),
 }
 _SINGLE_EXTRAS = re.compile(
-    r"model_ema\..*|betas|logvar|lvlb_weights|scale_factor|log_one_minus_alphas_cumprod|"
+    r"model_ema\..*|v_pred|ztsnr|betas|logvar|lvlb_weights|scale_factor|log_one_minus_alphas_cumprod|"
     r"(sqrt_)?(one_minus_|recip_|recipm1_)?alphas_cumprod(_prev)?|"
     r"posterior_(variance|log_variance_clipped|mean_coef1|mean_coef2)|"
     r"(epoch|global_step|current_epoch)|(optimizer_states|callbacks|lr_schedulers|loops)\..*"
@@ -126,6 +126,26 @@ def _vae_layers(config: VAEConfig) -> Iterator[tuple[str, str]]:
 
 
 # Towards our names.
+
+_WRAPPERS = frozenset(
+    ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+)
+"""What training in parallel or compiled puts between the parts of a name."""
+
+
+def unwrapped(names: Iterable[str]) -> dict[str, str]:
+    """The names by what they are without the words that wrappers of a network have put into them.
+
+    Raises:
+        ValueError: when two become the same.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+        if plain in found:
+            raise ValueError(f"{found[plain]} and {name} are names of the same tensor")
+        found[plain] = name
+    return found
 
 
 def without_extras(part: str, names: Iterable[str]) -> list[str]:

@@ -1,8 +1,8 @@
-"""Sizes of the three networks read off the shapes of their tensors, and every tensor held to them."""
+"""Sizes of the three networks read off the shapes of their tensors, and every tensor and setting held to them."""
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from neural.stable_diffusion.architecture import (
@@ -15,36 +15,14 @@ from neural.stable_diffusion.architecture import (
     unet_shapes,
     vae_shapes,
 )
-
-Options = Mapping[str, Any]
-
-# Entries of the configuration files that change what a network computes, and the only value known here.
-_UNET_FIXED = {
-    "act_fn": "silu",
-    "addition_embed_type": None,
-    "attention_type": "default",
-    "center_input_sample": False,
-    "class_embed_type": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
-    "cross_attention_norm": None,
-    "downsample_padding": 1,
-    "dual_cross_attention": False,
-    "encoder_hid_dim": None,
-    "flip_sin_to_cos": True,
-    "freq_shift": 0,
-    "mid_block_scale_factor": 1,
-    "norm_eps": 1e-5,
-    "only_cross_attention": False,
-    "resnet_time_scale_shift": "default",
-    "time_cond_proj_dim": None,
-    "time_embedding_act_fn": None,
-    "time_embedding_type": "positional",
-    "timestep_post_act": None,
-    "transformer_layers_per_block": 1,
-}
-_VAE_FIXED = {"act_fn": "silu", "mid_block_add_attention": True, "shift_factor": None}
-_TEXT_FIXED = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+from neural.stable_diffusion.settings import (
+    TEXT_SETTINGS,
+    UNET_SETTINGS,
+    VAE_SETTINGS,
+    Options,
+    check_settings,
+    plain,
+)
 
 
 def structure(names: Mapping[str, Shape], level: str, layer: str) -> tuple[int, int]:
@@ -68,7 +46,7 @@ def read_unet(shapes: Shapes, options: Options | None = None) -> UNetConfig:
             the entry that this reader does not know how to compute with.
     """
     options = dict(options or {})
-    _check_fixed("unet", options, _UNET_FIXED)
+    check_settings("unet", options, UNET_SETTINGS)
     size = _sizer("the U-Net of Stable Diffusion", shapes)
     levels, layers = structure(
         shapes, r"down_blocks\.(\d{1,2})\.resnets\.0\.", r"down_blocks\.0\.resnets\.(\d{1,2})\."
@@ -77,8 +55,8 @@ def read_unet(shapes: Shapes, options: Options | None = None) -> UNetConfig:
     texts = [name for name in shapes if name.endswith("attn2.to_k.weight")]
     if not texts:
         raise ValueError("not the U-Net of Stable Diffusion: no tensor is named like ...attn2.to_k.weight")
-    # Stable Diffusion 1.x calls the number of heads by the name of their width.
-    heads = options.get("num_attention_heads") or options.get("attention_head_dim") or UNetConfig.heads
+    # diffusers calls the number of heads by the name of their width.
+    heads = plain(options.get("attention_head_dim", UNetConfig.heads))
     config = UNetConfig(
         in_channels=size("conv_in.weight", 1),
         out_channels=size("conv_out.weight", 0),
@@ -89,7 +67,12 @@ def read_unet(shapes: Shapes, options: Options | None = None) -> UNetConfig:
         heads=_positive("unet", "attention_head_dim", heads),
         groups=_positive("unet", "norm_num_groups", options.get("norm_num_groups", UNetConfig.groups)),
     )
+    _check_stated("unet", options, _stated_unet(config))
     _check_fit("unet", unet_shapes(config), shapes)
+    if config.in_channels != config.out_channels:
+        raise ValueError(
+            f"unet: it must predict as many channels as it reads, got {config.out_channels} of {config.in_channels}"
+        )
     for stage in config.stages():
         _check_divides(stage.resnet, stage.channels_in + stage.channels_skip, config.groups, "groups")
         if stage.attention:
@@ -100,7 +83,7 @@ def read_unet(shapes: Shapes, options: Options | None = None) -> UNetConfig:
 def read_vae(shapes: Shapes, options: Options | None = None) -> VAEConfig:
     """The autoencoder's sizes; arguments and errors as `read_unet`."""
     options = dict(options or {})
-    _check_fixed("vae", options, _VAE_FIXED)
+    check_settings("vae", options, VAE_SETTINGS)
     size = _sizer("the autoencoder of Stable Diffusion", shapes)
     levels, layers = structure(
         shapes,
@@ -118,6 +101,7 @@ def read_vae(shapes: Shapes, options: Options | None = None) -> VAEConfig:
         groups=_positive("vae", "norm_num_groups", options.get("norm_num_groups", VAEConfig.groups)),
         scaling_factor=float(scaling),
     )
+    _check_stated("vae", options, _stated_vae(config))
     _check_fit("vae", vae_shapes(config), shapes)
     for width in config.widths:
         _check_divides("vae", width, config.groups, "groups")
@@ -125,9 +109,12 @@ def read_vae(shapes: Shapes, options: Options | None = None) -> VAEConfig:
 
 
 def read_text(shapes: Shapes, options: Options | None = None) -> TextConfig:
-    """The text encoder's sizes; arguments and errors as `read_unet`."""
-    options = dict(options or {})
-    _check_fixed("text_encoder", options, _TEXT_FIXED)
+    """The text encoder's sizes; arguments and errors as `read_unet`.
+
+    Its layers are as many as the configuration states: a folder that leaves out the last ones states fewer than
+    it has tensors for.
+    """
+    options = text_options(options or {})
     size = _sizer("the text encoder of Stable Diffusion", shapes)
     width = size("text_model.embeddings.token_embedding.weight", 1)
     layers, _ = structure(shapes, r"text_model\.encoder\.layers\.(\d{1,3})\.", r"(?!)")
@@ -141,9 +128,82 @@ def read_text(shapes: Shapes, options: Options | None = None) -> TextConfig:
         heads=_positive("text_encoder", "num_attention_heads", heads),
         feed_forward=size("text_model.encoder.layers.0.mlp.fc1.weight", 0),
     )
+    _check_stated("text_encoder", options, _stated_text(config))
     _check_fit("text_encoder", text_shapes(config), shapes)
     _check_divides("text_encoder", width, config.heads, "heads")
-    return config
+    stated = _positive("text_encoder", "num_hidden_layers", options.get("num_hidden_layers", layers))
+    if stated > layers:
+        raise ValueError(
+            f"text_encoder: num_hidden_layers is {stated}, but there are tensors of {layers} layers"
+        )
+    return dataclasses.replace(config, layers=stated)
+
+
+def text_options(options: Options) -> Options:
+    """The text encoder's entries of its configuration file, which may be that of CLIP as a whole.
+
+    Raises:
+        ValueError: for a setting that is not supported, by name.
+    """
+    check_settings("text_encoder", options, TEXT_SETTINGS)
+    inner = options.get("text_config")
+    if not isinstance(inner, dict):
+        return options
+    check_settings("text_encoder", inner, TEXT_SETTINGS)
+    return inner
+
+
+# What a configuration states of the sizes that the tensors show.
+
+
+def _levels(config: UNetConfig | VAEConfig, down: Sequence[str], up: Sequence[str]) -> dict[str, Any]:
+    return {
+        "block_out_channels": config.widths,
+        "layers_per_block": config.layers,
+        "down_block_types": tuple(down),
+        "up_block_types": tuple(up),
+    }
+
+
+def _stated_unet(config: UNetConfig) -> dict[str, Any]:
+    kinds = [("CrossAttn" if attends else "") + "{}Block2D" for attends in config.attends]
+    return {
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "cross_attention_dim": config.context,
+        **_levels(
+            config, [kind.format("Down") for kind in kinds], [kind.format("Up") for kind in kinds[::-1]]
+        ),
+    }
+
+
+def _stated_vae(config: VAEConfig) -> dict[str, Any]:
+    levels = len(config.widths)
+    return {
+        "in_channels": config.image_channels,
+        "out_channels": config.image_channels,
+        "latent_channels": config.latent_channels,
+        **_levels(config, ["DownEncoderBlock2D"] * levels, ["UpDecoderBlock2D"] * levels),
+    }
+
+
+def _stated_text(config: TextConfig) -> dict[str, Any]:
+    return {
+        "vocab_size": config.vocabulary,
+        "hidden_size": config.width,
+        "intermediate_size": config.feed_forward,
+        "max_position_embeddings": config.positions,
+    }
+
+
+def _check_stated(part: str, options: Options, shown: Mapping[str, Any]) -> None:
+    for name, value in shown.items():
+        stated = options.get(name, value)
+        whole = tuple(stated) if isinstance(value, tuple) and isinstance(stated, list) else stated
+        if whole != value and plain(stated) != value:
+            raise ValueError(
+                f"{part}: the configuration states {name} = {stated!r}, the tensors are those of {value!r}"
+            )
 
 
 def _sizer(network: str, shapes: Shapes) -> Callable[[str, int], int]:
@@ -159,15 +219,8 @@ def _sizer(network: str, shapes: Shapes) -> Callable[[str, int], int]:
     return size
 
 
-def _check_fixed(part: str, options: Options, fixed: Options) -> None:
-    for key, value in fixed.items():
-        if key in options and options[key] != value:
-            raise ValueError(
-                f"{part}: {key} must be {value!r}, as in Stable Diffusion 1.5; the configuration says {options[key]!r}"
-            )
-
-
 def _positive(part: str, key: str, value: Any) -> int:
+    value = plain(value)
     if type(value) is not int or value < 1:
         raise ValueError(f"{part}: {key} must be a positive integer, got {value!r}")
     return value
@@ -214,43 +267,3 @@ def original_vae(shapes: Shapes) -> VAEConfig:
         shapes, r"encoder\.down\.(\d{1,2})\.block\.0\.", r"encoder\.down\.0\.block\.(\d{1,2})\."
     )
     return dataclasses.replace(VAEConfig(), widths=tuple(range(1, levels + 1)), layers=layers)
-
-
-# Names that only other models have.
-_OTHERS = {
-    name: re.compile(pattern)
-    for name, pattern in {
-        "Stable Diffusion XL": r"conditioner\.embedders\.|add_embedding\.|(model\.diffusion_model\.)?label_emb\.",
-        "Stable Diffusion 2": r"cond_stage_model\.model\.",
-        "Stable Diffusion 3": r"(model\.diffusion_model\.)?joint_blocks\.|transformer_blocks\.0\.attn\.add_",
-        "FLUX": r"(model\.diffusion_model\.)?double_blocks\.|single_transformer_blocks\.",
-        "a ControlNet": r"control_model\.|controlnet_",
-        "a LoRA, which changes a network but is none": r".*(lora_|\.lora\.)",
-        "EDM2": r"unet\.out_gain",
-    }.items()
-}
-_BY_CONTEXT = {
-    1024: "Stable Diffusion 2",
-    2048: "Stable Diffusion XL",
-    1280: "the refiner of Stable Diffusion XL",
-}
-_BY_CHANNELS = {
-    9: "Stable Diffusion for inpainting",
-    8: "InstructPix2Pix",
-    5: "Stable Diffusion 2 with depth",
-    7: "the upscaler of Stable Diffusion",
-}
-
-
-def other_model(shapes: Shapes) -> str | None:
-    """What model tensors belong to that this reader does not read, as far as their names and shapes tell."""
-    for name, pattern in _OTHERS.items():
-        if any(pattern.match(key) for key in shapes):
-            return name
-    for key, shape in shapes.items():
-        if key.endswith("attn2.to_k.weight") and len(shape) == 2 and shape[1] in _BY_CONTEXT:
-            return _BY_CONTEXT[shape[1]]
-        first = re.fullmatch(r"(model\.diffusion_model\.)?(conv_in|input_blocks\.0\.0)\.weight", key)
-        if first and len(shape) == 4 and shape[1] in _BY_CHANNELS:
-            return _BY_CHANNELS[shape[1]]
-    return None

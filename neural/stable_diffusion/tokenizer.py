@@ -2,13 +2,15 @@
 
 The work is done by the `tokenizers` library on the model's own vocabulary and merges. A text is normalised (NFC,
 white space to one blank, lower case), split into words, digits and runs of other characters, and merged from
-bytes; start and end go around it and it is filled up with ends (Radford et al. 2021, section 2.4).
+bytes; start and end go around it and it is filled up (Radford et al. 2021, section 2.4). Added tokens are found
+first. One that stands for several vectors, added as ``<cat>``, ``<cat>_1``, ..., is written once in a prompt, as
+in diffusers.
 """
 
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,56 +19,46 @@ from jaxtyping import Int
 
 from neural.checkpoints import CheckpointError
 from neural.stable_diffusion.architecture import TOKENS
-
-START_WORD, END_WORD = "<|startoftext|>", "<|endoftext|>"
-WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-WORD_END = "</w>"
-MAX_BYTES = 1 << 25
-SHOWN = 40
+from neural.stable_diffusion.vocabulary import (
+    END_WORD,
+    SHOWN,
+    SPECIAL_WORDS,
+    START_WORD,
+    WORD_END,
+    WORDS,
+    Vocabulary,
+    read_vocabulary,
+)
 
 
 class Tokenizer:
     """Texts to tokens.
 
     Attributes:
-        length: tokens of a text, start, end and filling included.
-        start, end: their tokens.
-        largest: token of the vocabulary.
+        vocabulary: words, merges, added and special tokens.
     """
 
-    def __init__(
-        self, vocabulary: Mapping[str, int], merges: Sequence[tuple[str, str]], length: int = TOKENS
-    ) -> None:
-        """A tokenizer from a vocabulary and merges in order of rank.
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        """A tokenizer of a vocabulary.
 
         Raises:
             ValueError: when the package `tokenizers` is missing, or the merges do not fit the vocabulary.
         """
-        library = _library()
-        self.length = length
-        self.start, self.end = vocabulary[START_WORD], vocabulary[END_WORD]
-        self.largest = max(vocabulary.values())
+        self.vocabulary = vocabulary
+        self._tokenizer = _byte_pairs(_library(), vocabulary)
+        # The library numbers added tokens itself.
+        self._tokens = {
+            int(self._tokenizer.token_to_id(added.content)): added.token for added in vocabulary.added
+        }
+        self._added = {added.content for added in vocabulary.added}
         # Programs are compiled once for equal tokenizers, not once for each object.
-        facts = json.dumps([sorted(vocabulary.items()), list(merges), length])
-        self._digest = hashlib.sha256(facts.encode()).hexdigest()
-        try:
-            model = library.models.BPE(
-                vocab=dict(vocabulary), merges=list(merges), continuing_subword_prefix="",
-                end_of_word_suffix=WORD_END, fuse_unk=False, unk_token=END_WORD,
-            )  # fmt: skip
-        except Exception as error:  # the library raises plain Exception
-            raise CheckpointError(f"the merges do not fit the vocabulary: {error}") from error
-        found = library.Tokenizer(model)
-        spaces = library.normalizers.Replace(library.Regex(r"\s+"), " ")
-        found.normalizer = library.normalizers.Sequence(
-            [library.normalizers.NFC(), spaces, library.normalizers.Lowercase()]
-        )
-        words = library.pre_tokenizers.Split(library.Regex(WORDS), behavior="removed", invert=True)
-        found.pre_tokenizer = library.pre_tokenizers.Sequence(
-            [words, library.pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        )
-        found.add_special_tokens([START_WORD, END_WORD])
-        self._tokenizer = found
+        facts = [
+            sorted(vocabulary.tokens.items()),
+            vocabulary.merges,
+            repr(vocabulary.added),
+            vocabulary.empty(),
+        ]
+        self._digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and other._digest == self._digest
@@ -80,21 +72,77 @@ class Tokenizer:
         A text of more than `length` - 2 tokens is cut, as CLIP's own tokenizer does; a warning says so.
 
         Raises:
-            ValueError: when something is no text.
+            ValueError: when something is not a text, or not valid Unicode.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        for text in texts:
-            if not isinstance(text, str):
-                raise ValueError(f"texts must be strings, got {type(text).__name__}")
-        tokens = np.full((len(texts), self.length), self.end, np.int32)
-        tokens[:, 0] = self.start
+        empty = self.vocabulary.empty()
+        tokens = np.tile(np.array(empty, np.int32), (len(texts), 1))
         for row, text in zip(tokens, texts, strict=True):
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids
-            kept = ids[: self.length - 2]
+            ids = self._ids(_checked(text))
+            kept = ids[: len(empty) - 2]
             if len(ids) > len(kept):
                 warnings.warn(_cut(text, len(ids), len(kept)), stacklevel=2)
             row[1 : 1 + len(kept)] = kept
+            row[1 + len(kept)] = self.vocabulary.end
         return tokens
+
+    def _ids(self, text: str) -> list[int]:
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        longer = self._with_further_vectors(text, found.tokens)
+        if longer != text:
+            found = self._tokenizer.encode(longer, add_special_tokens=False)
+        return [self._tokens.get(int(token), int(token)) for token in found.ids]
+
+    def _with_further_vectors(self, text: str, tokens: Sequence[str]) -> str:
+        """The text with ``<cat>`` replaced by ``<cat> <cat>_1 ...``, for every such token that it has."""
+        for token in sorted(self._added.intersection(tokens)):
+            number = 1
+            while f"{token}_{number}" in self._added:
+                number += 1
+            further = [f"{token}_{index}" for index in range(1, number)]
+            text = text.replace(token, " ".join([token, *further]))
+        return text
+
+
+def _byte_pairs(library: Any, vocabulary: Vocabulary) -> Any:
+    try:
+        model = library.models.BPE(
+            vocab=dict(vocabulary.words), merges=list(vocabulary.merges), continuing_subword_prefix="",
+            end_of_word_suffix=WORD_END, fuse_unk=False, unk_token=END_WORD,
+        )  # fmt: skip
+    except Exception as error:  # the library raises plain Exception
+        raise CheckpointError(f"the merges do not fit the vocabulary: {error}") from error
+    found = library.Tokenizer(model)
+    spaces = library.normalizers.Replace(library.Regex(r"\s+"), " ")
+    found.normalizer = library.normalizers.Sequence(
+        [library.normalizers.NFC(), spaces, library.normalizers.Lowercase()]
+    )
+    words = library.pre_tokenizers.Split(
+        library.Regex(SPECIAL_WORDS + WORDS), behavior="removed", invert=True
+    )
+    found.pre_tokenizer = library.pre_tokenizers.Sequence(
+        [words, library.pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    found.add_special_tokens([word for word in (START_WORD, END_WORD) if word in vocabulary.words])
+    for added in vocabulary.added:
+        flags = {
+            name: getattr(added, name)
+            for name in ("single_word", "lstrip", "rstrip", "normalized", "special")
+        }
+        found.add_tokens([library.AddedToken(added.content, **flags)])
+    return found
+
+
+def _checked(text: object) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"texts must be strings, got {type(text).__name__}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"text {text!a} is not valid Unicode; it may have been read in a wrong encoding"
+        ) from error
+    return text
 
 
 def _cut(text: str, count: int, kept: int) -> str:
@@ -126,72 +174,11 @@ def read_tokenizer(folder: Path, length: int = TOKENS) -> Tokenizer:
     """The tokenizer of a folder with vocab.json and merges.txt, or with tokenizer.json.
 
     Raises:
-        CheckpointError: when there is neither, or one is not what it should be.
+        CheckpointError: as `read_vocabulary`.
         ValueError: when the package `tokenizers` is missing.
     """
-    vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
+    vocabulary = read_vocabulary(folder, length)
     try:
-        if vocabulary.is_file() and merges.is_file():
-            words = _json(vocabulary)
-            lines = _text(merges).split("\n")
-            pairs = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-        elif (folder / "tokenizer.json").is_file():
-            model = _json(folder / "tokenizer.json").get("model")
-            model = model if isinstance(model, dict) else {}
-            words, listed = model.get("vocab"), model.get("merges")
-            pairs = [one.split(" ") if isinstance(one, str) else one for one in _list(listed)]
-        else:
-            raise CheckpointError("holds neither vocab.json with merges.txt nor tokenizer.json")
-        return Tokenizer(_vocabulary(words), _pairs(pairs), length)
+        return Tokenizer(vocabulary)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
-
-
-def has_tokenizer(folder: Path) -> bool:
-    """Whether `read_tokenizer` would find its files."""
-    return (folder / "tokenizer.json").is_file() or all(
-        (folder / name).is_file() for name in ("vocab.json", "merges.txt")
-    )
-
-
-def _text(path: Path) -> str:
-    if path.stat().st_size > MAX_BYTES:
-        raise CheckpointError(f"{path.name} has more than {MAX_BYTES} bytes")
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path.name} cannot be read as UTF-8") from error
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(_text(path))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path.name} is not JSON") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path.name} must hold a JSON object")
-    return found
-
-
-def _list(found: Any) -> list[Any]:
-    if not isinstance(found, list):
-        raise CheckpointError("the tokenizer's merges must be a list")
-    return found
-
-
-def _vocabulary(words: Any) -> dict[str, int]:
-    if not isinstance(words, dict) or any(type(index) is not int or index < 0 for index in words.values()):
-        raise CheckpointError("the vocabulary must map words to whole numbers")
-    if len(set(words.values())) < len(words):
-        raise CheckpointError("the vocabulary gives one number to two words")
-    for word in (START_WORD, END_WORD):
-        if word not in words:
-            raise CheckpointError(f"the vocabulary has no {word}")
-    return words
-
-
-def _pairs(pairs: list[Any]) -> list[tuple[str, str]]:
-    for pair in pairs:
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-            raise CheckpointError(f"a merge must join two words, got {str(pair)[:SHOWN]!r}")
-    return [(first, second) for first, second in pairs]

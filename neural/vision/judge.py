@@ -160,7 +160,7 @@ class VisionJudge:
                 f"prompts need CLIP with both towers; this network was loaded without its {lacks}"
             )
         tokens = self.text.tokenizer(prompts)
-        ends = np.argmax(tokens == self.text.tokenizer.end, axis=1)
+        ends = np.argmax(tokens == self.text.tokenizer.vocabulary.end, axis=1)
         return np.asarray(_text_features(self.text.weights, self.text.config, self.dtype, tokens, ends))
 
     def _in_batches(

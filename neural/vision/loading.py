@@ -14,7 +14,8 @@ from neural import checkpoints
 from neural.checkpoints import CheckpointError
 from neural.stable_diffusion import sizes as text_sizes
 from neural.stable_diffusion.files import read_json, read_weights
-from neural.stable_diffusion.tokenizer import has_library, has_tokenizer, read_tokenizer
+from neural.stable_diffusion.tokenizer import has_library, read_tokenizer
+from neural.stable_diffusion.vocabulary import has_vocabulary
 from neural.stable_diffusion.weights import check_dtype, convert
 from neural.vision import names, sizes
 from neural.vision.judge import TextTower, VisionJudge
@@ -124,7 +125,7 @@ def _text_tower(
         )
     scale = float(tensors["logit_scale"]) if "logit_scale" in tensors else math.log(100)
     # CLIP clips the temperature so that logits are scaled by at most 100.
-    tokenizer = read_tokenizer(path) if has_library() and has_tokenizer(path) else None
+    tokenizer = read_tokenizer(path) if has_library() and has_vocabulary(path) else None
     return TextTower(
         convert({**mine, "text_projection.weight": projection}, dtype),
         config,

@@ -200,7 +200,7 @@ def test_a_part_that_nothing_is_known_of_is_dropped(facts, site, file):
 
 def test_what_is_no_checkpoint_is_not_kept(site, file):
     site.files["a.pkl"] = b"<html>Please log in</html>"
-    with pytest.raises(CheckpointError, match=r"a\.pkl\.part: neither a pickle"):
+    with pytest.raises(CheckpointError, match=r"a\.pkl\.part: this is an HTML page"):
         hub.fetch(file)
     assert names() == []
 

@@ -106,10 +106,15 @@ def single_file(dtype="float32", ema=False):
                 found[names.ema_name(original[name])] = value * np.float32(0.5)
     if ema:
         found |= {"model_ema.decay": np.float32(0.9999), "model_ema.num_updates": np.array(7, np.int32)}
-    table = np.linspace(0.1, 0.9, 1000, dtype=np.float32)
-    found |= dict.fromkeys(
-        ("betas", "alphas_cumprod", "sqrt_one_minus_alphas_cumprod", "posterior_mean_coef2"), table
-    )
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    alpha_bar = np.cumprod(1 - betas)
+    tables = {
+        "betas": betas,
+        "alphas_cumprod": alpha_bar,
+        "sqrt_one_minus_alphas_cumprod": np.sqrt(1 - alpha_bar),
+        "posterior_mean_coef2": np.linspace(0.1, 0.9, 1000),
+    }
+    found |= {name: table.astype(dtype) for name, table in tables.items()}
     found["cond_stage_model.transformer.text_model.embeddings.position_ids"] = POSITION_IDS
     return {name: np.array(value) for name, value in found.items()}
 

@@ -165,14 +165,14 @@ def test_what_does_not_fit_is_named(change, message, tmp_path):
     ("file", "entries", "message"),
     [
         ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "XLPipeline.*load_sd15 reads"),
-        ("unet/config.json", {"act_fn": "gelu"}, "unet: act_fn must be 'silu', as in Stable Diffusion 1.5"),
+        ("unet/config.json", {"act_fn": "gelu"}, "unet: act_fn must be 'silu' or 'swish', as in Stable Diffusion 1.5"),
         ("unet/config.json", {"norm_num_groups": 7}, r"has 32 channels, which are not whole groups \(7\)"),
-        ("unet/config.json", {"attention_head_dim": [4, 4]}, r"must be a positive integer, got \[4, 4\]"),
+        ("unet/config.json", {"attention_head_dim": [4, 8]}, r"must be a positive integer, got \[4, 8\]"),
         ("unet/config.json", {"sample_size": "big"}, "sample_size must be a positive integer"),
         ("text_encoder/config.json", {"hidden_act": "gelu"}, "text_encoder: hidden_act must be 'quick_gelu'"),
         ("vae/config.json", {"scaling_factor": -1}, "vae: scaling_factor must be a positive number, got -1"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "must be epsilon"),
-        ("scheduler/scheduler_config.json", {"beta_start": "x"}, "the scheduler's betas are no table"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "flow"}, "must be epsilon, v_prediction or sample"),
+        ("scheduler/scheduler_config.json", {"beta_start": "x"}, "beta_start must be a number in"),
     ],
 )  # fmt: skip
 def test_configurations_that_compute_something_else(file, entries, message, tmp_path):

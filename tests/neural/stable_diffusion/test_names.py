@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neural.stable_diffusion import names, sizes
+from neural.stable_diffusion import kinds, names, sizes
 from neural.stable_diffusion.architecture import TextConfig, UNetConfig, VAEConfig
 from tests.neural.stable_diffusion import folders
 
@@ -83,13 +83,13 @@ def test_two_names_of_one_tensor():
     ],
 )
 def test_other_models_are_known(shapes, model):
-    assert model in sizes.other_model(shapes)
+    assert model in kinds.other_model(shapes)
 
 
 def test_own_model_is_no_other():
     for part in names.PARTS:
-        assert sizes.other_model(folders.SHAPES[part]) is None
+        assert kinds.other_model(folders.SHAPES[part]) is None
     assert (
-        sizes.other_model({name: np.shape(value) for name, value in folders.single_file(ema=True).items()})
+        kinds.other_model({name: np.shape(value) for name, value in folders.single_file(ema=True).items()})
         is None
     )

@@ -8,7 +8,8 @@ import pytest
 
 from neural import load_sd15
 from neural.checkpoints import CheckpointError
-from neural.stable_diffusion.tokenizer import has_tokenizer, read_tokenizer
+from neural.stable_diffusion.tokenizer import read_tokenizer
+from neural.stable_diffusion.vocabulary import has_vocabulary
 from tests.neural.stable_diffusion import folders, tiny
 
 
@@ -54,7 +55,7 @@ def test_one_json_file_serves_too(tokenizer, folder, tmp_path):
     for listed in (merges, [" ".join(pair) for pair in merges]):
         text = json.dumps({"model": {"vocab": words, "merges": listed}})
         (tmp_path / "tokenizer.json").write_text(text)
-        assert has_tokenizer(tmp_path)
+        assert has_vocabulary(tmp_path)
         np.testing.assert_array_equal(read_tokenizer(tmp_path)("a cat"), tokenizer("a cat"))
 
 
