@@ -38,6 +38,7 @@ from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas
 from gmm.quality import Quality, kernel_distance, quality, sliced_distance
 from gmm.reduction import Reduction, reduce
 from gmm.whitened import Whitened, guided_whitened
+from gmm.window_file import MeasuredWindow, read_window, write_window
 from gmm.windows import Window, window
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Isotropic",
     "Kernel",
     "LowRank",
+    "MeasuredWindow",
     "Mixture",
     "Partition",
     "Process",
@@ -88,6 +90,7 @@ __all__ = [
     "power_law",
     "probability_flow",
     "quality",
+    "read_window",
     "reduce",
     "restrict",
     "reverse_kernel",
@@ -106,4 +109,5 @@ __all__ = [
     "vp_linear",
     "weight_profile",
     "window",
+    "write_window",
 ]

@@ -8,9 +8,10 @@ For every law of the data, D = E[x_0 | x_t] satisfies, with l = σ/α and x_t = 
                    E[(x_0 - D)·D] = 0 and E[(x_0 - D)·(x_t/α - D)] = 0
 
 The first two need no data. The others hold on data, and also on the network's own samples, which then stand for x_0: a
-right network denoises what it generates. They are evaluated at levels around the standard deviation of x_0, where the
-classes are decided and where a network that was trained for a minute satisfies them within the tolerances below. A
-wrong sign, an output taken for another one, or a time in other units does not.
+right network denoises what it generates. They are evaluated at levels around the standard deviation of x_0 within a
+class, where a network that was trained for a minute satisfies them within the tolerances below. Most wrong signs, most
+outputs taken for others and times in other units violate them already on the network's own samples; a slip that turns
+one law into another one, such as a missing division by α, shows on data only.
 """
 
 import dataclasses
@@ -33,7 +34,12 @@ from neural.samplers import edm_times
 
 OK, FAIL, SKIPPED = "ok", "fail", "skipped"
 CLASSES = 4  # conditions that are checked, spread over all; each costs evaluations
-LEVELS = (0.3, 0.5, 1.0, 2.0)  # levels σ/α of the statistics, in units of the standard deviation of x_0
+LEVELS = (
+    0.3,
+    0.5,
+    1.0,
+    2.0,
+)  # levels σ/α of the statistics, in units of the standard deviation of x_0 within a class
 LOW, HIGH, LOWER_HIGH = 0.02, 80.0, 5.0  # range of levels of the sampler, and the top of a second attempt
 # Tolerances, beside the statistical error of each statistic (its `STDERRS` standard errors).
 STDERRS = 3.0
@@ -196,11 +202,15 @@ class _Probe:
 
         def slope(x: np.ndarray, place: int) -> np.ndarray:
             t = self.times[place]
+            if not np.isfinite(x).all():  # a function may refuse such states
+                return x
             return (x - self.denoise(self.scales(t)[0] * x, t, self.z)) / levels[place]
 
         for place in range(len(levels) - 1):
             step, first = levels[place + 1] - levels[place], slope(x, place)
             x = x + step * (first + slope(x + step * first, place + 1)) / 2
+            if not np.isfinite(x).all():
+                return x
         return x - levels[-1] * slope(x, len(levels) - 1)
 
 
@@ -356,9 +366,8 @@ def _statistics(
 ) -> tuple[list[Any], list[Any], list[Any], list[float]]:
     """Error, residual and slope at each of `LEVELS`, as (value, excess) pairs, and the levels σ/α."""
     variance = np.mean(_within(x0, z) ** 2)
-    scale = np.sqrt(np.mean((x0 - x0.mean(0)) ** 2))
     error, cross, slope, levels = [], [], [], []
-    for t in [probe.time_at(r * scale) for r in LEVELS]:
+    for t in [probe.time_at(r * np.sqrt(variance)) for r in LEVELS]:
         alpha, sigma = probe.scales(t)
         x, square = probe.noised(x0, t), (sigma / alpha) ** 2
         denoised = probe.denoise(x, t, z)

@@ -8,7 +8,7 @@ import pytest
 import gmm
 from neural import NetworkWarning, check_denoiser, from_function, load_model, mixture_denoiser, online_entropy
 
-MIXTURE = gmm.families.simplex(4, 16)
+MIXTURE = gmm.families.simplex(4, 8, separation=3.0)
 PROCESS = gmm.ddpm(gmm.scaled_linear_betas())
 
 
@@ -17,7 +17,7 @@ def exact(x, t, condition):
 
 
 def wrapped(function, process=PROCESS, **more):
-    return from_function(function, process, range(4), (16,), **more)
+    return from_function(function, process, range(4), (8,), **more)
 
 
 def noise_of(x, t, condition):
@@ -68,11 +68,18 @@ def slips():
     }
 
 
+# These models are consistent with their own samples, which are those of another law: only data show the slip.
+NEED_DATA = (
+    "the division by α is missing",
+    "σ² stands where σ belongs",
+    'has the wrong sign for prediction="v"',
+)
+
+
 @pytest.mark.parametrize("slip", slips())
 def test_the_slip_is_named(slip):
-    # With data, since a model's own samples agree with a wrong model more often than data do.
-    x0, labels = gmm.sample(MIXTURE, jax.random.key(3), 200)
-    check = check_denoiser(slips()[slip], np.asarray(x0), np.asarray(labels))
+    x0, labels = map(np.asarray, gmm.sample(MIXTURE, jax.random.key(3), 64))
+    check = check_denoiser(slips()[slip], *((x0, labels) if slip in NEED_DATA else ()))
     assert not check.ok
     assert slip in diagnosis(check), str(check)
 
@@ -90,8 +97,8 @@ def test_data_in_other_units_are_named():
 
 def test_bad_arguments_are_named():
     model = mixture_denoiser(MIXTURE, gmm.edm())
-    x0 = np.zeros((8, 16))
-    with pytest.raises(ValueError, match=r"x0 must have shape \(m, 16\)"):
+    x0 = np.zeros((8, 8))
+    with pytest.raises(ValueError, match=r"x0 must have shape \(m, 8\)"):
         check_denoiser(model, np.zeros((8, 4)), np.arange(8) % 4)
     with pytest.raises(ValueError, match=r"y must have shape \(8,\), one condition per point"):
         check_denoiser(model, x0, np.zeros(3, int))
