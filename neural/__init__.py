@@ -1,5 +1,6 @@
 """Networks behind one protocol: ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``."""
 
+from neural.adapters.diffusers_pipelines import from_diffusers
 from neural.adapters.torch_networks import from_torch
 from neural.check import CheckRow, DenoiserCheck, NetworkWarning, check_denoiser
 from neural.checkpoints import Checkpoint, CheckpointError, read_torch_pickle
@@ -46,6 +47,7 @@ __all__ = [
     "check_denoiser",
     "evaluations",
     "frechet_distance",
+    "from_diffusers",
     "from_function",
     "from_torch",
     "gap_entropy",

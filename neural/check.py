@@ -50,6 +50,7 @@ INFORMATION = 0.03  # nats claimed at much noise beyond those of the class means
 EXCESS = 0.15  # relative excess over a bound
 CORRELATION = 0.2  # size of a regression coefficient that should vanish
 POSTERIOR = 0.1  # overconfidence on data, in units of the prior entropy
+_TINY = 1e-30  # keeps quotients of vanishing predictions finite
 MATCH = 0.1  # relative difference between the measured ratio of two scales and a known one
 
 
@@ -352,6 +353,9 @@ def _little_noise(probe: _Probe, own: np.ndarray) -> CheckRow:
 
 def _denoising(probe: _Probe, of: str, x0: np.ndarray, z: np.ndarray) -> Iterator[CheckRow]:
     """Error and orthogonality of D on noised points, at the worst of `LEVELS`."""
+    if np.mean(_within(x0, z) ** 2) < LOW**2:
+        yield CheckRow(of, SKIPPED, np.nan, "the points of a class are equal: there is nothing to denoise")
+        return
     error, cross, slope, levels = _statistics(probe, x0, z)
     yield _worst(
         f"{of}: error", error, levels, "error of D over the best linear estimator's; should be at most 1"
@@ -374,8 +378,12 @@ def _statistics(
         residual, moved, signal = x0 - denoised, x / alpha - denoised, _within(denoised, z)
         linear = square * variance / (square + variance)
         error.append(_excess(np.mean(residual**2, axis=1) / linear, 1.0, EXCESS))
-        cross.append(_excess(np.mean(residual * moved, axis=1) / np.mean(moved**2), 0.0, CORRELATION))
-        slope.append(_excess(np.mean(residual * signal, axis=1) / np.mean(signal**2), 0.0, CORRELATION))
+        cross.append(
+            _excess(np.mean(residual * moved, axis=1) / (np.mean(moved**2) + _TINY), 0.0, CORRELATION)
+        )
+        slope.append(
+            _excess(np.mean(residual * signal, axis=1) / (np.mean(signal**2) + _TINY), 0.0, CORRELATION)
+        )
         levels.append(sigma / alpha)
     return error, cross, slope, levels
 
@@ -440,15 +448,13 @@ def _posterior(probe: _Probe, data: tuple[np.ndarray, np.ndarray]) -> list[Check
 def _diagnosis(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None, rows: list[CheckRow]) -> CheckRow:
     """Which correction of the wrapper passes all checks, or which way out the failed checks suggest."""
     failed = {row.name for row in rows if row.verdict == FAIL}
-    if "data: scale" in failed and all(name.startswith("data") for name in failed):
-        return CheckRow(
-            "diagnosis", FAIL, np.nan, "the model agrees with its own samples and not with x0: rescale x0"
-        )
     found = [_fit(probe, data, "")]
     for words, corrected in _corrections(probe.denoiser):
         found.append(_fit(dataclasses.replace(probe, denoiser=corrected), data, words))
     error, words = min(found)
-    if error == np.inf:
+    if error == np.inf and "data: scale" in failed and all(name.startswith("data") for name in failed):
+        words = "the model agrees with its own samples and not with x0: rescale x0"
+    elif error == np.inf:
         words = "no known slip of a sign, a scale or a time explains it"
     return CheckRow("diagnosis", FAIL, np.nan, words)
 
