@@ -32,10 +32,10 @@ from gmm.guidance import (
 )
 from gmm.guidance_specs import load_guidance, parse_guidance, save_guidance
 from gmm.guided import guided_entropy, guided_paths, guided_samples
+from gmm.guided_quality import Quality, kernel_distance, quality, sliced_distance
 from gmm.mixture import Mixture, denoise, diffuse, log_posterior, log_prob, sample, score
 from gmm.partition import Partition, restrict
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
-from gmm.quality import Quality, kernel_distance, quality, sliced_distance
 from gmm.reduction import Reduction, reduce
 from gmm.whitened import Whitened, guided_whitened
 from gmm.window_file import MeasuredWindow, read_window, write_window

@@ -1,4 +1,4 @@
-"""Validation of what a person hands in: done once, at constructors and entry points.
+"""Validation of arguments: done once, in constructors and in the functions that users call.
 
 Under a JAX transformation values are unknown; then only shapes are checked and non-finite numbers pass
 through, so that inner functions stay jit-able.
@@ -51,7 +51,7 @@ def check_values(name: str, value: object, allowed: str, ok: Callable[[np.ndarra
         name: the argument, as the caller spells it.
         value: number or array.
         allowed: what is allowed, in words.
-        ok: elementwise predicate on a NumPy array; NaN must come out false.
+        ok: elementwise predicate on a NumPy array; NaN must give false.
     """
     if not is_concrete(value):
         return
@@ -60,6 +60,12 @@ def check_values(name: str, value: object, allowed: str, ok: Callable[[np.ndarra
     if bad.any():
         first = array[tuple(np.argwhere(bad)[0])] if array.ndim else array[()]
         raise ValueError(f"{name} must be {allowed}, got {first}")
+
+
+def check_index(name: str, value: object, count: int, what: str) -> None:
+    """Raise ValueError unless every concrete entry of `value` is a whole number 0..count-1, which counts `what`."""
+    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < count)
+    check_values(name, value, f"{what} 0..{count - 1}", whole)
 
 
 def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -100,5 +106,5 @@ def choose(name: str, value: str, allowed: Sequence[str]) -> str:
 
 
 def padded(values: np.ndarray, multiple: int = 256) -> np.ndarray:
-    """Concrete values, flat and repeated up to a whole multiple: one compiled program serves many lengths."""
+    """Concrete values, flat and repeated up to a multiple of `multiple`, so that one compiled program has many uses."""
     return np.resize(values, -(-max(values.size, 1) // multiple) * multiple)

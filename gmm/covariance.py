@@ -27,13 +27,13 @@ from gmm.pytree import build, pytree, set_fields
 Eigenvalues = Float[Array, "..."]
 # Below this dimension a matrix product gains nothing, and plain differences lose no digits.
 DIRECT_DIM = 16
-# Accelerators multiply float32 in 10-bit pieces unless told otherwise; log densities cannot bear that.
+# By default accelerators multiply float32 in 10-bit pieces, which is too coarse for log densities.
 matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-# Differences x_n - μ_k are formed again in the backward pass: kept, they would be the array of size n·K·d.
-forget = functools.partial(jax.checkpoint, prevent_cse=False)
+# Differences x_n - μ_k are computed again in the backward pass: stored, they would be an array of size n·K·d.
+recomputed = functools.partial(jax.checkpoint, prevent_cse=False)
 
 
-@forget
+@recomputed
 def _weighted_differences(
     x: Float[Array, "n d"], y: Float[Array, "K d"], weights: Float[Array, "#K d"]
 ) -> Float[Array, "n K"]:
@@ -310,7 +310,7 @@ class _Spectral(Covariance):
             centre = jnp.mean(means, axis=0, keepdims=True)
             return squared_distances(self._root_features(x - centre), self._root_features(means - centre))
 
-        @forget
+        @recomputed
         def one(pair: tuple["_Spectral", Float[Array, " d"]]) -> Float[Array, " n"]:
             operator, mean = pair
             return jnp.sum(operator._root_features(x - mean[None, :]) ** 2, axis=-1)
@@ -326,7 +326,7 @@ class _Spectral(Covariance):
         if self.shared:
             return self.apply(matmul(weights, means) - jnp.sum(weights, axis=-1, keepdims=True) * x)
 
-        @forget
+        @recomputed
         def add(total: Array, term: tuple["_Spectral", Array, Array]) -> tuple[Array, None]:
             operator, mean, weight = term
             return total + weight[:, None] * operator.apply(mean[None, :] - x), None
@@ -359,8 +359,8 @@ class _Spectral(Covariance):
 class LowRank(_Spectral):
     """A = factor · factorᵀ + var · I, kept as the thin singular value decomposition of the factor.
 
-    Where singular values are equal, and for the signs of the vectors, `gmm.axes` says which basis is taken (inside
-    a JAX transformation: whichever the library returns).
+    Where singular values are equal, and for the signs of the vectors, `gmm.axes` determines the basis (inside a
+    JAX transformation it is the one that the library returns).
 
     Gradients with respect to the factor need distinct singular values; those with respect to the parts kept
     here do not.

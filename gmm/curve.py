@@ -10,7 +10,7 @@ import math
 import os
 import platform
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,17 @@ from jaxtyping import ArrayLike, Float
 from scipy.interpolate import CubicHermiteSpline
 
 from gmm.checks import choose
-from gmm.files import write_aside
-from gmm.netcdf import load_dataset
+from gmm.netcdf import load_dataset, save_dataset
 from gmm.process import ddpm, scaled_linear_betas
 from gmm.schema import from_json
 
+if TYPE_CHECKING:  # loaded by the methods that use them alone
+    import pandas
+    from matplotlib.axes import Axes
+
 FORMAT = "speciation-entropy-curve/1"
 AXES = ("t", "log-snr", "sigma", "timestep")
+AXIS_LABELS = {"t": "time t", "log-snr": "log(α²/σ²)", "sigma": "noise level σ/α", "timestep": "timestep"}
 UNITS = ("nats", "bits")
 
 _POINT_FIELDS = {
@@ -51,6 +55,8 @@ _INFORMATION_POWER = {
     **dict.fromkeys(("per_cell", "per_cell_stderr", "cross_entropy", "cross_entropy_stderr"), 1),
     "surprise_variance": 2,
 }
+# Fields that the constructor fills in where they are not given.
+_FILLED: Any = None
 
 
 def versions() -> dict[str, str]:
@@ -71,7 +77,7 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EntropyCurve:
     """H[Z|X_t] and its rate at T points of a forward process, with standard errors.
 
@@ -90,7 +96,8 @@ class EntropyCurve:
         log_snr_slope: (T,) d log_snr/dt, to turn `rate` into a rate on another axis; by differences
             between the points where not given.
         units: "nats" or "bits".
-        metadata: facts to reproduce the curve: seed, sizes, process, versions.
+        metadata: facts to reproduce the curve: `route` (how it was made: "sampled", "simplex", "tree", ...), seed,
+            sizes, process, versions.
     """
 
     t: np.ndarray
@@ -100,14 +107,14 @@ class EntropyCurve:
     rate: np.ndarray
     rate_stderr: np.ndarray
     prior_entropy: float
-    per_cell: np.ndarray = None  # type: ignore[assignment]  # filled in below
-    per_cell_stderr: np.ndarray = None  # type: ignore[assignment]  # filled in below
-    surprise_variance: np.ndarray = None  # type: ignore[assignment]  # filled in below
-    clone_agreement: np.ndarray = None  # type: ignore[assignment]  # filled in below
-    clone_agreement_stderr: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    per_cell: np.ndarray = _FILLED
+    per_cell_stderr: np.ndarray = _FILLED
+    surprise_variance: np.ndarray = _FILLED
+    clone_agreement: np.ndarray = _FILLED
+    clone_agreement_stderr: np.ndarray = _FILLED
     cross_entropy: np.ndarray | None = None
     cross_entropy_stderr: np.ndarray | None = None
-    log_snr_slope: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    log_snr_slope: np.ndarray = _FILLED
     units: str = "nats"
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -131,6 +138,20 @@ class EntropyCurve:
             )
         object.__setattr__(self, "prior_entropy", float(self.prior_entropy))
         object.__setattr__(self, "metadata", dict(self.metadata))
+
+    def __repr__(self) -> str:
+        sampled = self.entropy_stderr.max(initial=0.0)
+        route = self.metadata.get("route", self.metadata.get("source", "unknown"))
+        process = self.metadata.get("process", "unknown")
+        name = process.get("name", process) if isinstance(process, Mapping) else process
+        ends = "none" if not len(self.t) else f"{self.sigma.min():.4g} .. {self.sigma.max():.4g}"
+        low, high = (f"{f(self.entropy):.4g}" if len(self.t) else "none" for f in (np.min, np.max))
+        error = f"standard error up to {sampled:.2g}" if sampled > 0 else "no sampling error"
+        return (
+            f"EntropyCurve of {len(self.t)} points, sigma/alpha = {ends}\n"
+            f"  entropy: {low} .. {high} of {self.prior_entropy:.4g} {self.units}, {error}\n"
+            f"  route: {route}; process: {name}"
+        )
 
     @property
     def _cells(self) -> tuple[int]:
@@ -226,6 +247,42 @@ class EntropyCurve:
         facts = json.dumps(self.metadata, default=_plain)
         return xr.Dataset(data, coords, {"format": FORMAT, "units": self.units, "metadata": facts})
 
+    def to_dataframe(self) -> "pandas.DataFrame":
+        """A data frame with one row for each time; columns are the fields, `per_cell_0` ... for the cells."""
+        import pandas
+
+        columns = {"t": self.t, "log_snr": self.log_snr, "sigma": self.sigma}
+        for name in _POINTWISE[2:]:
+            values = getattr(self, name)
+            if name in _CELL_FIELDS:
+                columns |= {f"{name}_{cell}": column for cell, column in enumerate(values.T)}
+            elif values is not None:
+                columns[name] = values
+        return pandas.DataFrame(columns)
+
+    def plot(self, ax: "Axes | None" = None, axis: str = "t", units: str = "nats") -> "Axes":
+        """Matplotlib axes with the entropy, a band of two standard errors to either side, and the prior entropy.
+
+        Args:
+            ax: axes to draw into; new ones by default.
+            axis: as in `axis`; all but "timestep" are logarithmic where every position is positive.
+            units: "nats" or "bits".
+        """
+        if ax is None:
+            from matplotlib import pyplot
+
+            ax = pyplot.figure().add_subplot()
+        curve, at = self.in_units(units), self.axis(axis)
+        order = np.argsort(at)
+        at, entropy, error = at[order], curve.entropy[order], 2 * curve.entropy_stderr[order]
+        (line,) = ax.plot(at, entropy, label=str(self.metadata.get("route", "entropy")))
+        ax.fill_between(at, entropy - error, entropy + error, color=line.get_color(), alpha=0.25, linewidth=0)
+        ax.axhline(curve.prior_entropy, color="0.6", linewidth=0.8, linestyle=":")
+        if axis in ("t", "sigma") and (at > 0).all():
+            ax.set_xscale("log")
+        ax.set(xlabel=AXIS_LABELS[axis], ylabel=f"posterior entropy ({units})")
+        return ax
+
     @classmethod
     def from_dataset(cls, dataset: xr.Dataset) -> "EntropyCurve":
         """Inverse of `to_dataset`.
@@ -262,8 +319,7 @@ class EntropyCurve:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF, aside and then renamed; raises ValueError when `path` cannot be written."""
-        with write_aside(path) as aside:
-            self.to_dataset().to_netcdf(aside, engine="h5netcdf")
+        save_dataset(path, self.to_dataset())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "EntropyCurve":

@@ -18,6 +18,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 MEMORY_LIMIT = 8 * 2**30
+# Rounding of a coordinate beside its standard deviation that is still negligible.
+MOST_ROUNDED = 1e-4
+COLUMNS = 64
 BUILT_IN = "digits"  # the data set of that name, even where a file or folder is called so
 FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
@@ -41,7 +44,7 @@ class LabelledData:
 
     Attributes:
         name: where they came from.
-        x: (n, d) float32 points.
+        x: (n, d) points, float32; float64 as long as float32 would round them noticeably (see `standardised`).
         y: (n,) class of each point, 0..C-1.
         classes: C names, in the order of y.
         shape: shape of one point before flattening, e.g. (28, 28).
@@ -57,21 +60,21 @@ class LabelledData:
     scale: float = 1.0
 
     def standardised(self) -> "LabelledData":
-        """Centred, and divided by one number so that the mean variance of a coordinate is one.
+        """Centred, and divided by one number so that the mean variance of a coordinate is one; float32.
 
         The clock of the OU process and published speciation times assume data of that scale.
 
         Raises:
             ValueError: when all points are the same.
         """
-        mean = self.x.mean(axis=0, dtype=np.float64).astype(np.float32)
-        centred = self.x - mean
+        mean = self.x.mean(axis=0, dtype=np.float64).astype(self.x.dtype)
+        centred = self.x - mean  # in the type of the points: rounded before, a large offset would hide them
         scale = math.sqrt(float(np.einsum("nd,nd->", centred, centred, dtype=np.float64)) / centred.size)
         if scale == 0:
             raise ValueError(f"{self.name} must hold points that differ, got {len(self.x)} times the same")
-        centred /= np.float32(scale)
-        place = {"offset": self.offset + np.float32(self.scale) * mean, "scale": self.scale * scale}
-        return dataclasses.replace(self, x=centred, **place)
+        centred /= centred.dtype.type(scale)
+        place = {"offset": self.offset + mean.dtype.type(self.scale) * mean, "scale": self.scale * scale}
+        return dataclasses.replace(self, x=centred.astype(np.float32, copy=False), **place)
 
     def in_source_units(self, x: Float[np.ndarray, "... d"]) -> Float[np.ndarray, "..."]:
         """Points (..., d) on the scale of `x`, as (..., *shape) on the scale of the source: images to look at."""
@@ -148,13 +151,27 @@ def _labelled(
         raise ValueError(f"{name} must hold x (n, ...) and y (n,), got {x.shape} and {y.shape}")
     if x.dtype.kind not in _NUMBERS:
         raise ValueError(f"{name} must hold numbers in x, got {x.dtype}")
-    with np.errstate(over="ignore"):
-        points = x.reshape(len(x), -1).astype(np.float32)
+    points = _as_precise_as_needed(x.reshape(len(x), -1))
     if not np.isfinite(points).all():
         raise ValueError(f"{name} must hold points that are finite in float32; x has NaN or infinite entries")
     found, labels = np.unique(y, return_inverse=True)
     classes = _class_names(name, found, names)
     return LabelledData(name, points, labels.astype(np.int32), classes, x.shape[1:])
+
+
+def _as_precise_as_needed(x: np.ndarray) -> np.ndarray:
+    """The points (n, d) in float32, or in float64 where float32 would move them noticeably within their spread."""
+    with np.errstate(over="ignore"):
+        points = x.astype(np.float32)
+    if np.can_cast(x.dtype, np.float32) or not np.isfinite(points).all():
+        return points
+    for start in range(0, x.shape[1], COLUMNS):  # a few columns at a time: the deviations take another copy
+        part = slice(start, start + COLUMNS)
+        spread = x[:, part].std(axis=0, dtype=np.float64)
+        rounding = np.finfo(np.float32).eps * np.abs(points[:, part]).max(axis=0)
+        if (rounding > MOST_ROUNDED * spread)[spread > 0].any():
+            return x.astype(np.float64)
+    return points
 
 
 def _class_names(name: str, found: np.ndarray, names: np.ndarray | tuple[str, ...] | None) -> tuple[str, ...]:
@@ -198,19 +215,24 @@ def _npz(path: Path, limit: int) -> LabelledData:
     try:
         with zipfile.ZipFile(path) as archive:
             held = set(archive.namelist())
-            x, y = (_npz_member(archive, path, key, limit) for key in ("x", "y"))
-            names = _npz_member(archive, path, "classes", limit) if "classes.npy" in held else None
+            x, y = (npz_member(archive, path, key, limit) for key in ("x", "y"))
+            names = npz_member(archive, path, "classes", limit) if "classes.npy" in held else None
     except _UNREADABLE as error:
         raise ValueError(f"cannot read {path}: {_one_line(error)}") from error
     return _labelled(path.name, x, y, names)
 
 
-def _npz_member(archive: zipfile.ZipFile, path: Path, key: str, limit: int) -> np.ndarray:
+def npz_member(archive: zipfile.ZipFile, path: Path, key: str, limit: int) -> np.ndarray:
+    """The array of a name in an .npz archive; its declared size is compared with the file's before it is read.
+
+    Raises:
+        ValueError: when there is none, or it is not what NumPy writes or larger than `limit` bytes.
+    """
     try:
         info = archive.getinfo(f"{key}.npy")
     except KeyError:
         held = ", ".join(sorted(archive.namelist())[:10]) or "nothing"
-        raise ValueError(f"{path} must hold arrays x and y, got {held}") from None
+        raise ValueError(f"{path} must hold an array {key}, got {held}") from None
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{key} of {path} must be stored or deflated, as NumPy writes it")
     with archive.open(info) as stream:

@@ -22,8 +22,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_shape, check_values, choose, is_concrete
-from gmm.clock import in_float64
+from gmm.checks import as_float, check_finite, check_index, check_shape, check_values, choose, is_concrete
+from gmm.clock import in_float64, noise_at, times_at
 from gmm.estimate import Estimate
 from gmm.mixture import (
     BLOCK_ELEMENTS,
@@ -35,7 +35,7 @@ from gmm.mixture import (
     log_posterior,
     sample,
 )
-from gmm.partition import Partition, cell_log_posterior, trivial_partition
+from gmm.partition import Partition, cell_log_posterior, partition_of
 from gmm.process import Process, vp
 
 KERNELS = ("exact-mean", "exact")
@@ -101,15 +101,14 @@ def time_grid(
         raise ValueError(f"steps must be >= 1, got {steps}")
     if start == stop:
         raise ValueError(f"start and stop must differ, got {start:g} twice")
-    first, last = in_float64(lambda process, t: process.log_snr(t), process, np.array([start, stop], float))
+    first, last = -2 * noise_at(process, np.array([start, stop], float))
     if spacing == "log-snr":
         log_snr = np.linspace(first, last, steps + 1)
     else:
         # (σ/α)^{1/ρ} = e^{-λ/2ρ}.
         roots = np.exp(-0.5 / EDM_RHO * np.array([first, last]))
         log_snr = -2 * EDM_RHO * np.log(np.linspace(roots[0], roots[1], steps + 1))
-    inner = in_float64(lambda process, v: process.time_at_log_snr(v), process, log_snr[1:-1])
-    return np.concatenate([[start], inner, [stop]])
+    return np.concatenate([[start], times_at(process, -0.5 * log_snr[1:-1]), [stop]])
 
 
 def forward_sde(
@@ -276,9 +275,7 @@ def u_turn(
     end = _return_time(process, turns) if end is None else end
     process.check_times(end, "end")
     check_values("times", turns, f"above the end of the way back, {end:g}", lambda t: t > end)
-    partition = trivial_partition(mixture.components) if partition is None else partition
-    shape = (mixture.components,)
-    check_shape("partition.labels", partition.labels, f"{shape}, one a component", [shape])
+    partition = partition_of(mixture.components, partition)
     inside = partition.inside
     question = mixture.take(inside), jnp.asarray(partition.labels[inside])
     results = []
@@ -522,9 +519,7 @@ def _check_component(
     if component is None:
         return None
     check_shape("component", component, f"() or ({n},) like x", [(), (n,)])
-    known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
-    check_values("component", component, known, whole)
+    check_index("component", component, mixture.components, "a component index")
     return jnp.broadcast_to(jnp.asarray(component), (n,))
 
 

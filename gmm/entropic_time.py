@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from gmm.checks import check_values
+from gmm.clock import noise_at, times_at
 from gmm.curve import EntropyCurve
-from gmm.dynamics import EDM_RHO, in_float64
+from gmm.dynamics import EDM_RHO
 from gmm.process import Process
 from gmm.windows import cumulative
 
@@ -51,9 +52,8 @@ def entropic_times(
     check_values("share", share, "in [0, 1]", lambda a: (a >= 0) & (a <= 1))
     if not 0 < sigma_min < sigma_max < np.inf:
         raise ValueError(f"levels must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
-    ends = in_float64(lambda p, v: p.time_at_log_snr(v), process, -2 * np.log([sigma_max, sigma_min]))
-    ends = np.clip(ends, process.t_min, process.t_max)
-    last, first = -0.5 * np.asarray(in_float64(lambda p, t: p.log_snr(t), process, ends))
+    ends = np.clip(times_at(process, np.log([sigma_max, sigma_min])), process.t_min, process.t_max)
+    last, first = noise_at(process, ends)
     noise = np.linspace(first, last, RESOLUTION)
     information, roots = cumulative(curve, noise), np.exp(noise / EDM_RHO)
     gained = information[-1] - information[0]
@@ -67,5 +67,4 @@ def entropic_times(
     # Where nothing is gained the inverse jumps: any level there would do.
     rising = np.concatenate([[True], np.diff(mixed) > 0])
     levels = np.interp(np.linspace(1, 0, steps)[1:-1], mixed[rising], noise[rising])
-    inner = in_float64(lambda p, v: p.time_at_log_snr(v), process, -2 * levels)
-    return np.concatenate([ends[:1], inner, ends[1:]])
+    return np.concatenate([ends[:1], times_at(process, levels), ends[1:]])

@@ -18,7 +18,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
 from gmm.estimate import Estimate
 from gmm.mixture import Mixture, check_key
-from gmm.partition import Partition, trivial_partition
+from gmm.partition import Partition, partition_of
 from gmm.posterior_sampling import statistics, strata_of
 from gmm.process import Process
 from gmm.proposal import has_boundaries
@@ -93,7 +93,7 @@ def class_entropy(
         ValueError: on fewer than two cells, a partition of another size, times outside the range or
             samples < 1.
     """
-    decision = decide(mixture, _partition_of(mixture, partition)).centred()
+    decision = decide(mixture, partition_of(mixture.components, partition, least=2)).centred()
     check_key(key)
     if samples < 1:
         raise ValueError(f"samples must be >= 1, got {samples}")
@@ -129,18 +129,6 @@ def class_entropy(
     )
 
 
-def _partition_of(mixture: Mixture, partition: Partition | None) -> Partition:
-    partition = trivial_partition(mixture.components) if partition is None else partition
-    if len(partition.labels) != mixture.components:
-        raise ValueError(
-            f"partition must have one label for each of the {mixture.components} components, "
-            f"got {len(partition.labels)}"
-        )
-    if partition.cells < 2:
-        raise ValueError("partition must have at least two cells for a decision, got one")
-    return partition
-
-
 def _facts(
     decision: Decision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
 ) -> dict[str, object]:
@@ -148,6 +136,7 @@ def _facts(
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "source": "sampling",
+        "route": "sampled",
         "process": process.describe(),
         "components": int(np.isfinite(np.asarray(decision.mixture.log_weights)).sum()),
         "cells": decision.cells,

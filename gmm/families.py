@@ -10,7 +10,7 @@ machine.
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition
 from gmm.pytree import build
 
+FAMILIES = ("pair", "simplex", "orthogonal", "random", "tree")
 MEANS_LIMIT = 2**30  # bytes; larger means are refused, since the reduced form is certainly what is wanted
 # What is left of an inner product counts as rounding below this many eps of it, for each class.
 GRAM_ROUNDING = 8
@@ -173,6 +174,41 @@ def tree(
     return _mixture(scale * points, dim, variance, weights, reduced)
 
 
+def named(
+    family: str,
+    sizes: Sequence[int],
+    dim: int,
+    *,
+    key: PRNGKeyArray | None = None,
+    energies: Sequence[float] | None = None,
+    **options: Any,
+) -> Mixture:
+    """The family of a name: "pair", "simplex", "orthogonal", "random" or "tree".
+
+    Args:
+        family: its name.
+        sizes: the number of classes (K,) alone, or the branching of a tree.
+        dim: dimension d.
+        key: of the directions of "random".
+        energies: of a tree.
+        options: separation, variance, weights and reduced, as in `pair`.
+
+    Raises:
+        ValueError: for an unknown name, sizes that do not fit it, and as the family's own function.
+    """
+    choose("family", family, FAMILIES)
+    if family == "tree":
+        return tree(sizes, dim, energies=energies, **options)
+    if len(sizes) != 1 or (family == "pair" and sizes[0] != 2):
+        allowed = "two classes for a pair" if family == "pair" else f"one number of classes for {family!r}"
+        raise ValueError(f"sizes must be {allowed}, got {list(sizes)}; only a tree has several")
+    if family == "pair":
+        return pair(dim, **options)
+    if family == "random":
+        return random(check_key(key), sizes[0], dim, **options)
+    return {"simplex": simplex, "orthogonal": orthogonal}[family](sizes[0], dim, **options)
+
+
 def tree_gram(branching: Sequence[int], energies: Sequence[float] | None = None) -> np.ndarray:
     """(leaves, leaves) inner products of a tree's centred leaves, an increment of a level having its energy.
 
@@ -221,13 +257,13 @@ def fitted(
 ) -> tuple[Mixture, Partition]:
     """Gaussians fitted to labelled data; class frequencies are the priors.
 
-    With n points a class an unequal full fit shows spurious information of about d²/8n nat: keep n ≫ d²,
+    With n points per class, a full fit for each class shows spurious information of about d²/8n nat: keep n ≫ d²,
     shrink, or share the covariance.
 
     Args:
         x: (n, d) points.
         y: (n,) labels of any sortable kind.
-        components: Gaussians a class, fitted by scikit-learn's EM.
+        components: number of Gaussians per class, fitted by scikit-learn's EM.
         covariance: "full", "diagonal", "isotropic" (one each), or "shared" (one full matrix for all; with
             several components classes are fitted apart and their matrices averaged).
         shrinkage: share of the covariance replaced by its isotropic part, or "auto" for Ledoit and Wolf's
@@ -271,11 +307,11 @@ def fitted(
 def empirical(
     x: Float[ArrayLike, "n d"], y: Shaped[ArrayLike, " n"] | Sequence[Hashable] | None = None
 ) -> tuple[Mixture, Partition]:
-    """The data themselves: a zero-variance component a point, and the partition of points by label.
+    """The data as a mixture: one component of zero variance per point, and the partition of the points by label.
 
     Args:
         x: (n, d) points.
-        y: (n,) labels; None makes every point its own cell.
+        y: (n,) labels; None makes every point a cell of its own.
 
     Raises:
         ValueError: on wrong shapes or non-finite points.
@@ -353,7 +389,7 @@ def coordinates(gram: Float[ArrayLike, "K K"]) -> Float[np.ndarray, "K r"]:
 def contrasts(count: int) -> Float[np.ndarray, "n m"]:
     """(n, n-1) coordinates of n orthonormal points after centring: the Helmert contrasts.
 
-    Column j tells point j from those after it; its entries before j are zero, and the one at j is positive.
+    Column j separates point j from those after it; its entries before j are zero, and the one at j is positive.
     """
     after = np.arange(count - 1, 0, -1.0)  # points after j
     lower = np.tril(np.broadcast_to(-1 / np.sqrt(after * (after + 1)), (count, count - 1)), -1)

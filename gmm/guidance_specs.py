@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Union
 
-import numpy as np
 import pydantic
 
 from gmm import guidance as schedules
@@ -19,7 +18,7 @@ from gmm.curve import EntropyCurve
 from gmm.files import write_aside
 from gmm.guidance import Guidance
 from gmm.outside_files import read_outside
-from gmm.schema import Finite, either, from_json, from_values
+from gmm.schema import Finite, from_json, from_values
 
 FORMAT = "speciation-guidance/1"
 LARGEST_FILE = 2**20
@@ -49,19 +48,13 @@ _MAKERS: dict[str, Callable[..., Guidance]] = {
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?inf"
 
 
-Number = Annotated[Finite | list[Finite], either("a finite number or a list of them")]
-UpperEnd = Annotated[Finite | list[Finite] | None, either("a finite number, a list of them or null")]
-
-
 def _declared(kind: str) -> Any:
     """The type of a schedule of one kind in a file: the arguments of its maker; null is no upper bound."""
-    arguments: dict[str, Any] = {
-        name: (
-            UpperEnd if name == "high" else Number,
-            ... if given.default is given.empty else given.default,
-        )
-        for name, given in inspect.signature(_MAKERS[kind]).parameters.items()
-    }
+    arguments: dict[str, Any] = {}
+    for name, given in inspect.signature(_MAKERS[kind]).parameters.items():
+        one: Any = list[Finite] if given.annotation is not float else Finite
+        default = ... if given.default is given.empty else given.default
+        arguments[name] = (Union[one, None] if name == "high" else one, default)  # noqa: UP007
     fields: dict[str, Any] = {"kind": (Literal[kind], ...), "name": (str, ""), **arguments}
     return pydantic.create_model(kind, __config__=pydantic.ConfigDict(extra="forbid"), **fields)
 
@@ -87,11 +80,7 @@ def from_dict(values: Mapping[str, Any]) -> Guidance:
 
 def _made(held: Any) -> Guidance:
     values = held.model_dump(exclude={"kind", "name"}, exclude_unset=True)
-    return _MAKERS[held.kind](**{name: math.inf if v is None else _numeric(v) for name, v in values.items()})
-
-
-def _numeric(value: Any) -> Any:
-    return np.asarray(value, np.float64) if isinstance(value, list) else value
+    return _MAKERS[held.kind](**{name: math.inf if v is None else v for name, v in values.items()})
 
 
 def save_guidance(path: str | os.PathLike[str], named: Mapping[str, Guidance]) -> None:

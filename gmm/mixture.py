@@ -18,8 +18,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_rounding, check_shape, check_values, is_concrete
-from gmm.covariance import DIRECT_DIM, Covariance, forget, matmul
+from gmm.checks import (
+    as_float,
+    check_finite,
+    check_index,
+    check_rounding,
+    check_shape,
+    check_values,
+    is_concrete,
+)
+from gmm.covariance import DIRECT_DIM, Covariance, matmul, recomputed
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
 
@@ -118,8 +126,7 @@ class Mixture:
         index = jnp.asarray(index)
         if index.ndim != 1 or not jnp.issubdtype(index.dtype, jnp.integer):
             raise ValueError(f"index must hold integers of shape (m,), got {index.dtype} {index.shape}")
-        known = f"a component index 0..{self.components - 1}"
-        check_values("index", index, known, lambda a: (a >= 0) & (a < self.components))
+        check_index("index", index, self.components, "a component index")
         return _taken(self, index)
 
     def __repr__(self) -> str:
@@ -260,7 +267,7 @@ def denoise(
 def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n d"], Int[Array, " n"]]:
     """Draw n points and the components that they came from: x (n, d), component (n,).
 
-    Float32 meets the probability of a component to 1e-7: with more than 1e5 components use float64.
+    In float32 the probability of a component is right to 1e-7: with more than 1e5 components use float64.
 
     Raises:
         ValueError: when n is not a whole number >= 0 or key is not a random key.
@@ -270,7 +277,7 @@ def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n
     return _sample(mixture, check_key(key), n)
 
 
-def check_key(key: PRNGKeyArray) -> PRNGKeyArray:
+def check_key(key: Any) -> PRNGKeyArray:
     """Return `key` if it is a JAX random key (typed, or a raw uint32 pair)."""
     if not isinstance(key, jax.Array) or not (
         jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32
@@ -288,7 +295,7 @@ def log_normalise(logits: Float[Array, "... K"]) -> Float[Array, "... K"]:
     top = lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
     shifted = logits - top
     is_top = (shifted == 0).astype(logits.dtype)
-    # One is taken from each of the largest, which leaves exactly nothing (with its derivatives), and counted apart.
+    # One is subtracted from each of the largest, which leaves exactly zero (as do derivatives), and added below.
     others = jnp.sum(jnp.exp(shifted) - is_top, axis=-1, keepdims=True)
     others += jnp.sum(is_top, axis=-1, keepdims=True) - 1
     return shifted - jnp.log1p(others)
@@ -311,9 +318,7 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
 
 def _check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
     check_shape("component", component, f"() or {batch} like x", [(), batch])
-    known = f"a component index 0..{mixture.components - 1}"
-    whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < mixture.components)
-    check_values("component", component, known, whole)
+    check_index("component", component, mixture.components, "a component index")
     return jnp.asarray(component)
 
 
@@ -329,7 +334,7 @@ def _check_noise(mixture: Mixture, process: Process, t: Float[ArrayLike, "..."])
 def _check_density(mixture: Mixture) -> None:
     covariance = mixture.covariance
     if is_concrete(covariance):
-        # A mixture that a jitted function closes over is known, but its trace would still stage the check.
+        # A mixture that a jitted function closes over has known values, but its trace would still stage the check.
         with jax.ensure_compile_time_eval():
             values = covariance.eigenvalues(covariance.dim or 1)
         way_out = "positive for a density to exist without noise (diffuse a mixture of points first)"
@@ -337,7 +342,7 @@ def _check_density(mixture: Mixture) -> None:
 
 
 def _checked(function: Callable[[Mixture, Array], Array], mixture: Mixture, x: ArrayLike) -> Array:
-    """Validate what a person handed in, then evaluate `function` on x flattened to (n, d)."""
+    """`function` of x flattened to (n, d), after validation of the arguments."""
     points = _check_points(mixture, x)
     _check_density(mixture)
     flat = function(mixture, points.reshape(-1, mixture.dim))
@@ -357,7 +362,7 @@ def _in_blocks(function: Callable[..., Array], width: int, *arrays: Array) -> Ar
         return function(*arrays)
     whole = n // rows * rows
     stacked = tuple(a[:whole].reshape(-1, rows, *a.shape[1:]) for a in arrays)
-    done = lax.map(forget(lambda block: function(*block)), stacked)
+    done = lax.map(recomputed(lambda block: function(*block)), stacked)
     done = done.reshape(whole, *done.shape[2:])
     return jnp.concatenate([done, function(*(a[whole:] for a in arrays))]) if whole < n else done
 
@@ -434,7 +439,7 @@ def _fold(
         top, (mass, sums) = block(mixture)
     else:
         first, rest = _split(mixture, size)
-        top, (mass, sums) = lax.scan(forget(merge), block(first), rest)[0]
+        top, (mass, sums) = lax.scan(recomputed(merge), block(first), rest)[0]
     return top + jnp.log(mass), jax.tree.map(lambda a: _scale(a, 1 / mass), sums)
 
 
@@ -476,7 +481,7 @@ def _average(
     accumulate: Callable[[Mixture, Float[Array, "n k"]], Float[Array, "n d"]],
     law: Callable[[Mixture], Mixture] = lambda part: part,
 ) -> Float[Array, "n d"]:
-    """Posterior average over components; `law` says what x is drawn from: a block itself, or diffused."""
+    """Posterior average over components; `law` gives the mixture that x is drawn from: a block itself, or diffused."""
     centre = jnp.mean(law(mixture).means, axis=0)
     return _fold(mixture, x.shape[0], lambda part: posterior_logits(law(part), x, centre), accumulate)[1]
 

@@ -4,12 +4,15 @@ What comes back is plain arrays. A file cannot reach other files, end or stop th
 """
 
 import contextlib
+import hashlib
+import io
 import json
 import math
 import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 import xarray as xr
 
+from gmm.files import damaged, write_whole
 from gmm.outside_files import open_outside
 
 MEMORY_LIMIT = 8 * 2**30
@@ -25,6 +29,7 @@ PATIENCE = 60
 """Seconds that a reader may take on a busy machine; it limits its own seconds of computing far below that."""
 SLOWEST = 1e6
 """Bytes a second, below which the disk is given up on."""
+CHECKSUM = "checksum"
 _MOST_TEXT = 1 << 28
 _READER = Path(__file__).with_name("netcdf_reader.py")
 # HDF5 loads filters that a file names from a folder; no file from outside needs one.
@@ -34,7 +39,8 @@ _ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1", "HDF5_
 def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.Dataset:
     """The contents of a NetCDF file, in memory.
 
-    Variables of numbers and of text are read, with their dimensions and attributes. Groups are left out.
+    Variables of numbers and of text are read, with their dimensions and attributes. Groups are left out. A file that
+    `save_dataset` wrote and that has changed since then is a warning.
 
     Args:
         path: the file.
@@ -44,14 +50,79 @@ def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.
         ValueError: when it is no regular file, is damaged, refers to anything outside itself, holds other types
             than numbers and text, or asks for more time or memory than its size allows.
     """
+    dataset, is_whole = _read(path, limit)
+    if is_whole is False:
+        warnings.warn(
+            f"{os.fspath(path)} has changed since it was written: its checksum does not fit", stacklevel=2
+        )
+    return dataset
+
+
+def _read(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> tuple[xr.Dataset, bool | None]:
+    """The contents of a file, and whether they are what its checksum says; None where it has none."""
     name = os.fspath(path)
     with open_outside(path) as file:
         size = os.fstat(file.fileno()).st_size
     with _reader(name, limit, PATIENCE + size / SLOWEST) as out:
         try:
-            return xr.decode_cf(_dataset(out, limit), decode_times=False, decode_timedelta=False)
+            dataset = xr.decode_cf(_dataset(out, limit), decode_times=False, decode_timedelta=False)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"cannot read {name} as NetCDF: {error}") from error
+    told = dataset.attrs.pop(CHECKSUM, None)
+    return dataset, None if told is None else told == _checksum(dataset)
+
+
+def save_dataset(path: str | os.PathLike[str], dataset: xr.Dataset) -> None:
+    """Write NetCDF with a checksum of its contents, aside and then renamed.
+
+    The file is put together in memory: HDF5 ends the process when a disk is full.
+
+    Raises:
+        ValueError: when `path` cannot be written.
+    """
+    kept = io.BytesIO()
+    dataset.assign_attrs({CHECKSUM: _checksum(dataset)}).to_netcdf(kept, engine="h5netcdf")
+    write_whole(path, kept.getbuffer())
+
+
+def load_whole(path: str | os.PathLike[str]) -> xr.Dataset | None:
+    """What `save_dataset` wrote, without its checksum; None when no file is there or it is not whole.
+
+    A file that is not whole is a warning, since what it held will be computed again.
+    """
+    if not os.path.lexists(path):
+        return None
+    try:
+        dataset, is_whole = _read(path)
+    except ValueError:
+        is_whole = False
+    else:
+        if is_whole:
+            return dataset
+    damaged(path)
+    return None
+
+
+def _checksum(dataset: xr.Dataset) -> str:
+    """SHA-256 of names, dimensions, values and attributes, as they are read back."""
+    digest = hashlib.sha256()
+
+    def add(*parts: Any) -> None:
+        digest.update(
+            json.dumps(parts, default=lambda value: np.asarray(value).tolist(), sort_keys=True).encode()
+        )
+
+    add({name: value for name, value in dataset.attrs.items() if name != CHECKSUM})
+    for name in sorted(map(str, dataset.variables)):
+        variable = dataset.variables[name]
+        values = np.ascontiguousarray(variable.values)
+        add(name, variable.dims, values.shape, variable.attrs)
+        if values.dtype.kind in "OU":
+            add(values.tolist())
+        else:
+            add(values.dtype.str)
+            digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

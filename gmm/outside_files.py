@@ -42,7 +42,8 @@ def read_outside(path: str | os.PathLike[str], most: int) -> bytes:
         ValueError: as `open_outside`, and when the file is larger.
     """
     with open_outside(path) as file:
-        contents = file.read(most + 1)
+        # A read of a large limit takes that much memory at once.
+        contents = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     if len(contents) > most:
         raise ValueError(
             f"cannot read {os.fspath(path)}: such a file has at most {most} bytes, this one more"

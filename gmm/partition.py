@@ -1,4 +1,4 @@
-"""Partitions: which decision is being asked about.
+"""Partitions: which decision is meant.
 
 A partition maps mixture components to cells 0..C-1. The posterior of a cell is the sum of its components'
 posteriors. A decision need not be exhaustive ("cat or dog, given that it is one of the two"): components
@@ -90,7 +90,7 @@ class Partition:
             ValueError: when `groups` does not name a group for every cell, or leaves a group empty.
         """
         if np.shape(groups) != (self.cells,):
-            raise ValueError(f"groups must have shape ({self.cells},), one a cell, got {np.shape(groups)}")
+            raise ValueError(f"groups must have shape ({self.cells},), one per cell, got {np.shape(groups)}")
         # The last entry serves label -1.
         return Partition(np.append(_check_labels("groups", groups), OUTSIDE)[self.labels])
 
@@ -106,8 +106,25 @@ class Partition:
 
 
 def trivial_partition(components: int) -> Partition:
-    """Every component its own cell."""
+    """The partition in which every component is a cell of its own."""
     return Partition(np.arange(components))
+
+
+def partition_of(components: int, partition: Partition | None, *, least: int = 1) -> Partition:
+    """`partition`, or the trivial one if it is None.
+
+    Raises:
+        ValueError: when it does not label that many components, or has fewer than `least` cells.
+    """
+    if partition is None:
+        partition = trivial_partition(components)
+    if len(partition.labels) != components:
+        raise ValueError(
+            f"partition must have one label for each of the {components} components, got {len(partition.labels)}"
+        )
+    if partition.cells < least:
+        raise ValueError("partition must have at least two cells for a decision, got one")
+    return partition
 
 
 def cell_log_posterior(

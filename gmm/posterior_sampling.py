@@ -114,7 +114,7 @@ def _known(sums: Sums, coverage: Coverage, strata: int, boundary: bool) -> Bool[
     total, error, norm = (np.asarray(values, np.float64) for values in sums)
     share, log_bound = (np.asarray(values, np.float64) for values in coverage)
     draws = DRAWS * strata
-    needed = min(_COVERED, 0.6 * draws) if boundary else CARRYING
+    needed = min(_COVERED if boundary else CARRYING, 0.6 * draws)
     of_cell = np.where(draws * share < _FEWEST, max(_UNAIMED, 0.8 * draws), needed)
     enough = carrying(DRAWS * total, norm) >= np.append(np.full(_SCALARS, needed), of_cell)
     known = (enough & (draws >= _FEWEST)) | (error <= _AGREEMENT * total)

@@ -36,28 +36,30 @@ class Posterior(NamedTuple):
 
     Attributes:
         log_cell: (n, C) log p_c of each cell.
+        log_component: (n, K) log p_k of each component.
         inside: (n, C, m) probability of each component given its cell.
     """
 
     log_cell: Float[Array, "n C"]
+    log_component: Float[Array, "n K"]
     inside: Float[Array, "n C m"]
-
-    @property
-    def component(self) -> Float[Array, "n K"]:
-        """(n, K) probability of each component."""
-        p = jnp.exp(self.log_cell)[..., None] * self.inside
-        return p.reshape(len(p), -1)
 
 
 def posterior(decision: Decision, joint: Float[Array, "n K"]) -> Posterior:
     """Posteriors from log joint probabilities (n, K), which may lack a term that all components share."""
+    if decision.trivial:
+        log_p = log_normalise(joint)
+        return Posterior(log_p, log_p, jnp.ones((*joint.shape, 1), joint.dtype))
     by_cell = decision.by_cell(joint)
-    top = by_cell.max(axis=-1, keepdims=True)
-    top = jnp.where(jnp.isfinite(top), top, 0)
-    inside = jnp.exp(by_cell - top)
+    top = by_cell.max(axis=-1)
+    shifted = by_cell - jnp.where(jnp.isfinite(top), top, 0)[..., None]
+    inside = jnp.exp(shifted)
     total = inside.sum(axis=-1)
-    log_cell = log_normalise(jnp.log(total) + top[..., 0])
-    return Posterior(log_cell, inside / jnp.where(total > 0, total, 1)[..., None])
+    log_total = jnp.log(total)
+    log_cell = log_normalise(log_total + jnp.where(jnp.isfinite(top), top, 0))
+    rest = jnp.where(total > 0, log_cell - log_total, 0)
+    log_component = (shifted + rest[..., None]).reshape(joint.shape)
+    return Posterior(log_cell, log_component, inside / jnp.where(total > 0, total, 1)[..., None])
 
 
 def per_point(

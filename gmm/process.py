@@ -33,7 +33,7 @@ class Process(abc.ABC):
     Attributes:
         name: the process's name on the command line.
         t_min, t_max: ends of the time range. An end at which log_snr is infinite is a limit: densities
-            may be asked there, curves may not.
+            exist there, points of curves do not.
         time_range: the times at which log_snr is finite, in words.
     """
 
@@ -299,7 +299,7 @@ class DDPM(Process):
         table = self.log_snr_table
         t = as_float(t)
         cell = jnp.clip(jnp.floor(t).astype(int), 0, table.shape[0] - 2)
-        return table[cell] + (t - cell) * jnp.diff(table)[cell]
+        return table[cell] + (t - cell.astype(t.dtype)) * jnp.diff(table)[cell]
 
     def drift(self, t: Time) -> Values:
         return 0.5 * jax.nn.sigmoid(-self.log_snr(t)) * self._slope(t)

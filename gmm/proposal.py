@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gmm.covariance import DIRECT_DIM
+from gmm.covariance import DIRECT_DIM, matmul
 from gmm.decision import Decision
 from gmm.mixture import Mixture, component_at
 from gmm.posterior_statistics import Posterior, without_top
@@ -189,29 +189,33 @@ def centres(
 
 def weights(decision: Decision, proposal: Proposal, at: Posterior) -> Float[Array, " n"]:
     """p/q at points with posteriors `at`."""
-    p = at.component
-    ratio = jnp.exp(proposal.log_class - jnp.where(jnp.isfinite(proposal.log_prior), proposal.log_prior, 0))
-    around = p @ ratio
+    log_prior = jnp.where(jnp.isfinite(proposal.log_prior), proposal.log_prior, 0)
+    around = matmul(jnp.exp(at.log_component), jnp.exp(proposal.log_class - log_prior))
     if proposal.boundaries is None:
         return 1 / around
-    return 2 / (around + _between(decision, proposal, jnp.sqrt(p)))
+    return 2 / (around + _between(decision, proposal.boundaries, log_prior, at.log_component))
 
 
-def _between(decision: Decision, proposal: Proposal, root: Float[Array, "n K"]) -> Float[Array, " n"]:
-    """Σ b_z/(S_z √π_z) √p_z √p_j over z, j in different cells; `root` is √p.
+def _between(
+    decision: Decision, boundaries: Boundaries, log_prior: Float[Array, " K"], log_p: Float[Array, "n K"]
+) -> Float[Array, " n"]:
+    """Σ b_z/(S_z √π_z) √p_z √p_j over z, j in different cells.
 
-    The difference of all pairs and pairs in one cell would cancel: the largest cell is kept apart.
+    The difference of all pairs and pairs in one cell would cancel: the cell of the largest Σ √p_j is kept apart.
     """
-    log_class, _, log_normaliser, _ = proposal.boundaries  # type: ignore[misc]
-    present = jnp.isfinite(proposal.log_prior)
-    log_factor = jnp.where(present, log_class - log_normaliser - 0.5 * proposal.log_prior, -jnp.inf)
-    log_first = log_factor[None, :] + jnp.log(root)
+    # Classes that are never drawn may have no normaliser.
+    drawn = jnp.isfinite(boundaries.log_class)
+    log_factor = jnp.where(
+        drawn, boundaries.log_class - boundaries.log_normaliser - 0.5 * log_prior, -jnp.inf
+    )
+    log_first = log_factor[None, :] + 0.5 * log_p
     scale = jnp.max(log_first, axis=1, keepdims=True)
     scale = jnp.where(jnp.isfinite(scale), scale, 0)
     first = decision.by_cell(jnp.exp(log_first - scale)).sum(axis=-1)
-    second, top = without_top(decision.by_cell(root).sum(axis=-1))
-    largest = decision.by_cell(root).sum(axis=-1).max(axis=-1, keepdims=True)
-    others = second.sum(axis=-1, keepdims=True)
+    second = decision.by_cell(jnp.exp(0.5 * log_p)).sum(axis=-1)
+    rest, top = without_top(second)
+    others = rest.sum(axis=-1, keepdims=True)
     is_top = jnp.arange(decision.cells)[None, :] == top[:, None]
-    total = jnp.sum(first * jnp.where(is_top, others, largest + others - second), axis=-1)
+    outside = jnp.where(is_top, others, second.max(axis=-1, keepdims=True) + others - rest)
+    total = jnp.sum(first * outside, axis=-1)
     return jnp.where(total > 0, jnp.exp(jnp.log(jnp.where(total > 0, total, 1)) + scale[:, 0]), 0)

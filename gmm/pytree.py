@@ -1,7 +1,7 @@
 """Immutable values as JAX pytrees whose constructors validate.
 
 JAX rebuilds pytrees with tracers, placeholders and batched leaves inside, so rebuilding must skip the checks
-that a person's call goes through.
+that a call of the constructor makes.
 """
 
 from collections.abc import Callable

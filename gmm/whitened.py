@@ -22,7 +22,7 @@ from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
 from gmm.checks import check_finite, check_values, choose
-from gmm.estimate import Estimate
+from gmm.estimate import Estimate, mean_of
 from gmm.guidance import Guidance, cfg
 from gmm.mixture import check_key
 
@@ -70,6 +70,10 @@ def guided_whitened(
 ) -> Whitened:
     """Guided paths of equally likely isotropic classes.
 
+    Entropy, surprise and accuracy are plain averages over paths. Where the decision is left open on fewer than about
+    thirty of them, the values of entropy and surprise are too small, and their errors are unknown (NaN):
+    `theory.guided_pair` has no such limit.
+
     Args:
         classes: K, for orthonormal means (orthogonal classes of energy E); or (K, r) means in units of √E.
         rho: (T,) signal-to-noise ratios to look at, in any order; the largest is that of the final states.
@@ -114,7 +118,7 @@ def guided_whitened(
             if after in rho:
                 seen[after] = law.judged(q, after)
     found = np.array([seen[one] for one in rho])  # (T, 3, n)
-    averages = (Estimate(f.mean(axis=1), _stderr(f)) for f in found.transpose(1, 0, 2))
+    averages = (mean_of(f) for f in found.transpose(1, 0, 2))
     along = [states @ law.direction(width) for states in (q, plain)]
     squares = [(a - a.mean()) ** 2 for a in along]
     spread = [np.mean((states - states.mean(axis=0)) ** 2, axis=1) for states in (q, plain)]

@@ -1,13 +1,13 @@
 """Arithmetic of the networks: types wide enough, precision of matrix products, equal parts of work."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 
 def wide(dtype: np.dtype) -> np.dtype:
     """`dtype`, but at least float32: for values that must not be rounded to half precision."""
-    return np.dtype(jnp.promote_types(dtype, np.float32))
+    # NumPy's promotion, which JAX's strict mode does not forbid.
+    return np.promote_types(dtype, np.float32)
 
 
 def precision(dtype: np.dtype) -> jax.lax.Precision:

@@ -1,4 +1,4 @@
-"""Mixture families as plain descriptions, so that a network can carry the law that it was trained on."""
+"""Mixture families as plain descriptions, which the file of a network holds if it was trained on one."""
 
 import dataclasses
 import math
@@ -11,16 +11,16 @@ from jaxtyping import Float
 
 import gmm
 from gmm.checks import check_shape, choose
+from gmm.families import FAMILIES, named
 from gmm.schema import Count, Finite, from_values
 
-FAMILIES = ("pair", "simplex", "orthogonal", "random", "tree")
 MEANS = "mixture.means"
 """The tensor of a network's file that holds the class means (K, d) that the network was trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FamilySpec:
-    """A mixture of `gmm.families`, in words and numbers.
+    """A description of a mixture of `gmm.families`, in words and numbers.
 
     Attributes:
         family: "pair", "simplex", "orthogonal", "random" or "tree".
@@ -49,7 +49,9 @@ class FamilySpec:
         if self.family == "pair" and self.classes != 2:
             raise ValueError(f"classes must be 2 for a pair, got {self.classes}")
         if (self.family == "tree") != bool(self.branching):
-            raise ValueError(f"branching belongs to a tree and a tree to branching, got {self.family}")
+            raise ValueError(
+                f"branching must be given for a tree and only there, got family {self.family!r} and {self.branching}"
+            )
         if self.branching and math.prod(self.branching) != self.classes:
             raise ValueError(f"a tree of branching {self.branching} has not {self.classes} classes")
 
@@ -80,14 +82,15 @@ class FamilySpec:
             check_shape("means", means, "(classes, dim)", [(self.classes, self.dim)])
             weights = np.full(self.classes, 1 / self.classes)
             return gmm.Mixture(weights, means, gmm.Isotropic(self.variance))
-        scale: dict[str, Any] = {"separation": self.separation, "variance": self.variance}
-        if self.family == "tree":
-            return gmm.families.tree(self.branching, self.dim, energies=self.energies or None, **scale)
-        if self.family == "pair":
-            return gmm.families.pair(self.dim, **scale)
-        if self.family == "random":
-            return gmm.families.random(jax.random.key(self.seed), self.classes, self.dim, **scale)
-        return getattr(gmm.families, self.family)(self.classes, self.dim, **scale)
+        return named(
+            self.family,
+            self.branching or (self.classes,),
+            self.dim,
+            key=jax.random.key(self.seed),
+            energies=self.energies or None,
+            separation=self.separation,
+            variance=self.variance,
+        )
 
     def levels(self) -> Sequence[gmm.Partition]:
         """The decision of each level of a tree, coarsest first; of other families the classes themselves."""

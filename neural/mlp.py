@@ -4,8 +4,8 @@ With s = sigma_data and the angle θ = arctan(σ/s) the preconditioning of Karra
 
     D(x, σ, c) = cos²θ x + s sinθ F(x/√(σ²+s²), σ, c) cosθ
 
-and F is an affine head, which alone is exact for one Gaussian a class, plus a residual network that learns
-what is not affine: the mixture of the classes, above all.
+and F is an affine head, which alone is exact for one Gaussian per class, plus a residual network that learns
+what is not affine, above all the mixture of the classes.
 """
 
 import dataclasses
@@ -20,18 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import check_values
 from gmm.process import EDM, edm
 from neural import checkpoints
+from neural.arguments import NO_CLASS, label_of_each, labels_of_all, noise_level_of_each
 from neural.checkpoints import Checkpoint, CheckpointError
 from neural.families import MEANS
 
 Weights = Mapping[str, Array]
-NO_CLASS = -1
-"""The label of no class: the null condition."""
-
-COSINES = 8  # cos(πjv), v the place of log σ in the trained range: what the network knows of the noise level
-AFFINE = 3  # 1, cosθ, sinθ: what a class's shift depends on; with these one Gaussian a class is exact
+COSINES = 8  # cos(πjv), v the place of log σ in the trained range: the noise level as the network sees it
+AFFINE = 3  # 1, cosθ, sinθ: features of a class's shift; with these one Gaussian per class is exact
 KIND = "mlp"
 LARGEST = 1e30
 """Of the constants: their squares must be float32 numbers or nearly so."""
@@ -48,7 +45,7 @@ class Config:
         depth: residual blocks; 0 leaves the affine head alone.
         emb_channels: width of the embedding of noise level and class.
         sigma_data: s of the preconditioning.
-        sigma_min, sigma_max: noise levels that the network was trained on; outside, it is told the nearer one.
+        sigma_min, sigma_max: noise levels that the network was trained on; outside, the nearer one is used.
     """
 
     dim: int
@@ -221,19 +218,15 @@ class MLP:
             ValueError: when a shape does not fit, a time is not positive, or a class does not exist.
         """
         x, t = self._check(x, t)
-        label = self._check_labels("condition", NO_CLASS if condition is None else condition)
-        if label.shape not in ((), t.shape):
-            raise ValueError(f"condition must have shape () or {t.shape}, got {label.shape}")
-        return _denoise(self.weights, x, t, jnp.broadcast_to(label, t.shape), config=self.config)
+        label = label_of_each(condition, self.config.label_dim, len(t))
+        return _denoise(self.weights, x, t, label, config=self.config)
 
     def denoise_classes(
         self, x: Float[ArrayLike, "n d"], t: Float[ArrayLike, "..."], conditions: Int[ArrayLike, " k"]
     ) -> Float[Array, "n k d"]:
         """E[x_0 | x_t, condition] of every state under each of K classes, (n, K, d); errors as `denoise`."""
         x, t = self._check(x, t)
-        labels = self._check_labels("conditions", conditions)
-        if labels.ndim != 1 or not labels.size:
-            raise ValueError(f"conditions must have shape (K,), K >= 1, got {labels.shape}")
+        labels = labels_of_all(conditions, self.config.label_dim)
         k = labels.size
         rows, times, label = jnp.repeat(x, k, 0), jnp.repeat(t, k), jnp.tile(labels, len(x))
         return _denoise(self.weights, rows, times, label, config=self.config).reshape(len(x), k, -1)
@@ -243,19 +236,7 @@ class MLP:
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if x.ndim != 2 or x.shape[1] != self.config.dim:
             raise ValueError(f"x must have shape (n, {self.config.dim}), got {x.shape}")
-        if np.shape(t) not in ((), x.shape[:1]):
-            raise ValueError(f"t must have shape () or ({x.shape[0]},), got {np.shape(t)}")
-        check_values("t", t, "a positive noise standard deviation", lambda a: (a > 0) & np.isfinite(a))
-        return x, jnp.broadcast_to(jnp.asarray(t, x.dtype), x.shape[:1])
-
-    def _check_labels(self, name: str, labels: Any) -> Int[Array, "..."]:
-        labels = jnp.asarray(labels)
-        if not jnp.issubdtype(labels.dtype, jnp.integer):
-            raise ValueError(f"{name} must be integers (class indices, -1 for no class), got {labels.dtype}")
-        last = self.config.label_dim - 1
-        allowed = f"a class index 0..{last} or -1 for no class" if last >= 0 else "-1: there are no classes"
-        check_values(name, labels, allowed, lambda a: (a >= NO_CLASS) & (a <= last))
-        return labels
+        return x, noise_level_of_each(t, len(x)).astype(x.dtype)
 
 
 @functools.partial(jax.jit, static_argnames=("config",))

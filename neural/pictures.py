@@ -1,4 +1,4 @@
-"""From the states that networks work on to pictures that people look at."""
+"""From the states of networks to pictures in bytes."""
 
 from collections.abc import Callable
 from typing import Any

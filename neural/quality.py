@@ -10,9 +10,9 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
+from gmm.guided_quality import PARTS, kernel_distance
 from gmm.mixture import Mixture, diffuse, log_posterior
-from gmm.partition import Partition, cell_log_posterior, trivial_partition
-from gmm.quality import PARTS, kernel_distance
+from gmm.partition import Partition, cell_log_posterior, partition_of
 from neural.denoiser import Denoiser, state_dtype, state_shape
 from neural.samplers import Times, ancestral
 
@@ -25,7 +25,7 @@ class SampleQuality:
     """One schedule on one model.
 
     Attributes:
-        accuracy: E p(class that was asked for | sample), by the judge.
+        accuracy: E p(intended class | sample), by the judge.
         distance: `gmm.kernel_distance` of the samples of a class from its data, mean over classes: on pixels, for
             images. Unbiased: it may be negative where they agree.
         diversity: total variance within a class over that of its data, mean over classes.
@@ -47,7 +47,7 @@ def sample_quality(
     times: Times,
     guide: Denoiser | None = None,
 ) -> SampleQuality:
-    """Sample every class with the stochastic chain, and judge.
+    """The quality of samples of every class, drawn with the stochastic chain.
 
     Args:
         denoiser: model whose conditions are integers 0..C-1.
@@ -69,16 +69,16 @@ def sample_quality(
     noise = jax.random.normal(key_start, (asked.size, *shape), state_dtype(denoiser))
     options: dict[str, Any] = {"guide": guide, "guidance_scale": guidance, "times": times, "key": key_chain}
     states = np.asarray(ancestral(denoiser, noise, asked, **options)).reshape(asked.size, -1)
-    return judged(states, asked, data, judge)
+    return quality_of(states, asked, data, judge)
 
 
-def judged(
+def quality_of(
     states: Float[np.ndarray, "n d"],
     asked: Int[np.ndarray, " n"],
     data: tuple[Float[ArrayLike, "m d"], Int[ArrayLike, " m"]],
     judge: Judge,
 ) -> SampleQuality:
-    """The quality of samples that are there already."""
+    """The quality of given samples."""
     x, y = np.asarray(data[0]), np.asarray(data[1])
     log_p = np.asarray(judge(states), np.float64)[np.arange(len(asked)), asked]
     p = np.exp(log_p)
@@ -93,7 +93,7 @@ def judged(
 
 
 def judge_of(mixture: Mixture, partition: Partition | None = None, *, level: float = 0.0) -> Judge:
-    """The exact posterior of a mixture's cells, of data points as a mixture with the labels as cells for one.
+    """The exact posterior of a mixture's cells as a judge; data points and their labels are such a mixture, too.
 
     Args:
         mixture: exact law, or `gmm.families.empirical` of data.
@@ -101,7 +101,7 @@ def judge_of(mixture: Mixture, partition: Partition | None = None, *, level: flo
         level: standard deviation of noise that the law is widened by: data points need some. At little noise it
             is the class of the nearest point.
     """
-    partition = trivial_partition(mixture.components) if partition is None else partition
+    partition = partition_of(mixture.components, partition)
     noisy = diffuse(mixture, 1.0, level) if level else mixture
 
     def judge(x: Float[ArrayLike, "n d"]) -> Float[Array, "n C"]:

@@ -93,7 +93,7 @@ class StateMap:
 
     def to_points(self, states: Float[np.ndarray, "n ..."]) -> Float[np.ndarray, "n d"]:
         """The way back, (n, d)."""
-        states = np.asarray(states, np.float32)
+        states = np.asarray(states, np.float64)  # a large shift would hide them in float32
         if len(self.shape) > 1:
             p, (height, width, channels) = self.patch, self.state_shape
             tiles = states.reshape(-1, height, width, p, p, channels // p**2)

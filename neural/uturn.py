@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.checks import check_values
-from gmm.dynamics import in_float64, time_grid
+from gmm.clock import scales_at, times_at
+from gmm.dynamics import time_grid
 from gmm.estimate import Estimate
 from gmm.partition import Partition, cell_log_posterior
 from neural.denoiser import Denoiser
@@ -61,8 +62,7 @@ def u_turn(
         )
     process = denoiser.process
     process.check_times(turns)
-    last = float(in_float64(lambda p, v: p.time_at_log_snr(v), process, np.array([-2 * np.log(end)]))[0])
-    last = max(last, process.t_min)
+    last = max(float(times_at(process, np.log(end))), process.t_min)
     check_values(
         "times", turns, f"noisier than the end of the reverse process, t = {last:g}", lambda t: t > last
     )
@@ -70,10 +70,7 @@ def u_turn(
     noise = jax.random.normal(forth, x0.shape, x0.dtype)
     results = []
     for t in turns:
-        alpha, sigma = (
-            in_float64(lambda p, s, of=of: getattr(p, of)(s), process, np.array([t]))[0]
-            for of in ("alpha", "sigma")
-        )
+        alpha, sigma = scales_at(process, t)
         # The chain multiplies its start by σ_t.
         state = jnp.asarray(alpha / sigma, x0.dtype) * x0 + noise
         common = jax.random.clone(back)  # on purpose the same for all times

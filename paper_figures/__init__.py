@@ -1,4 +1,4 @@
-"""The front door: the ``speciation`` command, one file a figure, sweeps and reports."""
+"""The ``speciation`` command and the figures; `sweep` is for use from Python."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ __all__ = ["sweep"]
 
 
 def __getattr__(name: str) -> Any:
-    # Not at the top: help and errors of the command come at once, and must not wait for jax.
+    # Imported when it is used: help and errors of the command must not wait for jax.
     if name == "sweep":
         from paper_figures.studies.sweep import sweep
 

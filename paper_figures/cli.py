@@ -43,15 +43,15 @@ def _version(wanted: bool) -> None:
 
 def _speciation(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """When, along the noise axis, does a diffusion model decide which class it is generating?
 
-    Start with `speciation figures`: it makes every picture of the theory, with the data it was drawn from
-    and a page that shows them. `speciation sweep` varies dimension, class count and more. `speciation compare`
-    lays a trained model over the exact curves of its data, `speciation window` says between which noise levels
-    it decides.
+    Start with `speciation figures`: it makes every figure of the theory, the data from which each is drawn, and a page
+    that shows them. `speciation sweep` computes curves and times over a grid of dimensions, class counts and more.
+    `speciation compare` draws the curves of a trained model beside the exact ones of its data, and `speciation window`
+    says between which noise levels it decides.
     """
 
 
@@ -101,13 +101,13 @@ def _refuse(message: str) -> int:
 
 
 def _warn(message: Warning | str, *_: object) -> None:
-    """A warning as one line, without the place in the code that it comes from."""
+    """Print a warning as one line, without the place in the code that it comes from."""
     _say_once("speciation: warning: " + " ".join(str(message).split()))
 
 
 @functools.cache
 def _say_once(line: str) -> None:
-    # What a check before the work warns of, the work would warn of again.
+    # A check before the work and the work itself may give the same warning.
     print(line, file=sys.stderr)
 
 
@@ -116,7 +116,7 @@ def main() -> None:
     os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
     warnings.showwarning = _warn
     code = run(sys.argv[1:])
-    # Leaving takes a second, and a traceback out of it would be no news.
+    # Python takes a second to end; an interruption meanwhile would print a traceback that says nothing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
 

@@ -1,6 +1,7 @@
-"""Files of results: a folder that can be written, data written whole, and what tells results apart."""
+"""Files of results: folders that can be written, data and images written whole, and fingerprints."""
 
 import hashlib
+import io
 import json
 import tempfile
 from collections.abc import Mapping
@@ -30,11 +31,10 @@ def ensure_writable(folder: Path) -> None:
 
 
 def save_dataset(dataset: "xr.Dataset", path: Path) -> None:
-    """Write a Dataset as NetCDF, aside and then renamed."""
-    from gmm.files import write_aside
+    """Write a Dataset as NetCDF with a checksum, aside and then renamed."""
+    from gmm import netcdf
 
-    with write_aside(path) as aside:
-        dataset.to_netcdf(aside, engine="h5netcdf")
+    netcdf.save_dataset(path, dataset)
 
 
 def save_image(image: "np.ndarray", path: Path, texts: Mapping[str, str]) -> None:
@@ -48,12 +48,13 @@ def save_image(image: "np.ndarray", path: Path, texts: Mapping[str, str]) -> Non
     import numpy as np
     from matplotlib.image import imsave
 
-    from gmm.files import write_aside
+    from gmm.files import write_whole
 
     colour = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
-    with write_aside(path) as aside:
-        metadata: Any = {**texts, "Software": None}
-        imsave(aside, np.ascontiguousarray(colour), format="png", metadata=metadata)
+    metadata: Any = {**texts, "Software": None}
+    made = io.BytesIO()
+    imsave(made, np.ascontiguousarray(colour), format="png", metadata=metadata)
+    write_whole(path, made.getbuffer())
 
 
 def fingerprint(*parts: Any) -> str:

@@ -21,6 +21,15 @@ from theory.channel import (
     unequal_entropy,
     unequal_entropy_rate,
 )
+from theory.exact import (
+    cluster_entropy,
+    exact_curve,
+    pair_bayes_error,
+    pair_class_entropies,
+    pair_clone_agreement,
+    pair_entropy,
+    pair_entropy_rate,
+)
 from theory.guidance import GuidedPair, guided_curve, guided_pair
 from theory.guided_classes import Distortion, guided_many_classes
 from theory.many_classes import collapse_time, condensation_time, entropy_density
@@ -51,11 +60,13 @@ __all__ = [
     "binary_entropy_rate",
     "binary_mmse",
     "class_offset",
+    "cluster_entropy",
     "collapse_coordinate",
     "collapse_time",
     "condensation_time",
     "entropy_curve",
     "entropy_density",
+    "exact_curve",
     "fit_slope",
     "guided_curve",
     "guided_many_classes",
@@ -63,6 +74,11 @@ __all__ = [
     "orthogonal_clone_agreement",
     "orthogonal_entropy",
     "orthogonal_entropy_rate",
+    "pair_bayes_error",
+    "pair_class_entropies",
+    "pair_clone_agreement",
+    "pair_entropy",
+    "pair_entropy_rate",
     "peak",
     "quadrature_error",
     "simplex_clone_agreement",

@@ -164,6 +164,7 @@ def guided_curve(
         cross_entropy_stderr=zeros,
         metadata={
             "source": "Fokker-Planck" if sampler == "sde" else "probability flow of quantiles",
+            "route": "guided pair",
             "process": process.describe(),
             "guidance": guidance.to_dict(),
             "energy": energy,

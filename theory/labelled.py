@@ -19,6 +19,7 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from gmm.axes import eigenvectors
 from gmm.process import Process, edm
 from theory.noise import shares
 from theory.speciation import Problem, speciation_time
@@ -85,11 +86,9 @@ class Directions:
 
 def opening_directions(moments: ClassMoments) -> Directions:
     """Eigenvectors of B - W with positive eigenvalues; the others never open."""
-    values, vectors = np.linalg.eigh(moments.total() - 2 * moments.within)
+    values, vectors = eigenvectors(moments.total() - 2 * moments.within)
     kept = np.flatnonzero(values > 0)[::-1]
-    found = vectors[:, kept].T
-    largest = np.take_along_axis(found, np.argmax(np.abs(found), axis=1)[:, None], axis=1)
-    return Directions(-np.log(values[kept]), found * np.where(largest < 0, -1.0, 1.0))
+    return Directions(-np.log(values[kept]), vectors[:, kept].T)
 
 
 def covariance_log_snr(largest: float) -> float:

@@ -14,12 +14,11 @@ of the finest partition.
 
 import math
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from gmm.checks import check_values
+from gmm.clock import noise_at, times_at
 from gmm.process import Process
 from theory.noise import shares
 
@@ -68,9 +67,8 @@ def condensation_time(
     inverse_snr = mean_variance / np.expm1(2 * np.asarray(kappa, float)) - variance
     reachable = inverse_snr > 0
     level = -np.log(np.where(reachable, inverse_snr, 1.0))
-    with jax.enable_x64(True):
-        t = np.asarray(process.time_at_log_snr(jnp.asarray(level)))
-        back = np.asarray(process.log_snr(jnp.asarray(t)))
+    t = times_at(process, -0.5 * level)
+    back = -2 * noise_at(process, t)
     visited = (t >= process.t_min) & (t <= process.t_max)
     visited &= np.abs(back - level) < 1e-6 * np.maximum(1, np.abs(level))
     return np.where(reachable & visited, t, math.nan)[()]

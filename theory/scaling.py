@@ -17,11 +17,11 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from gmm.checks import check_values, choose
+from gmm.clock import noise_at
 from gmm.curve import EntropyCurve
 from gmm.process import Process, vp
 from theory.speciation import CRITERIA, Problem, entropy_curve, speciation_time
@@ -61,8 +61,7 @@ def collapse_coordinate(
         if speciation is None:
             raise ValueError("speciation must be given for the coordinate 'relative'")
         return times / speciation
-    with jax.enable_x64(True):
-        noise2 = np.exp(-np.asarray(process.log_snr(times)))
+    noise2 = np.exp(2 * noise_at(process, times))
     return np.sqrt((noise2 + (variance if coordinate == "total-noise" else 0.0)) / dim)
 
 
@@ -111,16 +110,14 @@ def peak(
     height = float(at_top.rate[0])
     sides = _sides(_around(problem, top), top)
     right, left = (_half_height(lambda t: np.asarray(curve(t).rate), t, height) for t in sides)
-    with jax.enable_x64(True):
-        log_width = 0.5 * float(process.log_snr(left) - process.log_snr(right))
+    log_width = float(noise_at(process, right) - noise_at(process, left))
     return Peak(top, height, float(at_top.entropy[0]), right - left, log_width)
 
 
 def _around(problem: Problem, top: float) -> np.ndarray:
     """Times within e^±12 of the signal-to-noise ratio at `top`, as far as the process goes."""
     low, high = problem.log_snr_range()
-    with jax.enable_x64(True):
-        centre = float(problem.process.log_snr(top))
+    centre = -2 * float(noise_at(problem.process, top))
     levels = np.linspace(max(low, centre - 12), min(high, centre + 12), 241)
     times = problem.times(np.append(levels, centre))
     return times[np.isfinite(times)]

@@ -27,7 +27,7 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import entr
 
 from gmm.checks import check_values, choose, padded
-from gmm.clock import Times
+from gmm.clock import Times, noise_at, times_at
 from gmm.curve import EntropyCurve, versions
 from gmm.entropy import schedule
 from gmm.process import DDPM, Process
@@ -127,15 +127,13 @@ class Problem:
         """The process's times at noise levels (n,); NaN outside what the process visits."""
         last, first = self.visited()
         visits = (last <= log_snr) & (log_snr <= first)
-        with jax.enable_x64(True):
-            times = self.process.time_at_log_snr(jnp.asarray(np.where(visits, log_snr, first)))
-        return np.where(visits, np.asarray(times), np.nan)
+        return np.where(visits, times_at(self.process, -0.5 * np.where(visits, log_snr, first)), np.nan)
 
     def visited(self) -> tuple[float, float]:
         """log_snr at the end and at the start of the process."""
-        with jax.enable_x64(True):
-            ends = (jnp.asarray(t, float) for t in (self.process.t_max, self.process.t_min))
-            last, first = (float(self.process.log_snr(t)) for t in ends)
+        last, first = (
+            -2 * float(noise_at(self.process, t)) for t in (self.process.t_max, self.process.t_min)
+        )
         return last, first
 
     def clock(self, log_snr: ArrayLike) -> "Clock":
@@ -434,7 +432,13 @@ def entropy_curve(
         rate=problem.entropy_rate(rho) * rho * moved * grid.log_snr_slope,
         prior_entropy=math.log(classes),
         clone_agreement=problem.clone_agreement(rho),
-        metadata={"source": "quadrature", "process": process.describe(), **facts, **versions()},
+        metadata={
+            "source": "quadrature",
+            "route": family,
+            "process": process.describe(),
+            **facts,
+            **versions(),
+        },
     )
 
 
@@ -477,6 +481,7 @@ def tree_curves(
             clone_agreement=agreement[level],
             metadata={
                 "source": "quadrature",
+                "route": "tree",
                 "process": process.describe(),
                 "level": level + 1,
                 **facts,
@@ -523,7 +528,13 @@ def unequal_curve(
         rate=(slopes * moved).sum(axis=-1),
         prior_entropy=float(entr(weights).sum()),
         clone_agreement=1 + 2 * slopes.sum(axis=-1),
-        metadata={"source": "quadrature", "process": process.describe(), **facts, **versions()},
+        metadata={
+            "source": "quadrature",
+            "route": "unequal",
+            "process": process.describe(),
+            **facts,
+            **versions(),
+        },
     )
 
 

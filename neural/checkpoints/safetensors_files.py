@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from gmm.files import write_aside
+from gmm.files import write_whole
 from neural.checkpoints.checkpoint import Checkpoint, CheckpointError, Cursor, quoted, read_mapped
 from neural.checkpoints.machine import kind
 from neural.checkpoints.objects import check_name, check_shape, plain
@@ -169,6 +169,11 @@ def write_safetensors(
     Raises:
         ValueError: when `path` cannot be written, or a tensor has a dtype that the format does not have.
     """
+    write_whole(path, to_bytes(tensors, attributes))
+
+
+def to_bytes(tensors: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> bytes:
+    """The file that `write_safetensors` writes."""
     header: dict[str, Any] = {
         "__metadata__": {key: json.dumps(attributes[key]) for key in sorted(attributes)}
     }
@@ -188,7 +193,4 @@ def write_safetensors(
         header[name] = {"dtype": codes[values.dtype], "shape": list(values.shape), "data_offsets": offsets}
     text = json.dumps(header, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 8)
-    with write_aside(path) as aside, aside.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            file.write(whole[name].tobytes())
+    return b"".join([len(text).to_bytes(8, "little"), text, *(whole[name].tobytes() for name in order)])

@@ -20,12 +20,13 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from gmm.checks import check_values, choose
+from gmm.checks import choose
 from gmm.process import EDM, edm
+from neural.arguments import label_of_each, labels_of_all, noise_level_of_each, noise_levels
 from neural.arithmetic import wide
 from neural.edm2 import network
 from neural.edm2.architecture import Config, read_config
-from neural.edm2.network import NO_CLASS, Weights
+from neural.edm2.network import Weights
 from neural.edm2.weights import fold
 
 State = Float[Array, "n height width channels"] | Float[np.ndarray, "n height width channels"]
@@ -94,12 +95,8 @@ class EDM2:
             ValueError: when a shape does not fit, a time is not positive, or a class does not exist.
         """
         t = self._check(x, t)
-        label = self._check_labels("condition", NO_CLASS if condition is None else condition)
-        if label.shape not in ((), t.shape):
-            raise ValueError(f"condition must have shape () or {t.shape}, got {label.shape}")
-        return _denoise(
-            self.weights, x, t, jnp.broadcast_to(label, t.shape), config=self.config, dtype=self.dtype
-        )
+        label = label_of_each(condition, self.config.label_dim, len(t))
+        return _denoise(self.weights, x, t, label, config=self.config, dtype=self.dtype)
 
     def denoise_classes(
         self, x: State, t: Times, conditions: Int[ArrayLike, " k"]
@@ -121,9 +118,7 @@ class EDM2:
             ValueError: as `denoise`.
         """
         t = self._check(x, t)
-        labels = self._check_labels("conditions", conditions)
-        if labels.ndim != 1 or not labels.size:
-            raise ValueError(f"conditions must have shape (K,), K >= 1, got {labels.shape}")
+        labels = labels_of_all(conditions, self.config.label_dim)
         n, rows = x.shape[0], jnp.tile(labels, x.shape[0])
         d = _denoise(self.weights, jnp.asarray(x), t, rows, config=self.config, dtype=self.dtype)
         return d.reshape(n, labels.size, *x.shape[1:])
@@ -134,7 +129,7 @@ class EDM2:
         Args:
             t: noise standard deviations of any shape, positive.
         """
-        t = self._check_times(t)
+        t = noise_levels(t)
         dtype = wide(self.dtype)
         return network.uncertainty(self.weights, (jnp.log(t.ravel()) / 4).astype(dtype)).reshape(t.shape)
 
@@ -158,25 +153,7 @@ class EDM2:
             swapped = shape[1:] == (channels, height, width)
             hint = "; transpose (n, C, H, W) with (0, 2, 3, 1)" if swapped else ""
             raise ValueError(f"x must have shape (n, {height}, {width}, {channels}), got {shape}{hint}")
-        if np.shape(t) not in ((), shape[:1]):
-            raise ValueError(f"t must have shape () or ({shape[0]},), got {np.shape(t)}")
-        return jnp.broadcast_to(self._check_times(t), shape[:1])
-
-    def _check_times(self, t: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-        check_values("t", t, "a positive noise standard deviation", lambda a: (a > 0) & np.isfinite(a))
-        # Half precision is widened before any arithmetic; integers become the default float.
-        return jnp.asarray(t, jnp.promote_types(jnp.result_type(t, float), jnp.float32))
-
-    def _check_labels(self, name: str, labels: Int[ArrayLike, "..."]) -> Int[Array, "..."]:
-        labels = jnp.asarray(labels)
-        if not jnp.issubdtype(labels.dtype, jnp.integer):
-            raise ValueError(f"{name} must be integers (class indices, -1 for no class), got {labels.dtype}")
-        last = self.config.label_dim - 1
-        allowed = (
-            f"a class index 0..{last} or -1 for no class" if last >= 0 else "-1: this network has no classes"
-        )
-        check_values(name, labels, allowed, lambda a: (a >= NO_CLASS) & (a <= last))
-        return labels
+        return noise_level_of_each(t, shape[0])
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from neural import winograd
+from neural.arguments import NO_CLASS
 from neural.arithmetic import precision, wide
 from neural.edm2.architecture import Block, Config
 from neural.edm2.weights import EPSILON
@@ -27,9 +28,6 @@ from neural.edm2.weights import EPSILON
 Weights = Mapping[str, Array]
 Images = Float[Array, "n height width channels"]
 Record = dict[str, Array] | None
-
-NO_CLASS = -1
-"""The label of the zero row: no class."""
 
 
 def mp_silu(x: Array) -> Array:

@@ -7,7 +7,6 @@ needed and nothing else: the numbers are the same up to rounding, on any number 
 import dataclasses
 import functools
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.interpolate import CubicSpline
 
-from gmm.files import write_aside
+from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
 from neural.estimators.trackers import COLUMNS, averaged
@@ -246,23 +245,21 @@ class _Store:
         self.folder, self.stem, self.names = folder, "-".join([fingerprint, *names]), names
 
     def _path(self, start: int, stop: int) -> Path:
-        return self.folder / f"{self.stem}-{start}-{stop}.npz"
+        return self.folder / f"{self.stem}-{start}-{stop}.part"
 
     def save(self, start: int, stop: int, part: Run) -> None:
         arrays: dict[str, Any] = {"z": part.z}
         for number, moments in enumerate(part.moments):
             arrays |= {f"mean_{number}": moments.mean, f"squares_{number}": moments.squares}
         arrays |= {name: getattr(part.kept, name) for name in self.names}
-        with write_aside(self._path(start, stop)) as aside, aside.open("wb") as file:
-            np.savez(file, **arrays)
+        write_kept(self._path(start, stop), arrays, {})
 
     def load(self, start: int, stop: int) -> Run | None:
-        """A finished chunk, or None where there is none that can be read."""
-        try:
-            with np.load(self._path(start, stop), allow_pickle=False) as arrays:
-                stored = dict(arrays)
-        except (OSError, ValueError, zipfile.BadZipFile):
+        """A finished chunk, or None where there is none that is whole."""
+        found = read_kept(self._path(start, stop))
+        if found is None:
             return None
+        stored = {name: np.array(values) for name, values in found.tensors.items()}
         count = sum(name.startswith("mean_") for name in stored)
         moments = tuple(
             Moments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)

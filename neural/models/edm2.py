@@ -33,7 +33,8 @@ def load(source: str, dtype: str) -> Model:
         unconditional=network.unconditional,
         # Latents need the autoencoder, which is a file of its own: `neural.pictures.decoded`.
         pictures=from_rgb if network.config.img_channels == RGB else None,
-        facts={"files": [str(path) for path in checkpoints.locate(source)], "network": repr(network)},
+        files=checkpoints.locate(source),
+        facts={"network": repr(network)},
     )
 
 

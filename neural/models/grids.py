@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from gmm.checks import choose
-from gmm.dynamics import in_float64, time_grid
+from gmm.clock import noise_at, times_at
+from gmm.dynamics import time_grid
 from gmm.process import Process
 
 SPACINGS = ("edm", "log-snr", "time")
@@ -44,10 +45,8 @@ class Grid:
         steps = self.steps if steps is None else steps
         if steps < 2:
             raise ValueError(f"steps must be at least 2, got {steps}")
-        ends = -2 * np.log([self.sigma_max, self.sigma_min])
-        start, stop = np.clip(
-            in_float64(lambda p, v: p.time_at_log_snr(v), process, ends), process.t_min, process.t_max
-        )
+        ends = times_at(process, np.log([self.sigma_max, self.sigma_min]))
+        start, stop = np.clip(ends, process.t_min, process.t_max)
         if self.spacing == "time":
             return np.linspace(start, stop, steps)
         return time_grid(process, float(start), float(stop), steps - 1, self.spacing)
@@ -57,7 +56,7 @@ class Grid:
     ) -> Float[np.ndarray, "..."]:
         """The fractional step index at which a sampler reaches a noise level; NaN outside the grid."""
         times = self.times(process, steps)
-        levels = -0.5 * in_float64(lambda p, t: p.log_snr(t), process, times)
+        levels = noise_at(process, times)
         wanted = -0.5 * np.asarray(log_snr, np.float64)
         places = np.interp(wanted, levels[::-1], np.arange(len(times), dtype=float)[::-1])
         outside = (wanted > levels[0]) | (wanted < levels[-1])

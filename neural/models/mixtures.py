@@ -9,6 +9,7 @@ import math
 import jax
 
 import gmm
+from gmm.families import named
 from gmm.process import PROCESSES, Process
 from neural.denoiser import mixture_denoiser
 from neural.models.grids import Grid
@@ -32,7 +33,9 @@ def load(source: str, dtype: str) -> Model:
     """
     family, shape, dim, process = _parts(source)
     branching = [int(size) for size in shape.split("x")] if family == "tree" else [int(shape)]
-    mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), _mixture(family, branching, dim))
+    mixture = jax.tree.map(
+        lambda leaf: leaf.astype(dtype), named(family, branching, dim, reduced=dim > FULL_DIM)
+    )
     classes = mixture.components
     partitions = gmm.families.tree_partitions(branching) if family == "tree" else ()
     return Model(
@@ -69,18 +72,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _mixture(family: str, branching: list[int], dim: int) -> gmm.Mixture:
-    reduced = dim > FULL_DIM
-    if family == "tree":
-        return gmm.families.tree(branching, dim, reduced=reduced)
-    if family == "pair":
-        if branching != [2]:
-            raise ValueError(f"a pair has 2 classes, got {branching[0]}")
-        return gmm.families.pair(dim, reduced=reduced)
-    build = gmm.families.simplex if family == "simplex" else gmm.families.orthogonal
-    return build(branching[0], dim, reduced=reduced)
 
 
 KIND = Kind(name="mixture", names={}, load=load, answers=lambda name: name.startswith(PREFIX))

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gmm.datasets import LabelledData
@@ -39,7 +40,8 @@ class Model:
         tokenize: reads prompts, for a model of free text; raises ValueError where it cannot, before any computation
             starts.
         pictures: states (n, ...) as pictures, bytes (n, H, W, 1 or 3); None where states are not pictures.
-        facts: facts that results carry: files, hashes, licence.
+        files: what the model was read from, files and folders.
+        facts: further facts that results carry, such as the licence.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Model:
     data: Callable[[], LabelledData] | None = None
     tokenize: Callable[[Sequence[str]], Any] | None = None
     pictures: Callable[[Any], Any] | None = None
+    files: tuple[Path, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property

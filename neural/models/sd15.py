@@ -8,16 +8,16 @@ from neural.models.registry import Candidate, Kind
 from neural.pictures import from_unit
 
 NAME = "sd15"
-# Equal steps of the process's own index, as it is sampled by everybody; 50 is diffusers' default.
+# Equal steps of the process's own index, as diffusers samples it; 50 is its default.
 GRID = Grid("time", steps=50, sigma_min=1e-3, sigma_max=1e3)
 
 
 def load(source: str, dtype: str) -> Model:
-    """The networks and their tokenizer; the law without condition is that under the empty prompt."""
+    """The model of a preset, a folder or a file; its law without condition is that under the empty prompt."""
     from neural.stable_diffusion import load_sd15
 
     network = load_sd15(source, dtype=dtype)
-    facts = {"files": [str(path) for path in checkpoints.locate(source)], "network": repr(network)}
+    facts = {"network": repr(network)}
     if source == NAME:
         repository = PRESETS[NAME].repository
         facts |= {"repository": repository and repository.address, "licence": PRESETS[NAME].licence}
@@ -32,6 +32,7 @@ def load(source: str, dtype: str) -> Model:
         unconditional=network.unconditional,
         tokenize=network.tokenize,
         pictures=lambda x: from_unit(network.pictures(x)),
+        files=checkpoints.locate(source),
         facts=facts,
     )
 
@@ -42,7 +43,7 @@ def _recognises(candidate: Candidate) -> bool:
         return (path / "model_index.json").is_file() or all(
             (path / part).is_dir() for part in ("unet", "vae")
         )
-    return held is not None and any(name.startswith("model.diffusion_model.") for name in held.tensors)
+    return held is not None and any("model.diffusion_model." in name for name in held.tensors)
 
 
 KIND = Kind(name=NAME, names={NAME: PRESETS[NAME].about}, load=load, recognises=_recognises, half=True)

@@ -91,8 +91,8 @@ def _model(source: str, path: Path, checkpoint: Checkpoint, dtype: str) -> Model
         conditions=network.conditions,
         grid=Grid("edm", steps=STEPS if law else IMAGE_STEPS, sigma_min=low, sigma_max=high),
         unconditional=network.unconditional,
+        files=(path,),
         facts={
-            "files": [str(path)],
             "network": repr(network),
             **{k: trained[k] for k in ("family", "recipe") if k in trained},
         },

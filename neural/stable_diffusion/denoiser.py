@@ -89,8 +89,7 @@ class _Prompting:
             raise ValueError(f"t must have shape () or ({np.shape(x)[0]},), got {np.shape(t)}")
         last = self.process.t_max
         check_values("t", t, f"a time step in 0..{last:g}", lambda a: (a >= 0) & (a <= last))
-        # Half precision is widened before any arithmetic, integers become the default float.
-        t = jnp.asarray(t, jnp.promote_types(jnp.result_type(t, float), jnp.float32))
+        t = jnp.asarray(t, _real(t.dtype))
         return jnp.broadcast_to(t, np.shape(x)[:1])
 
     def _denoise(self, x: Latents, t: Times, prompts: Prompts) -> Float[Array, "n h w c"]:
@@ -357,6 +356,12 @@ def _are_texts(conditions: Any) -> bool:
     return not conditions or any(isinstance(text, str | None) for text in conditions)
 
 
+def _real(dtype: np.dtype) -> np.dtype:
+    """`dtype`, but at least float32; for integers the default float."""
+    found = wide(dtype) if jnp.issubdtype(dtype, jnp.floating) else np.dtype(float)
+    return jax.dtypes.canonicalize_dtype(found)
+
+
 def _for_batch(prompts: Prompts, n: int) -> Prompts:
     """Prompts with a leading axis of 1 or n."""
     if prompts.states.ndim == 2:
@@ -381,7 +386,7 @@ def _output(
     weights: Weights, x: Array, t: Array, keys: KeysValues, *, config: UNetConfig, dtype: np.dtype
 ) -> Float[Array, "n h w c"]:
     found = unet(weights, config, x.astype(dtype), t, keys)
-    return found.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return found.astype(_real(x.dtype))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
@@ -395,7 +400,7 @@ def _denoise(
     config: Config,
     dtype: np.dtype,
 ) -> Float[Array, "n h w c"]:
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(_real(x.dtype))
     found = unet(weights, config.unet, x.astype(dtype), t, keys).astype(x.dtype)
     alpha, sigma = (part(t).astype(x.dtype)[:, None, None, None] for part in (process.alpha, process.sigma))
     if config.prediction == SAMPLE:

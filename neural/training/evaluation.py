@@ -1,4 +1,4 @@
-"""What a trained denoiser is worth: held-out loss by noise level, and the gap to the optimum where it is known."""
+"""Held-out loss of a trained denoiser by noise level, and its distance from the optimum where that is known."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -16,6 +16,7 @@ Optimum = Callable[[Array, Array, Array | None], Array]
 """(x (n, d), sigma (), label (n,) or None) -> E[x_0 | x_t, label] (n, d)."""
 
 PREDICTIONS = ("class", "null")
+NEAREST_NOISE = 1e-2  # beside points whose distances are of order one
 
 
 class Losses(NamedTuple):
@@ -54,7 +55,7 @@ def level_losses(
     """Losses on noised points, the same points and noise at every level.
 
     Args:
-        denoiser: an EDM denoiser (α = 1, σ = t) that knows the null condition, -1.
+        denoiser: an EDM denoiser (α = 1, σ = t) that takes the null condition, -1.
         x0: (n, ...) points that training has not seen.
         labels: (n,) condition of each.
         sigmas: (L,) noise levels.
@@ -116,9 +117,12 @@ def nearest_class(
     samples: Float[np.ndarray, "n d"], points: Float[np.ndarray, "m d"], labels: Int[np.ndarray, " m"]
 ) -> Int[np.ndarray, " n"]:
     """Class of the nearest data point: what the exact empirical posterior becomes as its noise goes to zero."""
-    mixture, _ = gmm.families.empirical(points)
-    nearest = jax.jit(lambda x: jnp.argmax(gmm.log_posterior(gmm.diffuse(mixture, 1.0, 1e-2), x), axis=-1))
-    blocks = [
-        np.asarray(nearest(jnp.asarray(part))) for part in np.array_split(samples, -(-len(samples) // 100))
-    ]
-    return np.asarray(labels)[np.concatenate(blocks)]
+    mixture = gmm.diffuse(gmm.families.empirical(points)[0], 1.0, NEAREST_NOISE)
+    blocks = np.array_split(samples, -(-len(samples) // 100))
+    nearest = [np.asarray(_likeliest(mixture, jnp.asarray(block))) for block in blocks]
+    return np.asarray(labels)[np.concatenate(nearest)]
+
+
+@jax.jit
+def _likeliest(mixture: gmm.Mixture, x: Float[Array, "n d"]) -> Int[Array, " n"]:
+    return jnp.argmax(gmm.log_posterior(mixture, x), axis=-1)

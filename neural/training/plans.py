@@ -1,4 +1,4 @@
-"""From what a person asks for to a task and a recipe, and from the weights that come out to a file."""
+"""Plans of training: from a mixture or a data set to a task and a recipe, and from trained weights to a file."""
 
 import dataclasses
 import math
@@ -30,7 +30,7 @@ HEAD = 32  # width of an attention head of a small network
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """A run: what is learned, how, and what there is to say of it.
+    """A training run: what is learned, how, and the facts that its files hold.
 
     Attributes:
         task, recipe: for `neural.training.train`.
@@ -134,22 +134,23 @@ def data_plan(
         data: what is learned; of shape (d,), (H, W) or (H, W, C).
         held_out: points that the losses are taken on.
         recipe: how to train.
-        source: what to call the data in the file of weights: the name that reads them again.
+        source: what the data are called in the file of weights, which reads them again by that name; of an
+            absolute path only the last part is kept.
         patch: pixels along a side of the patches that are folded into channels.
         channels: of each resolution of an image network, finest first; each halves the one before.
-        blocks: residual blocks a resolution.
+        blocks: residual blocks per resolution.
         width: of an MLP.
         depth: of an MLP.
         dropout: share of labels that is dropped; default 0.15 for images, 0.5 for vectors.
 
     Raises:
-        ValueError: when images are not square, cannot be halved as often as asked, or sizes do not fit.
+        ValueError: when images are not square, cannot be halved that often, or sizes do not fit.
     """
     state_map = StateMap.fitted(data, patch)
     inside = state_map.in_states(data)
     deviation = round(float(np.sqrt(np.mean(inside.x.astype(np.float64) ** 2))), 6)
     about = {
-        "source": source, "name": data.name, "points": len(data.x), "held_out": len(held_out.x),
+        "source": checkpoints.portable(source), "name": data.name, "points": len(data.x), "held_out": len(held_out.x),
         "classes": list(data.classes), "states": state_map.as_dict(), "sum": float(np.sum(data.x, dtype=float)),
         "range": [float(data.x.min()), float(data.x.max())],
     }  # fmt: skip
@@ -183,7 +184,7 @@ def _image_config(
     if side != other or side % levels:
         raise ValueError(
             f"images of {side}x{other} (in patches of {state_map.patch}) must be square and divisible by {levels}, "
-            f"which {len(channels)} numbers of channels ask for; give fewer channels or another patch"
+            f"as {len(channels)} numbers of channels require; give fewer channels or another patch"
         )
     if any(width < 1 or width % HEAD for width in channels) or blocks < 1:
         raise ValueError(
@@ -210,7 +211,7 @@ def edm2_multiply_adds(config: edm2.Config) -> int:
 
 
 def _options(config: edm2.Config) -> dict[str, Any]:
-    """The keyword arguments that shapes cannot tell, as EDM2's files have them."""
+    """The keyword arguments that do not follow from shapes, as in EDM2's files."""
     names = (
         "img_resolution", "img_channels", "label_dim", "num_blocks", "logvar_channels", "channels_per_head",
         "sigma_data", "label_balance", "concat_balance", "res_balance", "attn_balance", "clip_act",
@@ -219,7 +220,7 @@ def _options(config: edm2.Config) -> dict[str, Any]:
 
 
 def _null_trained(network: edm2.EDM2) -> edm2.EDM2:
-    """The network as its own unconditional one: it has seen the zero label."""
+    """The network as its own unconditional one, since its zero label is trained."""
     return network.with_unconditional(network)
 
 

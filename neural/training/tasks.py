@@ -16,11 +16,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 import gmm
 from neural import edm2, mlp
+from neural.arguments import NO_CLASS
 from neural.edm2 import network
 from neural.edm2.weights import fold_traced, forced
 from neural.training.trainer import Params
-
-NO_CLASS = -1
 
 
 @functools.partial(
@@ -50,7 +49,7 @@ class VectorTask:
         return mlp.initial(key, self.config)
 
     def project(self, params: Params) -> Params:
-        """The same: nothing is held fixed."""
+        """The same weights: there is no constraint."""
         return params
 
     def loss(self, params: Params, key: PRNGKeyArray, batch: int) -> Float[Array, ""]:

@@ -52,7 +52,7 @@ class Recipe:
 
     Attributes:
         steps: optimiser steps.
-        batch: samples a step.
+        batch: samples per step.
         learning_rate: peak of the schedule: a linear rise over the first twentieth, then a cosine to zero.
         ema_std: width of the power-function average of the weights, relative to the training so far
             (Karras et al. 2024, eq. 127).
@@ -85,7 +85,7 @@ class Recipe:
 )
 @dataclasses.dataclass(frozen=True)
 class TrainingState:
-    """Everything that the next step depends on.
+    """The state of a run: everything that the next step depends on.
 
     Attributes:
         step: steps taken.
@@ -130,7 +130,7 @@ def advance(
 ) -> tuple[TrainingState, Float[np.ndarray, " count"]]:
     """`count` steps; also the loss of each.
 
-    One program where the task says so; convolutions run three times slower inside a loop of XLA's on a CPU.
+    One program if the task allows it (`scans`); on a CPU, convolutions run three times slower inside a loop of XLA's.
     """
     if task.scans:
         state, losses = _scanned(task, state, recipe=recipe, count=count)
@@ -213,15 +213,15 @@ def train(
 def keep(path: Path, state: TrainingState, losses: np.ndarray, facts: Mapping[str, Any]) -> None:
     """Write a state: aside first, then renamed, so that a kill leaves the previous one."""
     tensors = {"losses": losses, **{name: np.asarray(leaf) for name, leaf in _named(state)}}
-    checkpoints.write_safetensors(path, tensors, {"run": dict(facts)})
+    checkpoints.write_kept(path, tensors, {"run": dict(facts)})
 
 
 def _resumed(
     path: Path | None, fresh: TrainingState, facts: Mapping[str, Any]
 ) -> tuple[TrainingState, np.ndarray]:
-    if path is None or not path.exists():
+    checkpoint = None if path is None else checkpoints.read_kept(path)
+    if checkpoint is None:
         return fresh, np.zeros(0, np.float32)
-    checkpoint = checkpoints.read(path)
     found, wanted = checkpoint.attributes.get("run"), json.loads(json.dumps(facts))
     if found != wanted:
         raise ValueError(f"{path} holds another run: {_difference(found, wanted)}; choose another folder")
@@ -244,7 +244,7 @@ def _named(state: TrainingState) -> list[tuple[str, Array]]:
 
 def _difference(found: Any, wanted: Mapping[str, Any]) -> str:
     if not isinstance(found, dict):
-        return "it says nothing of its run"
+        return "it does not describe its run"
     for key in sorted(found.keys() | wanted.keys()):
         if isinstance(found.get(key), dict) and isinstance(wanted.get(key), dict):
             if found[key] != wanted[key]:

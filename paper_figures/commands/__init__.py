@@ -1,1 +1,1 @@
-"""The commands: options, and words for people. One file a command; nothing outside this room names an option."""
+"""The commands, one file each: options, and words for people. Nothing outside this folder names an option."""

@@ -1,4 +1,4 @@
-"""``speciation compare``: the class entropy of a trained model over the exact curves of its data."""
+"""``speciation compare``: the class entropy of a trained model beside the exact curves of its data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
 
 Files = Annotated[
     list[Path] | None,
-    typer.Argument(
-        metavar="[FILE.nc ...]", help="Saved curves to lay over one another; nothing is computed."
-    ),
+    typer.Argument(metavar="[FILE.nc ...]", help="Saved curves to draw in one figure; nothing is computed."),
 ]
 Against = Annotated[
     list[str] | None,
     typer.Option(
         metavar="exact|empirical|gaussian|mixture ...",
-        help="Exact curves to lay beneath: of the mixture that the model was trained on, of its data, of a Gaussian or "
-        "of a mixture for each class. Default: what is known of the model.",
+        help="Exact curves to compare with: of the mixture that the model was trained on, of its data, of one "
+        "Gaussian or one mixture for each class of the data. Default: those that are known for the model.",
     ),
 ]
 UTurn = Annotated[
-    bool, typer.Option("--u-turn", help="Also noise samples and come back: how often does the class stay?")
+    bool,
+    typer.Option(
+        "--u-turn", help="Also noise samples and denoise them again: how often does the class stay the same?"
+    ),
 ]
 
 
@@ -59,11 +60,11 @@ def compare(
     out: OutputFolder = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Class entropy of a trained model, by two estimators, over the exact curves.
+    """Class entropy of a trained model, by two estimators, beside the exact curves.
 
     One figure (compare.png, compare.pdf) and its data (compare.nc) go into DIR: entropies and rates with bands of two
-    standard errors, where each source decides and how sure that is, and the differences. What is finished is kept: a
-    run that was stopped goes on when the same command is given again.
+    standard errors, the noise levels at which each source decides with their errors, and the differences. A run that
+    was stopped goes on when the same command is given again.
 
     Examples: speciation compare --model zoo:digits --classes 3 8
               speciation compare --model edm2-xs --partition pets --samples 300
@@ -101,7 +102,7 @@ def compare(
 
 
 def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list[Source], str]":
-    """What is measured, exact curves first, and a line on the exact curves that could not be had."""
+    """What is measured, exact curves first, and a line that says why there are no exact curves."""
     from paper_figures.formats.words import words
     from paper_figures.studies import sources
 

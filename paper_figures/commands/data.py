@@ -22,22 +22,23 @@ Source = Annotated[
     ),
 ]
 Split = Annotated[
-    Literal["train", "test"], typer.Option(help="Which part of a folder of IDX files.", metavar="train|test")
+    Literal["train", "test"], typer.Option(help="Part of a folder of IDX files.", metavar="train|test")
 ]
 Subset = Annotated[
-    int | None, typer.Option("--limit", min=2, metavar="N", help="Use N points of a fixed shuffle only.")
+    int | None,
+    typer.Option("--limit", min=2, metavar="N", help="Use only the first N points of a fixed shuffle."),
 ]
 ProcessName = Annotated[
     Literal["vp", "vp_linear", "ve", "edm", "flow"],
     typer.Option("--process", metavar="vp|vp_linear|ve|edm|flow", help="Forward process."),
 ]
-Levels = Annotated[int, typer.Option(metavar="N", help="Noise levels a curve.")]
-Samples = Annotated[int, typer.Option(metavar="N", help="Noisy points a noise level.")]
+Levels = Annotated[int, typer.Option(metavar="N", help="Noise levels for each curve.")]
+Samples = Annotated[int, typer.Option(metavar="N", help="Noisy points for each noise level.")]
 PointDtype = Annotated[
     DtypeName, typer.Option("--dtype", help="Precision of what is sampled.", metavar="float32|float64")
 ]
 Limit = Annotated[
-    float, typer.Option(metavar="GIB", help="Refuse data whose largest arrays take more than this.")
+    float, typer.Option(metavar="GIB", help="Refuse data whose largest arrays take more memory than this.")
 ]
 
 
@@ -59,11 +60,11 @@ def data(
 ) -> None:
     """When do the classes of a labelled data set speciate?
 
-    The data are centred and scaled to mean variance one. Exact posterior entropies of their empirical
-    distribution, of the class and of the point; the same with classes as Gaussians and from the Gram matrix of the
-    class means; and speciation times by every criterion, the top covariance eigenvalue (Biroli et al. 2024)
-    among them, direction by direction. Leaves NAME.nc, NAME.png and NAME.pdf in DIR. A run that was stopped goes on
-    where it was.
+    The data are centred and scaled to mean variance one. Computed are the exact posterior entropies of the class and of
+    the point under the empirical distribution, the entropies with one Gaussian for each class and from the Gram matrix
+    of the class means alone, and speciation times by every criterion, among them the top covariance eigenvalue (Biroli
+    et al. 2024), also for each direction between classes. DIR receives NAME.nc, NAME.png and NAME.pdf. A run that was
+    stopped goes on when the same command is given again.
 
     Example: speciation data --data digits --out digits
     """

@@ -21,15 +21,15 @@ MOST_JOBS = 2
 
 Only = Annotated[
     list[str] | None,
-    typer.Option(help="Make these figures only; several names may follow.", metavar="NAME ..."),
+    typer.Option(help="Make only these figures.", metavar="NAME ..."),
 ]
 Fast = Annotated[
-    bool, typer.Option("--fast", help="Small sizes for a quick look, kept under names of their own.")
+    bool, typer.Option("--fast", help="Small sizes for a quick look; the files have names of their own.")
 ]
 Jobs = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help=f"Processes that make figures. Default: up to {MOST_JOBS}, one to a core."
+        min=1, metavar="N", help=f"Number of processes. Default: one for each core, at most {MOST_JOBS}."
     ),
 ]
 
@@ -47,10 +47,9 @@ def figures(
 ) -> None:
     """Make the figures, their data and a page that shows them.
 
-    Each comes as PNG, PDF and the NetCDF data it was drawn from; index.html shows them with captions and the
-    numbers that matter. Data that are on disk and were computed from the same settings are reused, so a
-    second run only draws, and a run that was stopped goes on where it was. DIR is figures, or figures-fast
-    with --fast.
+    Each figure is written as PNG and PDF, beside the NetCDF data from which it is drawn; index.html shows all of them
+    with captions and numbers. Data on disk that were computed from the same settings are used again, so a second run
+    only draws, and a run that was stopped goes on. DIR is figures by default, or figures-fast with --fast.
     """
     folder = Path("figures-fast" if fast else "figures") if out is None else out
     work = _jobs(_chosen(only), Settings(fast=fast, seed=seed, dtype=dtype), folder)
@@ -76,7 +75,7 @@ def _workers() -> int:
 
 
 def _accelerated() -> bool:
-    """Whether jax computes on something other than the CPU; jax is asked only if it could."""
+    """Whether jax computes on an accelerator; jax is imported only where a plugin for one is installed."""
     plugins = importlib.metadata.entry_points(group="jax_plugins")
     if not plugins and not any(map(importlib.util.find_spec, ("jax_plugins", "libtpu"))):
         return False

@@ -6,17 +6,17 @@ AUTO = "auto"
 
 
 def join(distributed: str | None) -> bool:
-    """Join the other processes, before anything else is asked of JAX.
+    """Join the other processes; called before anything else uses JAX.
 
     Args:
-        distributed: "auto" where the launcher tells (SLURM, MPI, TPU pods), else "HOST:PORT,N,I": where the first
+        distributed: "auto" where the launcher sets it up (SLURM, MPI, TPU pods), else "HOST:PORT,N,I": where the first
             process listens, how many there are, and which this is; None for a process alone.
 
     Returns:
         Whether this process is the one that writes and prints.
 
     Raises:
-        ValueError: when `distributed` is not of that form, or nobody is there to join.
+        ValueError: when `distributed` is not of that form, or there is no process to join.
     """
     if distributed is None:
         return True

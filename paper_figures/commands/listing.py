@@ -1,4 +1,4 @@
-"""What ``speciation models`` prints."""
+"""Tables of models, their classes, and partitions."""
 
 from rich.console import Console
 from rich.table import Table
@@ -12,7 +12,7 @@ IMAGENET = "imagenet"
 
 
 def show_models() -> None:
-    """Names and what they stand for."""
+    """Print the names of models and what they stand for."""
     table = Table("model", "what")
     for name, about in model_names().items():
         table.add_row(name, about)
@@ -24,7 +24,7 @@ def show_models() -> None:
 
 
 def show_classes(name: str, find: str = "") -> None:
-    """A line for each class: index, name, other spellings.
+    """Print one line for each class: index, name, other spellings.
 
     Raises:
         ValueError: when the model cannot be loaded, takes prompts, or no class holds the text.
@@ -40,7 +40,7 @@ def show_classes(name: str, find: str = "") -> None:
 
 
 def show_groups(name: str, find: str = "") -> None:
-    """A line for each group: how many classes it holds, and its name.
+    """Print one line for each group: the number of its classes, and its name.
 
     Raises:
         ValueError: as `show_classes`.
@@ -53,7 +53,7 @@ def show_groups(name: str, find: str = "") -> None:
 
 
 def show_partitions() -> None:
-    """Those that ship."""
+    """Print the partitions that ship."""
     table = Table("partition", "of", "what")
     for one in shipped().values():
         table.add_row(one.name, one.classes_of or one.kind, one.about)
@@ -61,7 +61,7 @@ def show_partitions() -> None:
 
 
 def show_partition(name: str) -> None:
-    """The cells of a partition, level by level, and where they come from.
+    """Print the cells of a partition, level by level, and their source.
 
     Raises:
         ValueError: when there is none of that name, or it is no partition of classes known without a model.
@@ -84,7 +84,7 @@ def show_partition(name: str) -> None:
 
 
 def _vocabulary(of: str) -> Model:
-    """A model that knows names and nothing else."""
+    """A model without a network, which holds the names of its classes alone."""
     if of == IMAGENET:
         fields = {"names": imagenet.names(), "aliases": imagenet.aliases(), "groups": imagenet.groups()}
     else:

@@ -1,4 +1,4 @@
-"""Options of the commands that ask a model something."""
+"""Options of the commands that measure a decision of a model."""
 
 from typing import Annotated, Literal
 
@@ -18,18 +18,18 @@ Classes = Annotated[
     list[str] | None,
     typer.Option(
         metavar="CLASS ...",
-        help="Classes to decide between, each by its name, index or group ('dog'); several may follow.",
+        help="Classes to decide between, each by its name, index or group ('dog').",
     ),
 ]
 Prompts = Annotated[
     list[str] | None,
-    typer.Option(metavar="TEXT ...", help="Prompts to decide between, of models that take text."),
+    typer.Option(metavar="TEXT ...", help="Prompts to decide between, for models that take text."),
 ]
 Partition = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="Cells of several classes or prompts, at one or more levels: one that ships "
+        help="A partition of classes or prompts into cells, at one or more levels: one that ships "
         "(`speciation models partitions`) or a .toml or .json file.",
     ),
 ]
@@ -38,45 +38,48 @@ PerCell = Annotated[
     typer.Option(
         min=1,
         metavar="N",
-        help="Take at most N classes of each cell, drawn by the seed: every class costs evaluations.",
+        help="Use at most N classes of each cell, drawn by the seed; fewer classes cost fewer evaluations.",
     ),
 ]
 Prior = Annotated[
     PriorName | None,
     typer.Option(
         metavar="classes|cells",
-        help="What is alike beforehand: every class, or every cell of the first level.",
+        help="Equal probabilities beforehand for every class, or for every cell of the first level.",
     ),
 ]
 Samples = Annotated[
-    int | None, typer.Option(metavar="N", help="Trajectories. Default: few enough for minutes on two cores.")
+    int | None,
+    typer.Option(metavar="N", help="Number of trajectories. Default: few enough for minutes on two cores."),
 ]
 Steps = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Noise levels, and evaluations of a trajectory. Default: the model's own."
+        metavar="N",
+        help="Noise levels, and network evaluations for each trajectory. Default: the model's own.",
     ),
 ]
 Tracker = Annotated[
     TrackerName | None,
     typer.Option(
         metavar="classes|unconditional|share",
-        help="What a class is tracked against: the other classes; the unconditional network at prior one half (the "
-        "published map, whose entropy keeps a floor); or the rest with a known share.",
+        help="What a class is compared with along a trajectory: the other classes; the unconditional network, at prior "
+        "one half (as published; the entropy then does not fall to zero); or the rest, with a known share.",
     ),
 ]
 Preset = Annotated[
     PresetName | None,
-    typer.Option(metavar="paper", help="The paper's set-up (arXiv 2602.09651), as far as it is published."),
+    typer.Option(metavar="paper", help="The settings of arXiv 2602.09651, as far as they are published."),
 ]
 Batch = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="States that the network sees at a time; less takes less memory."),
+    typer.Option(min=1, metavar="N", help="States that the network sees at a time; fewer take less memory."),
 ]
 Eta = Annotated[
     float,
     typer.Option(
         metavar="ETA",
-        help="Noise of the trajectories' sampler, in DDIM's terms; only 1 has the posterior that is tracked.",
+        help="Noise of the trajectories' sampler, as in DDIM. Only 1 is supported, because other values follow a "
+        "different posterior.",
     ),
 ]

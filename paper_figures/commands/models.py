@@ -1,4 +1,4 @@
-"""``speciation models``: what can be asked, and between what."""
+"""``speciation models``: models by name, their classes, and partitions of these."""
 
 from typing import Annotated
 
@@ -7,17 +7,17 @@ import typer
 from paper_figures.commands.lists import Command
 
 models = typer.Typer(
-    help="Models by name, their classes, and partitions of these that ship.", rich_markup_mode=None
+    help="Models by name, their classes, and the partitions that ship.", rich_markup_mode=None
 )
 
 Name = Annotated[
     str, typer.Argument(help="A model's name or path; 'imagenet' needs no weights.", metavar="MODEL")
 ]
 Find = Annotated[
-    str, typer.Option("--find", metavar="TEXT", help="Only names and spellings that hold this text.")
+    str, typer.Option("--find", metavar="TEXT", help="List only names and spellings that contain this text.")
 ]
 Groups = Annotated[
-    bool, typer.Option("--groups", help="Groups of classes instead, with how many each holds.")
+    bool, typer.Option("--groups", help="List groups of classes instead, with the number of their classes.")
 ]
 Which = Annotated[
     str | None, typer.Argument(help="Print the cells of this one, class by class.", metavar="[NAME|FILE]")

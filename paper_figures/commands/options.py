@@ -1,4 +1,4 @@
-"""Options that the commands share, so that one word means one thing everywhere."""
+"""Options that the commands share, so that one name has one meaning everywhere."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -29,8 +29,8 @@ Dtype = Annotated[
 Axis = Annotated[
     AxisName | None,
     typer.Option(
-        help="Noise axis: the process's time, log SNR, sigma/alpha, or the step of Stable Diffusion 1.5's "
-        "chain with the same SNR. Default: the axis that suits each picture.",
+        help="Noise axis: the process's time, log SNR, sigma/alpha, or the timestep of Stable Diffusion 1.5 with "
+        "the same SNR. Default: the axis that suits each picture.",
         metavar="t|log-snr|sigma|timestep",
     ),
 ]
@@ -41,8 +41,8 @@ DryRun = Annotated[
 Distributed = Annotated[
     str | None,
     typer.Option(
-        help="This is one of several processes for one result: auto under SLURM, MPI and on TPU pods, else the "
-        "first one's address, how many there are, and which this is. DIR or FILE is then shared by all.",
+        help="Run as one of several processes for one result: auto under SLURM, MPI and on TPU pods, else the address "
+        "of the first process, how many there are, and the number of this one. All must share DIR or FILE.",
         metavar="auto|HOST:PORT,N,I",
     ),
 ]

@@ -1,4 +1,4 @@
-"""How the commands that ask a model go about it: they announce the cost, run, and keep what is finished."""
+"""What the commands that measure a model share: announce the cost, run with progress, keep finished parts."""
 
 import re
 from collections.abc import Sequence
@@ -57,6 +57,9 @@ def measured(sources: "Sequence[Source]", parts: Path) -> "dict[str, Runs]":
     Raises:
         ValueError: when the folder of `parts` cannot be written.
     """
+    import jax
+
+    from gmm.files import alone_in
     from paper_figures.files import ensure_writable
     from paper_figures.interruption import interruptible
     from paper_figures.progress import bar
@@ -64,7 +67,7 @@ def measured(sources: "Sequence[Source]", parts: Path) -> "dict[str, Runs]":
 
     ensure_writable(parts.parent)
     stay = f"finished parts stay in {parts}, the same command goes on"
-    with interruptible(stay), bar("measuring") as progress:
+    with interruptible(stay), alone_in(None if jax.process_index() else parts), bar("measuring") as progress:
         return measure(sources, parts, progress)
 
 

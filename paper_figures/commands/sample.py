@@ -18,37 +18,38 @@ ModelName = Annotated[
 ]
 Classes = Annotated[
     list[str] | None,
-    typer.Option("--class", metavar="CLASS ...", help="Classes by name, index or group; several may follow."),
+    typer.Option("--class", metavar="CLASS ...", help="Classes by name, index or group."),
 ]
 Prompts = Annotated[
     list[str] | None,
-    typer.Option(
-        "--prompt", metavar="TEXT ...", help="Prompts, of models that take text; several may follow."
-    ),
+    typer.Option("--prompt", metavar="TEXT ...", help="Prompts, for models that take text."),
 ]
-Count = Annotated[int, typer.Option(metavar="N", help="Pictures of each class or prompt.")]
+Count = Annotated[int, typer.Option(metavar="N", help="Number of pictures of each class or prompt.")]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Noise levels. Default: the model's own.")]
 Scale = Annotated[
     float | None,
     typer.Option(
-        metavar="W", help="Classifier-free guidance; 1 for none. Default: 7.5 for sd15, 1 for others."
+        metavar="W",
+        help="Scale of classifier-free guidance; 1 for none. Default: 7.5 for sd15, 1 for others.",
     ),
 ]
 Sampler = Annotated[
     SamplerName | None,
     typer.Option(
         metavar="heun|ddim|ancestral",
-        help="heun: EDM's, second order; ddim: first order, as diffusers runs it; ancestral: the stochastic chain. "
+        help="heun: second order, as in EDM; ddim: first order, as in diffusers; ancestral: the stochastic chain. "
         "Default: ddim for sd15, heun for others.",
     ),
 ]
-Batch = Annotated[int, typer.Option(min=1, metavar="N", help="Pictures at a time; changes none of them.")]
+Batch = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Pictures at a time; the pictures do not depend on it.")
+]
 Decoder = Annotated[
     str,
     typer.Option("--vae", metavar="NAME|PATH", help="Autoencoder that decodes EDM2's ImageNet-512 latents."),
 ]
 Seed = Annotated[
-    int, typer.Option(metavar="N", help="Seed of the first picture; the next has the next number.")
+    int, typer.Option(metavar="N", help="Seed of the first picture; the next one has the next number.")
 ]
 
 
@@ -69,9 +70,9 @@ def sample(
 ) -> None:
     """Generate pictures.
 
-    Each is a PNG in DIR that carries its settings; sheet.png shows them all. A picture depends on its seed, its
-    class or prompt and the settings alone. Pictures that are there already are kept, so a run that was stopped
-    goes on when the same command is given again. DIR is samples.
+    Each picture is a PNG file in DIR that holds its settings; sheet.png shows all of them. A picture depends on its
+    seed, its class or prompt and the settings alone. Pictures that lie in DIR already are kept, so a run that was
+    stopped goes on when the same command is given again. DIR is samples by default.
 
     Examples: speciation sample --model sd15 --prompt "a photo of a cat" "a photo of a dog" --count 4
               speciation sample --model edm2-xs --class "golden retriever" 207 --guidance-scale 1.4

@@ -7,20 +7,21 @@ import typer
 
 from paper_figures.commands.options import Axis, Units
 
-File = Annotated[Path, typer.Argument(help="A curve or the data of a figure, as NetCDF.", metavar="FILE")]
+File = Annotated[Path, typer.Argument(help="A saved result, as NetCDF.", metavar="FILE")]
 PictureFile = Annotated[
     Path | None,
     typer.Option(
-        "--out", metavar="PICTURE", help="Where to draw: .png, .pdf or .svg. Default: beside FILE, as PNG."
+        "--out",
+        metavar="PICTURE",
+        help="File for the picture: .png, .pdf or .svg. Default: beside FILE, as PNG.",
     ),
 ]
 
 
 def show(file: File, out: PictureFile = None, axis: Axis = None, units: Units = "nats") -> None:
-    """Print and draw a saved curve or the data of a figure.
+    """Print and draw any saved result: a curve, a figure, a sweep, a comparison, a training or a data set.
 
-    Of an entropy curve, from any source, it prints the facts it was made from, its window and its peak. The
-    data of a figure are drawn again; nothing is computed.
+    Of an entropy curve its window, its peak and the facts it was made from are printed. Nothing is computed.
     """
     from paper_figures.commands.saved_files import show_file
     from paper_figures.drawing.view import View

@@ -1,4 +1,4 @@
-"""``speciation sweep``: curves and speciation times over a grid."""
+"""``speciation sweep``: curves and speciation times over a grid of settings."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,7 +31,7 @@ Prior = Annotated[
 ]
 Family = Annotated[
     Literal["simplex", "orthogonal", "random", "tree", "pair"],
-    typer.Option(metavar="simplex|orthogonal|random|tree|pair", help="How class means lie."),
+    typer.Option(metavar="simplex|orthogonal|random|tree|pair", help="Arrangement of the class means."),
 ]
 Branching = Annotated[
     Values | None,
@@ -41,18 +41,18 @@ Method = Annotated[
     Literal["auto", "quadrature", "reduced", "full"],
     typer.Option(
         metavar="auto|quadrature|reduced|full",
-        help="auto: quadrature where there is one, else sampling in the few coordinates that matter, which is "
-        "exact too; full: sampling in all dimensions.",
+        help="auto: quadrature where it exists, else reduced; reduced: sampling in the few coordinates that matter, "
+        "which loses nothing; full: sampling in all dimensions.",
     ),
 ]
-Points = Annotated[int, typer.Option(metavar="N", help="Noise levels a cell.")]
+Points = Annotated[int, typer.Option(metavar="N", help="Noise levels for each cell.")]
 Samples = Annotated[
-    int, typer.Option(metavar="N", help="Noisy points a noise level, where sampling is needed.")
+    int, typer.Option(metavar="N", help="Noisy points for each noise level, where sampling is needed.")
 ]
 Limit = Annotated[
-    float, typer.Option(metavar="GIB", help="Refuse a cell whose largest arrays take more than this.")
+    float, typer.Option(metavar="GIB", help="Refuse a cell whose largest arrays take more memory than this.")
 ]
-File = Annotated[Path | None, typer.Option("--out", metavar="FILE.nc", help="Where the result goes.")]
+File = Annotated[Path | None, typer.Option("--out", metavar="FILE.nc", help="File for the result.")]
 Plot = Annotated[bool, typer.Option("--plot", help="Also draw it, as PNG and PDF beside FILE.nc.")]
 DryRun = Annotated[
     bool,
@@ -84,11 +84,11 @@ def sweep(
     distributed: Distributed = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Vary dimension, class count and more: entropy curves and speciation times over a grid.
+    """Entropy curves and speciation times over a grid of dimensions, class counts and more.
 
-    Every combination of the values is a cell. The result is one labelled NetCDF file; a cell that cannot
-    exist is NaN and says why. A sweep that was stopped goes on where it was when the same command is given
-    again, and nothing of other settings is ever mixed into it.
+    Every combination of the values is a cell. The result is one labelled NetCDF file; a cell that cannot exist is NaN,
+    and its status says why. A sweep that was stopped goes on when the same command is given again; results of other
+    settings are never mixed into it.
 
     Example: speciation sweep --process vp edm --dims 1e3,1e5,1e7 --classes 2,100 --out sweep.nc --plot
     """

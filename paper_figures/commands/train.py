@@ -19,20 +19,23 @@ Data = Annotated[
     str | None,
     typer.Option(
         metavar="SOURCE",
-        help="Learn data: digits, a .npz file with x and y, or a folder of IDX files (also found by its name in "
-        "$SPECIATION_DATA). Images get an EDM2 network, vectors an MLP.",
+        help="Learn a data set: digits, a .npz file with x and y, or a folder of IDX files (a name is also "
+        "looked for in $SPECIATION_DATA). Images are learned by an EDM2 network, vectors by an MLP.",
     ),
 ]
 Family = Annotated[
     Literal["pair", "simplex", "orthogonal", "random", "tree"] | None,
     typer.Option(
         metavar="pair|simplex|orthogonal|random|tree",
-        help="Learn a Gaussian mixture, whose optimal denoiser is known: an MLP on fresh samples.",
+        help="Learn a Gaussian mixture, whose optimal denoiser is known, by an MLP on fresh samples.",
     ),
 ]
 Dim = Annotated[int, typer.Option(metavar="D", help="Dimension of the mixture.")]
 Classes = Annotated[
-    int | None, typer.Option(metavar="K", help="Its classes. Default: 2; a tree's leaves are its classes.")
+    int | None,
+    typer.Option(
+        metavar="K", help="Number of its classes. Default: 2; the leaves of a tree are its classes."
+    ),
 ]
 Branching = Annotated[
     str | None, typer.Option(metavar="SHAPE", help="Shape of a tree, such as 2x2x2, coarsest level first.")
@@ -51,41 +54,48 @@ HeldOut = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Points kept out of training for the losses. Default: the test set of IDX folders, else a sixth.",
+        help="Points kept out of training, on which losses are computed. Default: the test set of a folder of IDX "
+        "files, else a sixth of the data.",
     ),
 ]
 Patch = Annotated[
     int,
-    typer.Option(metavar="P", help="Fold patches of PxP pixels into channels: P² times less work a layer."),
+    typer.Option(
+        metavar="P",
+        help="Fold patches of PxP pixels into channels, which takes P² times less work in each layer.",
+    ),
 ]
 Channels = Annotated[
     str,
     typer.Option(
         metavar="C,...",
-        help="Channels of an image network, finest resolution first, each half the one before.",
+        help="Channels of an image network, finest resolution first; each resolution is half the one before.",
     ),
 ]
-Blocks = Annotated[int, typer.Option(metavar="N", help="Residual blocks a resolution of an image network.")]
+Blocks = Annotated[
+    int, typer.Option(metavar="N", help="Residual blocks at each resolution of an image network.")
+]
 Width = Annotated[int, typer.Option(metavar="N", help="Units of an MLP's layers.")]
 Depth = Annotated[
     int, typer.Option(metavar="N", help="Residual blocks of an MLP; 0 is the affine head alone.")
 ]
 Steps = Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps.")]
-Batch = Annotated[int, typer.Option(metavar="N", min=1, help="Samples a step.")]
+Batch = Annotated[int, typer.Option(metavar="N", min=1, help="Samples in each step.")]
 LearningRate = Annotated[
     float | None,
-    typer.Option(metavar="X", help="Peak of the schedule. Default: 0.002 for an MLP, 0.01 for images."),
+    typer.Option(metavar="X", help="Peak learning rate. Default: 0.002 for an MLP, 0.01 for images."),
 ]
 LabelDropout = Annotated[
     float | None,
     typer.Option(
         metavar="P",
-        help="Share of labels dropped, from which the null condition is learned. Default: 0.5 for an MLP, 0.15 for "
-        "images.",
+        help="Share of labels that are dropped, from which the null condition is learned. Default: 0.5 for an "
+        "MLP, 0.15 for images.",
     ),
 ]
 Ema = Annotated[
-    float, typer.Option(metavar="X", help="Width of the average of the weights, relative to the training.")
+    float,
+    typer.Option(metavar="X", help="Width of the moving average of the weights, as a share of the training."),
 ]
 Store = Annotated[
     Literal["float32", "float16"],
@@ -123,10 +133,10 @@ def train(
 ) -> None:
     """Train a small class-conditional denoiser, with a null condition, on a mixture or on data.
 
-    DIR receives model.safetensors (the averaged weights; `--model DIR/model.safetensors` elsewhere), training.nc with
-    the losses, training.png, samples.png, and card.md that tells how it was made. For a mixture the loss at
-    every noise level stands beside the optimum. The run is kept twice a minute in state.safetensors: the same
-    command goes on where it was stopped, with the same numbers.
+    DIR receives model.safetensors (the averaged weights, for `--model DIR/model.safetensors` of other commands),
+    training.nc with the losses, training.png, samples.png, and card.md, which says how the network was made. For a
+    mixture the loss at every noise level is compared with the optimum. The state of the run is written twice a
+    minute to state.safetensors: the same command goes on from there, with the same numbers.
 
     Example: speciation train --family tree --branching 2x2x2 --energies 36,6,1 --separation 2 --out tree
 

@@ -1,4 +1,4 @@
-"""What a training says in words: a summary, a table of facts, and the model card."""
+"""The results of a training in words: a summary, a table of facts, and the model card."""
 
 import json
 

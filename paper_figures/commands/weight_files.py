@@ -37,7 +37,7 @@ def show_presets() -> None:
 
 
 def fetch_preset(name: str, revision: str | None = None) -> None:
-    """Bring every file of a preset into the cache and print where it is.
+    """Download every file of a preset into the cache and print where it is.
 
     Args:
         name: of a preset, or an official EDM2 name.
@@ -87,7 +87,7 @@ def convert_file(source: Path, target: Path) -> None:
 
 
 def check_file(file: Path) -> None:
-    """Print what a checkpoint holds, once it has proved to be whole.
+    """Check that a checkpoint is whole, and print what it holds.
 
     Args:
         file: a checkpoint, a folder of Stable Diffusion, or the name of a preset that is one.
@@ -146,7 +146,7 @@ def _stable_diffusion(networks: Mapping[str, Any]) -> str:
 
 
 def _describe(file: Path, checkpoint: Checkpoint) -> str:
-    """What network it is; anything that looks like EDM2 or Stable Diffusion must fit it."""
+    """Which network it is, in words; what looks like EDM2 or Stable Diffusion must have its tensors."""
     from neural.stable_diffusion import files
 
     if files.is_single_file(checkpoint.tensors):

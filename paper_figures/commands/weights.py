@@ -32,10 +32,7 @@ Target = Annotated[Path, typer.Argument(help="Where to write.", metavar="FILE.sa
 
 @weights.command("list", cls=Command)
 def list_presets() -> None:
-    """List the presets and where their files are.
-
-    Of each file its address, its size, and whether it is on this machine.
-    """
+    """List the presets, with the address and size of each file and whether it is on this machine."""
     from paper_figures.commands.weight_files import show_presets
 
     show_presets()
@@ -45,9 +42,9 @@ def list_presets() -> None:
 def fetch(name: Name, revision: Revision = None) -> None:
     """Download a preset's files into the cache.
 
-    A transfer that was interrupted goes on where it stopped. The sha256 of a file is recorded beside it when
-    it is first fetched and checked ever after. The cache folder is $SPECIATION_CACHE if that is set. Licences
-    of the weights: EDM2 CC BY-NC-SA 4.0, sd15 CreativeML Open RAIL-M, sd-vae-ft-mse MIT.
+    A transfer that was interrupted goes on where it stopped. The sha256 of a file is recorded beside it when it is
+    first fetched, and checked from then on. The cache folder is $SPECIATION_CACHE if that is set. Licences of the
+    weights: EDM2 CC BY-NC-SA 4.0, sd15 CreativeML Open RAIL-M, sd-vae-ft-mse MIT.
     """
     from paper_figures.commands.weight_files import fetch_preset
 
@@ -58,7 +55,7 @@ def fetch(name: Name, revision: Revision = None) -> None:
 def convert(source: Source, target: Target) -> None:
     """Write a checkpoint as safetensors.
 
-    Tensors keep their names and types; the network's options travel in the metadata.
+    Tensors keep their names and types; the network's options are kept in the metadata.
     """
     from paper_figures.commands.weight_files import convert_file
 

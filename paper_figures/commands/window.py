@@ -1,4 +1,4 @@
-"""``speciation window``: the noise interval in which a model decides between these."""
+"""``speciation window``: the noise interval in which a model decides between classes or prompts."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
 Share = Annotated[
     float,
     typer.Option(
-        metavar="SHARE", help="The window holds this central share of the information about the answer."
+        metavar="SHARE", help="Central share of the information about the answer that the window holds."
     ),
 ]
 Sampler = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GRID[:STEPS] ...",
-        help="Samplers in whose steps the window is told: edm, log-snr or time, such as edm:32. Default: the model's "
-        "own.",
+        help="Samplers in whose steps the window is also given: edm, log-snr or time, such as edm:32. Default: the "
+        "model's own.",
     ),
 ]
 Estimator = Annotated[
     Literal["online", "gap"],
     typer.Option(
         metavar="online|gap",
-        help="The posterior tracked along the model's own trajectories, or the integral of the denoiser gap.",
+        help="online: the posterior along the model's own trajectories; gap: the integral of the denoiser gap.",
     ),
 ]
 
@@ -63,11 +63,11 @@ def window(
     out: OutputFolder = None,
     dry_run: DryRun = False,
 ) -> None:
-    """In which noise interval does this model decide between these?
+    """In which noise interval does this model decide between these classes or prompts?
 
-    The answer is given in σ/α, in log SNR and in the steps of a sampler, each with its uncertainty, drawn
-    (window.png, window.pdf), and written for samplers to read: window.json, one for each level of a partition. The
-    curve itself is window.nc. What is finished is kept when the command is stopped.
+    The answer is printed in σ/α, in log SNR and in the steps of a sampler, with its uncertainty. DIR receives a
+    picture (window.png, window.pdf), the curve (window.nc) and the window for samplers to read (window.json), once
+    for each level of a partition. A run that was stopped goes on when the same command is given again.
 
     Examples: speciation window --model zoo:digits --classes 3 8
               speciation window --model edm2-xs --classes "golden retriever" tabby --sampler edm:32

@@ -9,18 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from gmm.curve import EntropyCurve
-from paper_figures.drawing import u_turn
-from paper_figures.drawing.style import (
-    View,
-    band,
-    draw_entropy,
-    draw_rate,
-    letter_panels,
-    new_figure,
-    noise_axis,
-    positions,
-    sequence,
-)  # fmt: skip
+from paper_figures.drawing import style, u_turn
+from paper_figures.drawing.view import View
 from paper_figures.studies.comparison import curve_of, difference
 from paper_figures.studies.sources import GAP, LABELS, ONLINE
 
@@ -44,7 +34,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     levels = [str(level) for level in dataset.level.values]
     has_turns = "u_turn" in dataset
     rows = len(levels) + 1 + has_turns
-    figure, axes = new_figure(rows, 2, height=0.7 + 2.3 * rows)
+    figure, axes = style.new_figure(rows, 2, height=0.7 + 2.3 * rows)
     axis = view.on("sigma")
     looks = _looks([str(source) for source in dataset.source.values])
     titles = []
@@ -61,8 +51,8 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         u_turn.draw(axes[-1], dataset, looks, _to_axis(any_curve, axis))
         titles += ["forward and back", "U-turns against the measured posterior"]
         for ax in axes[-1]:
-            noise_axis(ax, axis)
-    letter_panels(axes.flat, titles)
+            style.noise_axis(ax, axis)
+    style.letter_panels(axes.flat, titles)
     for ax in axes.flat:
         _zoom(ax, dataset, axis)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -72,7 +62,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
 
 def _looks(sources: list[str]) -> dict[str, dict]:
     others = [source for source in sources if source not in _LOOKS]
-    return _LOOKS | dict(zip(others, sequence(len(others)), strict=True))
+    return _LOOKS | dict(zip(others, style.sequence(len(others)), strict=True))
 
 
 def _draw_level(
@@ -80,14 +70,14 @@ def _draw_level(
 ) -> None:
     for source in map(str, dataset.source.values):
         curve = curve_of(dataset, source, level)
-        draw_entropy(axes[0], curve, view, axis, label=source, **looks[source])
-        draw_rate(axes[1], curve, view, axis, **looks[source])
+        style.draw_entropy(axes[0], curve, view, axis, label=source, **looks[source])
+        style.draw_rate(axes[1], curve, view, axis, **looks[source])
     for ax in axes:
         ax.set_ylim(0, None)
 
 
 def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: str) -> None:
-    """A bar from end to end of each window, the half entropy on it, 95% intervals as whiskers."""
+    """One bar for each window, with a mark at half entropy and 95% intervals as thin lines."""
     names = []
     for level in map(str, dataset.level.values):
         for source in map(str, dataset.source.values):
@@ -98,47 +88,49 @@ def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: st
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.use_sticky_edges = False
-    noise_axis(ax, axis)
+    style.noise_axis(ax, axis)
 
 
 def _draw_place(ax: Axes, row: int, part: xr.Dataset, place: ToAxis, color: str) -> None:
     ends = place(part.place.sel(landmark=["low", "high"]).values)
     if np.isfinite(ends).all():
         ax.plot(ends, [row, row], color=color, alpha=0.35, linewidth=7, linestyle="-", solid_capstyle="butt")
-    for mark, style in (("half", "D"), ("low", "|"), ("high", "|")):
+    for mark, shape in (("half", "D"), ("low", "|"), ("high", "|")):
         at = part.sel(landmark=mark)
         middle, low, high = place(np.array([at.place, at.place_low, at.place_high], float))
         if np.isfinite(middle):
-            ax.plot(middle, row, marker=style, color=color, markersize=4 if style == "D" else 7)
+            ax.plot(middle, row, marker=shape, color=color, markersize=4 if shape == "D" else 7)
         if np.isfinite([low, high]).all():
             ax.plot([low, high], [row, row], color=color, linewidth=1.1, linestyle="-")
 
 
 def _to_axis(curve: EntropyCurve, axis: str) -> ToAxis:
-    """log(σ/α) to positions on an axis, by the curve's own points."""
+    """A function from log(σ/α) to positions on an axis, by the curve's own points."""
     if axis == "sigma":
         return np.exp
-    noise, shown = positions(curve, axis)
+    noise, shown = style.positions(curve, axis)
     return lambda log_sigma: np.interp(log_sigma, noise, shown, left=np.nan, right=np.nan)
 
 
 def _draw_differences(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], view: View, axis: str) -> None:
     reference = str(dataset.attrs["reference"])
-    styles = [line["linestyle"] for line in sequence(len(dataset.level))]
-    for level, style in zip(map(str, dataset.level.values), styles, strict=True):
+    styles = [line["linestyle"] for line in style.sequence(len(dataset.level))]
+    for level, dashes in zip(map(str, dataset.level.values), styles, strict=True):
         for source in map(str, dataset.source.values):
             if not reference or source == reference:
                 continue
             curve = curve_of(dataset, source, level)
             noise, gap, stderr = difference(curve, curve_of(dataset, reference, level))
-            line = looks[source] if len(styles) == 1 else looks[source] | {"linestyle": style}
-            band(ax, _to_axis(curve, axis)(noise), view.information(gap), view.information(stderr), **line)
+            line = looks[source] if len(styles) == 1 else looks[source] | {"linestyle": dashes}
+            style.band(
+                ax, _to_axis(curve, axis)(noise), view.information(gap), view.information(stderr), **line
+            )
     if reference and len(styles) > 1:
         named = zip(map(str, dataset.level.values), styles, strict=True)
         ax.legend(handles=[Line2D([], [], color="black", linestyle=s, label=level) for level, s in named])
     ax.axhline(0, color="black", linewidth=0.6)
     ax.set_ylabel(f"$H - H_{{\\mathrm{{{(reference or 'reference').split()[-1]}}}}}$  ({view.unit})")
-    noise_axis(ax, axis)
+    style.noise_axis(ax, axis)
 
 
 def _difference_title(dataset: xr.Dataset) -> str:
@@ -147,7 +139,7 @@ def _difference_title(dataset: xr.Dataset) -> str:
 
 
 def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
-    """Show the noise levels at which something happens, not the whole of a sampler's grid."""
+    """Show only the noise levels at which a curve changes, not the whole grid of a sampler."""
     ends = []
     for source in map(str, dataset.source.values):
         for level in map(str, dataset.level.values):

@@ -1,6 +1,7 @@
 """How pictures look, and how a curve is drawn on a chosen axis in chosen units."""
 
 import contextlib
+import io
 import math
 import string
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm.curve import EntropyCurve
-from gmm.files import write_aside
+from gmm.files import write_whole
 from paper_figures.drawing.view import View
 
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
@@ -38,7 +39,7 @@ _AXIS_LABELS = {
 
 @contextlib.contextmanager
 def paper_style(draft: bool = False) -> Iterator[None]:
-    """The project's style, whatever the user's own settings.
+    """The project's matplotlib style, independent of the user's own settings.
 
     Args:
         draft: PDFs with Type 3 fonts, which no conference takes but which need no subsetting: a quarter of the
@@ -70,7 +71,7 @@ def new_figure(rows: int, columns: int, *, height: float, **options: Any) -> tup
 
 
 def lay_out(picture: Figure) -> None:
-    """Place everything once: laying out costs more than drawing, and each format would do it again."""
+    """Compute the layout once; otherwise it is computed for every format, which costs more than drawing."""
     engine = picture.get_layout_engine()
     if engine is not None:
         engine.execute(picture)
@@ -108,8 +109,9 @@ def save_pictures(draw: Callable[[], Figure], paths: Iterable[Path], *, draft: b
         lay_out(picture)
         for path in paths:
             metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-            with write_aside(path) as aside:
-                picture.savefig(aside, metadata=metadata)
+            made = io.BytesIO()
+            picture.savefig(made, format=path.suffix.removeprefix("."), metadata=metadata)
+            write_whole(path, made.getbuffer())
 
 
 def letter_panels(
@@ -133,13 +135,13 @@ def kinds(count: int) -> list[dict[str, Any]]:
 
 
 def shared_legend(figure: Figure, ax: Axes, heading: str) -> None:
-    """One row below all panels, for a family of lines that most of them show."""
+    """Draw one legend below all panels, for a family of lines that most of them show."""
     handles, labels = ax.get_legend_handles_labels()
     figure.legend(handles, labels, title=heading, loc="outside lower center", ncols=len(labels))
 
 
 def power_label(value: float) -> str:
-    """A power of ten as such, other numbers in short."""
+    """A number as text: powers of ten as 10^k, others in short form."""
     exponent = math.log10(value)
     return rf"$10^{{{exponent:.0f}}}$" if exponent >= 2 and exponent.is_integer() else f"{value:g}"
 

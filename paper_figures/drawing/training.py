@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gmm.axes import left_singular_vectors
 from neural.training import Plan
 from paper_figures.drawing.style import PAGE_WIDTH, View, band, letter_panels, new_figure, sequence
 from paper_figures.studies.training import Samples
@@ -51,7 +52,7 @@ def _draw_steps(ax: Axes, dataset: xr.Dataset) -> None:
 
 
 def draw_samples(plan: Plan, samples: Samples) -> Figure:
-    """One row of images for each class; of vectors, a scatter in the plane that tells most classes apart."""
+    """One row of images for each class; of vectors, a scatter plot in the plane in which the classes differ most."""
     return _draw_images(plan, samples) if plan.is_image else _draw_vectors(plan, samples)
 
 
@@ -77,7 +78,7 @@ def _draw_vectors(plan: Plan, samples: Samples) -> Figure:
     classes = int(samples.labels.max()) + 1
     centres = np.stack([samples.states[samples.labels == c].mean(axis=0) for c in range(classes)])
     centred = centres - centres.mean(axis=0, keepdims=True)
-    plane = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    plane = left_singular_vectors(centred.T)[1][:, :2].T
     figure = Figure(figsize=(0.5 * PAGE_WIDTH, 0.45 * PAGE_WIDTH))
     ax = figure.subplots()
     at = (samples.states - centres.mean(axis=0, keepdims=True)) @ plane.T

@@ -18,7 +18,7 @@ class View:
     units: str = "nats"
 
     def on(self, natural: str) -> str:
-        """The chosen axis, or the panel's natural one."""
+        """The chosen axis, or the one that suits the panel."""
         return self.axis or natural
 
     def information(self, nats: Any) -> Any:

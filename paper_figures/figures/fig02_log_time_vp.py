@@ -6,35 +6,27 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.drawing.style import (
-    View,
-    draw_entropy,
-    draw_rate,
-    entropy_label,
-    letter_panels,
-    new_figure,
-    power_label,
-    sequence,
-    shared_legend,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
 from theory import binary_entropy, entropy_curve, fit_slope, peak, speciation_time
 
 CAPTION = """
-Two classes in d = 10 to 10^8 dimensions, means ±m with ‖m‖² = d, within-class variance 1, under the
-variance-preserving process dx = -x dt + √2 dW, by quadrature. (a) Posterior entropy against time. (b)
-Entropy rate. (c) Against t - ½ log d all curves are one: the speciation time grows as ½ log d. (d)
-Against t/t_s, t_s the maximum of the rate, the same curves sharpen into a step, because their width in t
-stays what it is while t_s grows. The collapse is exact at within-class variance 1; at other variances s²
-it is approached as 1/d, which the numbers show for s² = 1/4.
+Two classes in d = 10 to 10^8 dimensions, means ±m with ‖m‖² = d, within-class variance 1, under the variance-
+preserving process dx = -x dt + √2 dW, by quadrature. (a) Posterior entropy against time. (b) Entropy rate. (c)
+Against t - ½ log d all curves are one: the speciation time grows as ½ log d. (d) Against t/t_s, t_s the maximum
+of the rate, the same curves sharpen into a step, because their width in t stays what it is while t_s grows. The
+collapse is exact at within-class variance 1; at other variances s² it is approached as 1/d, which the numbers
+show for s² = 1/4.
 """
 
 DIMS = 10.0 ** np.arange(1, 9)
 # Noise far enough beyond the decision that its entropy is within 1e-3 of log 2.
 BEYOND = 3.5
-# Published for s = 1: offsets from ½ log d, height and full width at half height of dH/dt (nat per unit t).
+# What quadrature gives for s = 1 (`theory.peak`): offsets from ½ log d, height and full width at half height of dH/dt
+# (nat per unit t).
 PEAK_OFFSET, HALF_OFFSET, PEAK_HEIGHT, PEAK_WIDTH = -0.2055, -0.0215, 0.47952, 1.3109
 
 
@@ -95,21 +87,21 @@ def _numbers(dataset: xr.Dataset, curves: list[EntropyCurve]) -> list[Number]:
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """H and dH/dt against noise, then the two rescalings of t."""
-    figure, axes = new_figure(2, 2, height=4.6)
+    figure, axes = style.new_figure(2, 2, height=4.6)
     axis = view.on("t")
     dims, curves = dataset.dim.values, unstack(dataset, "dim")
     times = dataset.t_peak.values
-    for d, curve, t_peak, line in zip(dims, curves, times, sequence(len(dims)), strict=True):
+    for d, curve, t_peak, line in zip(dims, curves, times, style.sequence(len(dims)), strict=True):
         entropy = curve.in_units(view.units).entropy
-        draw_entropy(axes[0, 0], curve, view, axis, label=power_label(d), **line)
-        draw_rate(axes[0, 1], curve, view, axis, **line)
+        style.draw_entropy(axes[0, 0], curve, view, axis, label=style.power_label(d), **line)
+        style.draw_rate(axes[0, 1], curve, view, axis, **line)
         axes[1, 0].plot(curve.t - 0.5 * np.log(d), entropy, **line)
         axes[1, 1].plot(curve.t / t_peak, entropy, **line)
-    shared_legend(figure, axes[0, 0], "$d$")
+    style.shared_legend(figure, axes[0, 0], "$d$")
     axes[1, 0].set(xlabel=r"$t-\frac{1}{2}\log d$", xlim=(-3, 3.5))
     axes[1, 1].set(xlabel="$t/t_s$", xlim=(0, 2.2))
     for ax in axes[1]:
-        ax.set_ylabel(entropy_label(view))
+        ax.set_ylabel(style.entropy_label(view))
     names = ("entropy", "rate", r"collapse: $t_s=\frac{1}{2}\log d+$const", "against $t/t_s$: a step")
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     return figure

@@ -7,17 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import gmm
-from paper_figures.drawing.style import (
-    View,
-    draw_entropy,
-    draw_rate,
-    entropy_label,
-    letter_panels,
-    new_figure,
-    power_label,
-    sequence,
-    shared_legend,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -88,28 +79,28 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """A row for each clock."""
-    figure, axes = new_figure(2, 4, height=4.2)
+    figure, axes = style.new_figure(2, 4, height=4.2)
     for row, name in enumerate(("edm", "ve")):
         _draw_clock(axes[row], dataset, view, name)
     _draw_collapse(axes[0, 2], dataset, view)
     _draw_step(axes[0, 3], dataset, view, "edm")
     _draw_step(axes[1, 2], dataset, view, "ve")
     _draw_widths(axes[1, 3], dataset)
-    shared_legend(figure, axes[0, 0], "$d$")
+    style.shared_legend(figure, axes[0, 0], "$d$")
     names = (
         *("EDM: entropy", "EDM: rate", r"collapse: $\sigma/\sqrt{d}$", "EDM: $t/t_s$"),
         *("VE: entropy", "VE: rate", "VE: $t/t_s$", "relative width"),
     )
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     return figure
 
 
 def _draw_clock(row: np.ndarray, dataset: xr.Dataset, view: View, name: str) -> None:
     axis = view.on("t")
     curves = unstack(dataset, "dim", f"{name}_")
-    for d, curve, line in zip(dataset.dim.values, curves, sequence(len(curves)), strict=True):
-        draw_entropy(row[0], curve, view, axis, label=power_label(d), **line)
-        draw_rate(row[1], curve, view, axis, **line)
+    for d, curve, line in zip(dataset.dim.values, curves, style.sequence(len(curves)), strict=True):
+        style.draw_entropy(row[0], curve, view, axis, label=style.power_label(d), **line)
+        style.draw_rate(row[1], curve, view, axis, **line)
     if axis == "t":
         for ax in row[:2]:
             ax.set_xscale("log")
@@ -121,17 +112,17 @@ def _draw_clock(row: np.ndarray, dataset: xr.Dataset, view: View, name: str) -> 
 def _draw_collapse(ax: Axes, dataset: xr.Dataset, view: View) -> None:
     for name in ("edm", "ve"):
         curves = unstack(dataset, "dim", f"{name}_")
-        for d, curve, line in zip(dataset.dim.values, curves, sequence(len(curves)), strict=True):
+        for d, curve, line in zip(dataset.dim.values, curves, style.sequence(len(curves)), strict=True):
             ax.plot(curve.sigma / np.sqrt(d), curve.in_units(view.units).entropy, **line)
-    ax.set(xscale="log", xlabel=r"$\sigma/\sqrt{d}$", ylabel=entropy_label(view))
+    ax.set(xscale="log", xlabel=r"$\sigma/\sqrt{d}$", ylabel=style.entropy_label(view))
 
 
 def _draw_step(ax: Axes, dataset: xr.Dataset, view: View, name: str) -> None:
     curves = unstack(dataset, "dim", f"{name}_")
     times = dataset.t_peak.sel(process=name).values
-    for t_peak, curve, line in zip(times, curves, sequence(len(curves)), strict=True):
+    for t_peak, curve, line in zip(times, curves, style.sequence(len(curves)), strict=True):
         ax.plot(curve.t / t_peak, curve.in_units(view.units).entropy, **line)
-    ax.set(xlabel="$t/t_s$", xlim=(0, 4 if name == "edm" else 12), ylabel=entropy_label(view))
+    ax.set(xlabel="$t/t_s$", xlim=(0, 4 if name == "edm" else 12), ylabel=style.entropy_label(view))
 
 
 def _draw_widths(ax: Axes, dataset: xr.Dataset) -> None:

@@ -7,17 +7,8 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.drawing.style import (
-    BAND_STDERRS,
-    View,
-    draw_entropy,
-    draw_rate,
-    letter_panels,
-    mark_entropy,
-    new_figure,
-    noise_axis,
-    sequence,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import peak, stack, unstack, vp_curve, window_ends
 from paper_figures.formats.numbers import Number, attach, number
@@ -150,29 +141,31 @@ def _numbers(dataset: xr.Dataset, exact: dict[str, EntropyCurve]) -> list[Number
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Entropies, rates with windows, restricted decisions, agreements."""
-    figure, axes = new_figure(2, 2, height=4.8)
+    figure, axes = style.new_figure(2, 2, height=4.8)
     axis = view.on("t")
     exact = dict(zip(dataset.decision.values, unstack(dataset, "decision"), strict=True))
     sampled = dict(zip(dataset["sampled"].values, unstack(dataset, "sampled", "sampled_"), strict=True))
-    lines = sequence(3)
+    lines = style.sequence(3)
     for panel, names in (
         (axes[0, 0], (LEAF, BRANCH, WITHIN)),
         (axes[1, 0], (ONE_BRANCH, TWO_BRANCHES, BRANCHES)),
     ):
         for name, line in zip(names, lines, strict=True):
-            draw_entropy(panel, exact[name], view, axis, label=name, **line)
+            style.draw_entropy(panel, exact[name], view, axis, label=name, **line)
             if name in sampled:
-                mark_entropy(panel, sampled[name], view, axis, fmt="o", markersize=2.5, color=line["color"])
+                style.mark_entropy(
+                    panel, sampled[name], view, axis, fmt="o", markersize=2.5, color=line["color"]
+                )
         panel.legend()
     for name, line in zip((BRANCH, WITHIN), lines[1:], strict=True):
         curve = exact[name]
-        draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
+        style.draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
         ends = np.interp(dataset.window.sel(decision=name), np.log(curve.sigma), curve.axis(axis))
         axes[0, 1].axvspan(*ends, color=line["color"], alpha=0.12, linewidth=0)
     axes[0, 1].legend()
     _draw_agreement(axes[1, 1], exact, sampled, axis, lines)
     names = ("coarse before fine", "two windows", "decisions among some classes", "clone agreement")
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     return figure
 
 
@@ -187,8 +180,8 @@ def _draw_agreement(
         ax.plot(exact[name].axis(axis), np.asarray(exact[name].clone_agreement), label=name, **line)
         found = sampled[name]
         value, stderr = (np.asarray(a) for a in (found.clone_agreement, found.clone_agreement_stderr))
-        bars = BAND_STDERRS * stderr
+        bars = style.BAND_STDERRS * stderr
         ax.errorbar(found.axis(axis), value, bars, fmt="o", markersize=2.5, color=line["color"])
-    noise_axis(ax, axis)
+    style.noise_axis(ax, axis)
     ax.set_ylabel("clone agreement")
     ax.legend()

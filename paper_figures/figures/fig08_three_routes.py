@@ -13,17 +13,8 @@ from matplotlib.figure import Figure
 
 import gmm
 from gmm.curve import EntropyCurve
-from paper_figures.drawing.style import (
-    BAND_STDERRS,
-    View,
-    draw_entropy,
-    draw_rate,
-    letter_panels,
-    mark_entropy,
-    mark_rate,
-    new_figure,
-    noise_axis,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import join, stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -157,21 +148,21 @@ _MARKERS = {"reduced": ("o", "#1f4e9e"), "full": ("s", "#b3341f"), "quadrature":
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Curves, deviations and costs."""
-    figure, axes = new_figure(2, 2, height=4.6)
+    figure, axes = style.new_figure(2, 2, height=4.6)
     axis = view.on("t")
     exact = unstack(dataset, "exact", "exact_")[0]
-    draw_entropy(axes[0, 0], exact, view, axis, color="k", label="quadrature")
-    draw_rate(axes[0, 1], exact, view, axis, color="k")
+    style.draw_entropy(axes[0, 0], exact, view, axis, color="k", label="quadrature")
+    style.draw_rate(axes[0, 1], exact, view, axis, color="k")
     for route, curve in zip(dataset.route.values, unstack(dataset, "route"), strict=True):
         _draw_points(axes, dataset, str(route), curve, view, axis)
     axes[0, 0].legend()
-    axes[1, 0].axhspan(-BAND_STDERRS, BAND_STDERRS, color="0.93", zorder=0)
+    axes[1, 0].axhspan(-style.BAND_STDERRS, style.BAND_STDERRS, color="0.93", zorder=0)
     axes[1, 0].set(ylabel="deviation / standard error", ylim=(-4.5, 4.5))
     axes[1, 0].legend(ncols=2)
-    noise_axis(axes[1, 0], axis)
+    style.noise_axis(axes[1, 0], axis)
     _draw_costs(axes[1, 1], dataset)
     names = ("entropy, $d=200$", "rate", "agreement", "cost of one noise level")
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     return figure
 
 
@@ -179,18 +170,18 @@ def _draw_points(
     axes: np.ndarray, dataset: xr.Dataset, route: str, curve: EntropyCurve, view: View, axis: str
 ) -> None:
     marker, color = _MARKERS[route]
-    style: dict[str, Any] = {
+    look: dict[str, Any] = {
         "marker": marker,
         "color": color,
         "linestyle": "none",
         "markerfacecolor": "none",
     }
     bars = {"label": f"{route} sampling", "elinewidth": 0.8}
-    mark_entropy(axes[0, 0], curve, view, axis, **style, **bars)
-    mark_rate(axes[0, 1], curve, view, axis, **style, **bars)
+    style.mark_entropy(axes[0, 0], curve, view, axis, **look, **bars)
+    style.mark_rate(axes[0, 1], curve, view, axis, **look, **bars)
     part, noise = dataset.sel(route=route), curve.axis(axis)
-    axes[1, 0].plot(noise, part.z_entropy, label=f"{route}, entropy", **style)
-    axes[1, 0].plot(noise, part.z_rate, label=f"{route}, rate", **style | {"markerfacecolor": color})
+    axes[1, 0].plot(noise, part.z_entropy, label=f"{route}, entropy", **look)
+    axes[1, 0].plot(noise, part.z_rate, label=f"{route}, rate", **look | {"markerfacecolor": color})
 
 
 def _draw_costs(ax: Axes, dataset: xr.Dataset) -> None:

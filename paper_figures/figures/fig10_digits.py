@@ -14,32 +14,24 @@ import gmm
 from gmm.curve import EntropyCurve
 from gmm.datasets import LabelledData, load_data
 from gmm.partition import cell_log_posterior
-from paper_figures.drawing.style import (
-    View,
-    band,
-    draw_entropy,
-    draw_rate,
-    letter_panels,
-    new_figure,
-    noise_axis,
-    sequence,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import peak, stack, unstack, window_ends
 from paper_figures.formats.numbers import Number, attach, number
 
 CAPTION = """
 scikit-learn's 1,797 handwritten digits (8x8, ten classes), centred and scaled to mean variance one, three
-quarters of them to learn from and the rest held out, under the variance-preserving process. (a) Exact
-entropies of the empirical mixture, one point mass an image: the class is decided (speciation) well before
-the image is (collapse, the speciation of the finest partition). Each as a share of its prior entropy. (b)
-Their rates. (c) Class entropy of the empirical mixture, of one Gaussian a class (shared covariance) and
-of a mixture a class, with the cross-entropy of held-out images under each (dashed). The empirical entropy
-falls to zero whatever the classes are, because it has memorised the images: it says something about
-digits only where its held-out cross-entropy agrees, above the time among the numbers; below, the
-surrogates and the held-out curves are what to read. (d) Where each speciates: central 80% of the
-information (bar) and half entropy (mark); the vertical line is ½ log Λ, Λ the top covariance eigenvalue
-(Biroli et al. 2024). Bands are two standard errors.
+quarters of them to learn from and the rest held out, under the variance-preserving process. (a) Exact entropies
+of the empirical mixture, one point mass an image: the class is decided (speciation) well before the image is
+(collapse, the speciation of the finest partition). Each as a share of its prior entropy. (b) Their rates. (c)
+Class entropy of the empirical mixture, of one Gaussian for each class (shared covariance) and of one mixture
+for each class, with the cross-entropy of held-out images under each (dashed). The empirical entropy falls to
+zero whatever the classes are, because it has memorised the images: it says something about digits only where
+its held-out cross-entropy agrees, above the time among the numbers; below, the surrogates and the held-out
+curves are what to read. (d) Where each speciates: central 80% of the information (bar) and half entropy (mark);
+the vertical line is ½ log Λ, Λ the top covariance eigenvalue (Biroli et al. 2024). Bands are two standard
+errors.
 """
 
 HELD_OUT_SHARE = 0.25
@@ -52,7 +44,7 @@ GAUSSIAN, MIXTURE = "a Gaussian a class", "a mixture a class"
 
 
 class Model(NamedTuple):
-    """A mixture that stands for the data, and the decision asked of it."""
+    """A mixture that stands for the data, and the partition whose entropy is computed."""
 
     mixture: gmm.Mixture
     partition: gmm.Partition
@@ -93,7 +85,7 @@ def compute(settings: Settings) -> xr.Dataset:
 
 
 def models(learn: LabelledData, seed: int) -> dict[str, Model]:
-    """The empirical mixture asked for the class and for the image, and two surrogates asked for the class."""
+    """The empirical mixture with partitions into classes and into images, and two surrogates with classes."""
     x, y = learn.x.astype(np.float64), learn.y
     empirical, labels = gmm.families.empirical(x, y)
     gaussian = gmm.families.fitted(x, y, covariance="shared", seed=seed)
@@ -163,22 +155,22 @@ def _numbers(dataset: xr.Dataset, curves: dict[str, EntropyCurve], points: int) 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Speciation and collapse, rates, surrogates, and times."""
-    figure, axes = new_figure(2, 2, height=5.0)
+    figure, axes = style.new_figure(2, 2, height=5.0)
     axis = view.on("t")
     curves = dict(zip(dataset.model.values, unstack(dataset, "model"), strict=True))
-    lines = dict(zip(curves, sequence(len(curves)), strict=True))
+    lines = dict(zip(curves, style.sequence(len(curves)), strict=True))
     for name in (EMPIRICAL, POINTS):
         curve = curves[name]
         share, stderr = curve.entropy / curve.prior_entropy, curve.entropy_stderr / curve.prior_entropy
-        band(axes[0, 0], curve.axis(axis), share, stderr, label=name, **lines[name])
-        draw_rate(axes[0, 1], curve, view, axis, label=name, **lines[name])
+        style.band(axes[0, 0], curve.axis(axis), share, stderr, label=name, **lines[name])
+        style.draw_rate(axes[0, 1], curve, view, axis, label=name, **lines[name])
     _draw_surrogates(axes[1, 0], dataset, curves, lines, view, axis)
     _draw_times(axes[1, 1], dataset, curves, lines, axis)
     axes[0, 0].set_ylabel("$H\\,/\\,H[Z]$")
     axes[0, 0].legend()
-    noise_axis(axes[0, 0], axis)
+    style.noise_axis(axes[0, 0], axis)
     names = ("class and image", "rates", "surrogates and held-out images", "where each speciates")
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     return figure
 
 
@@ -192,10 +184,10 @@ def _draw_surrogates(
 ) -> None:
     for name in dataset.scored.values:
         curve, color = curves[name], lines[name]["color"]
-        draw_entropy(ax, curve, view, axis, label=str(name), color=color, linestyle="-")
+        style.draw_entropy(ax, curve, view, axis, label=str(name), color=color, linestyle="-")
         scored = dataset.sel(scored=name)
         mean, stderr = view.information(scored.held_out), view.information(scored.held_out_stderr)
-        band(ax, curve.axis(axis), mean, stderr, color=color, linestyle="--")
+        style.band(ax, curve.axis(axis), mean, stderr, color=color, linestyle="--")
     ax.set_ylim(0, None)
     if axis == "t":
         ax.set_xlim(0, 2.5)
@@ -219,4 +211,4 @@ def _draw_times(
     ax.axvline(np.interp(top, reference.t, reference.axis(axis)), color="0.4", linewidth=0.9, linestyle="--")
     ax.set_yticks(range(len(curves)), list(curves))
     ax.invert_yaxis()
-    noise_axis(ax, axis)
+    style.noise_axis(ax, axis)

@@ -11,18 +11,8 @@ from scipy.special import expit
 import gmm
 from gmm.curve import EntropyCurve
 from neural import PosteriorPaths, gap_entropy, mixture_denoiser, online_entropy, posterior_paths
-from paper_figures.drawing.style import (
-    BAND_STDERRS,
-    View,
-    draw_entropy,
-    draw_rate,
-    entropy_label,
-    letter_panels,
-    mark_entropy,
-    mark_rate,
-    new_figure,
-    noise_axis,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -186,11 +176,11 @@ _MAPS = {
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Tree, its rates, long steps and maps."""
-    figure, axes = new_figure(2, 2, height=4.9)
+    figure, axes = style.new_figure(2, 2, height=4.9)
     axis = view.on("sigma")
     for level, curve in zip(LEVELS, unstack(dataset, "level", "exact_"), strict=True):
-        draw_entropy(axes[0, 0], curve, view, axis, color=_COLORS[level], label=f"{level}, quadrature")
-        draw_rate(axes[0, 1], curve, view, axis, color=_COLORS[level])
+        style.draw_entropy(axes[0, 0], curve, view, axis, color=_COLORS[level], label=f"{level}, quadrature")
+        style.draw_rate(axes[0, 1], curve, view, axis, color=_COLORS[level])
     for name, curve in zip(dataset.estimate.values, unstack(dataset, "estimate"), strict=True):
         _draw_points(axes[0], str(name), curve, view, axis)
     axes[0, 0].legend()
@@ -200,7 +190,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     _draw_steps(axes[1, 0], dataset, view)
     _draw_maps(axes[1, 1], dataset, view)
     names = ("two levels of a tree", "rates", "long steps, ten close classes", "three maps, ten classes")
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     return figure
 
 
@@ -208,7 +198,7 @@ def _draw_points(axes: np.ndarray, name: str, curve: EntropyCurve, view: View, a
     method, level = name.split()
     # Every other time, the two methods in turn.
     every = slice(METHODS.index(method), None, 2)
-    style = {
+    look = {
         "marker": _MARKERS[method],
         "color": _COLORS[level],
         "linestyle": "none",
@@ -216,8 +206,8 @@ def _draw_points(axes: np.ndarray, name: str, curve: EntropyCurve, view: View, a
         "elinewidth": 0.8,
         "label": method if level == LEVELS[0] else None,
     }
-    mark_entropy(axes[0], curve, view, axis, every, **style)
-    mark_rate(axes[1], curve, view, axis, every, **style)
+    style.mark_entropy(axes[0], curve, view, axis, every, **look)
+    style.mark_rate(axes[1], curve, view, axis, every, **look)
 
 
 def _draw_steps(ax: Axes, dataset: xr.Dataset, view: View) -> None:
@@ -230,13 +220,13 @@ def _draw_steps(ax: Axes, dataset: xr.Dataset, view: View) -> None:
         ("plain", "o", "#b3341f", "tracked"),
         ("true", "s", "k", "true variance"),
     ):
-        bars = BAND_STDERRS * view.information(dataset[f"steps_{name}_stderr"])
+        bars = style.BAND_STDERRS * view.information(dataset[f"steps_{name}_stderr"])
         ax.errorbar(
             sigma, view.information(dataset[f"steps_{name}"]), bars, marker=marker, color=color, linestyle="none",
             markerfacecolor="none", elinewidth=0.8, label=text,
         )  # fmt: skip
-    ax.set(ylabel=entropy_label(view), xlim=(0.25, 15))
-    noise_axis(ax, "sigma")
+    ax.set(ylabel=style.entropy_label(view), xlim=(0.25, 15))
+    style.noise_axis(ax, "sigma")
     ax.legend()
 
 
@@ -246,7 +236,7 @@ def _draw_maps(ax: Axes, dataset: xr.Dataset, view: View) -> None:
     for name, (color, text) in _MAPS.items():
         mean, stderr = dataset.maps.sel(map=name), dataset.maps_stderr.sel(map=name)
         ax.errorbar(
-            sigma, view.information(mean), BAND_STDERRS * view.information(stderr),
+            sigma, view.information(mean), style.BAND_STDERRS * view.information(stderr),
             color=color, linestyle="-", elinewidth=0.8, label=text,
         )  # fmt: skip
     ax.axhline(
@@ -256,5 +246,5 @@ def _draw_maps(ax: Axes, dataset: xr.Dataset, view: View) -> None:
         label="its floor",
     )
     ax.set(ylabel=f"entropy of the map  ({view.unit})")
-    noise_axis(ax, "sigma")
+    style.noise_axis(ax, "sigma")
     ax.legend()

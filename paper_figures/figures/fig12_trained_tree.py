@@ -11,18 +11,8 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullFormatter
 from gmm.curve import EntropyCurve
 from gmm.landmarks import LANDMARKS
 from neural.models import load_model
-from paper_figures.drawing.style import (
-    View,
-    band,
-    draw_entropy,
-    draw_rate,
-    letter_panels,
-    mark_entropy,
-    mark_rate,
-    new_figure,
-    noise_axis,
-    sequence,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -74,32 +64,34 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Entropies, rates, windows, differences."""
-    figure, axes = new_figure(2, 2, height=5.0)
+    figure, axes = style.new_figure(2, 2, height=5.0)
     axis = view.on("sigma")
-    lines = sequence(len(LEVELS))
+    lines = style.sequence(len(LEVELS))
     exact = unstack(dataset, "level", "exact_")
     for curve, name, line, level in zip(exact, LEVELS, lines, dataset.level.values, strict=True):
         line = {**line, "linestyle": "-"}
-        draw_entropy(axes[0, 0], curve, view, axis, label=name, **line)
-        draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
+        style.draw_entropy(axes[0, 0], curve, view, axis, label=name, **line)
+        style.draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
         online, gap = unstack(dataset.sel(level=level), "estimator")
         marks = {"every": slice(None, None, 5), "fmt": "o", "markersize": 2.5, "color": line["color"]}
-        mark_entropy(axes[0, 0], online, view, axis, **marks)
-        mark_rate(axes[0, 1], online, view, axis, **marks)
+        style.mark_entropy(axes[0, 0], online, view, axis, **marks)
+        style.mark_rate(axes[0, 1], online, view, axis, **marks)
         here = dataset.here.sel(level=level).values
-        for estimate, of, style in ((online, "online", "-"), (gap, "gap", "--")):
+        for estimate, of, dashes in ((online, "online", "-"), (gap, "gap", "--")):
             off = view.information(estimate.entropy - here)
-            look = {"color": line["color"], "linestyle": style, "label": f"{name}, {of}"}
-            band(axes[1, 1], estimate.axis(axis), off, view.information(estimate.entropy_stderr), **look)
+            look = {"color": line["color"], "linestyle": dashes, "label": f"{name}, {of}"}
+            style.band(
+                axes[1, 1], estimate.axis(axis), off, view.information(estimate.entropy_stderr), **look
+            )
     _draw_windows(axes[1, 0], dataset, exact, lines, axis)
     axes[1, 1].set_ylabel(f"network − exact  ({view.unit})")
     axes[1, 1].axhline(0, color="0.5", linewidth=0.8)
     axes[0, 0].legend(title="level")
     axes[1, 1].legend(ncols=2, fontsize=6)
     names = ("entropy", "rate", "windows", "network against exact")
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     for ax in axes[1]:
-        noise_axis(ax, axis)
+        style.noise_axis(ax, axis)
     if axis == "sigma":  # less than two decades: the usual labels would run into each other
         axes[1, 0].xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50]))
         axes[1, 0].xaxis.set_major_formatter(FormatStrFormatter("%g"))

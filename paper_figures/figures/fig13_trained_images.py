@@ -19,7 +19,7 @@ CAPTION = """
 Small EDM2 networks trained on scikit-learn's digits (a) and Fashion-MNIST (b), zoo:digits and zoo:fashion, beside the
 data: entropy of the class for the data points as an exact mixture, for one Gaussian fitted to each class, and for the
 network by both estimators, with bands of two standard errors. Noise is in units of the root mean variance of a
-pixel. Below σ of about one the mixture of data points collapses: it knows the class because it knows the point.
+pixel. Below σ of about one the mixture of data points collapses: the class is certain because the point is.
 The networks have seen the same points and cannot. (c, d) The rates. Where the gap falls below zero the network
 contradicts itself: its predictions for the classes differ by more than there is to be known. Results are shipped;
 `python -m paper_figures.shipped.measure digits` and `fashion` measure again.

@@ -11,16 +11,8 @@ from matplotlib.ticker import NullFormatter
 
 import gmm
 from gmm.whitened import guided_whitened
-from paper_figures.drawing.style import (
-    BAND_STDERRS,
-    View,
-    letter_panels,
-    new_figure,
-    noise_axis,
-    rate_label,
-    rate_on,
-    sequence,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import stack, unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -185,7 +177,7 @@ _MARKERS = {"sde": "o", "flow": "s"}
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """The pair's curves; distortions."""
-    figure, axes = new_figure(2, 3, height=4.7)
+    figure, axes = style.new_figure(2, 3, height=4.7)
     axis = view.on("t")
     _draw_pair(axes[0], dataset, view, axis)
     _draw_sizes(axes[0, 2], dataset)
@@ -195,18 +187,18 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         "two classes, $\\|m\\|=10$", "information produced", "distortion, two classes",
         "half entropy, $K$ classes", "distortion, $K$ classes", r"$K=e^{\kappa d}$ classes",
     )  # fmt: skip
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     return figure
 
 
 def _colors() -> dict[float, str]:
-    return {w: line["color"] for w, line in zip(WEIGHTS, sequence(len(WEIGHTS)), strict=True)}
+    return {w: line["color"] for w, line in zip(WEIGHTS, style.sequence(len(WEIGHTS)), strict=True)}
 
 
 def _draw_pair(axes: np.ndarray, dataset: xr.Dataset, view: View, axis: str) -> None:
     exact, found = unstack(dataset, "weight"), unstack(dataset, "weight", "sampled_")
     for i, w in enumerate(WEIGHTS):
-        line = sequence(len(WEIGHTS))[i] | {"linestyle": "-"}
+        line = style.sequence(len(WEIGHTS))[i] | {"linestyle": "-"}
         noise, x = exact[i].axis(axis), found[i].axis(axis)
         order = np.argsort(noise)
         points = {"color": line["color"], "marker": "os^"[i], "linestyle": "none", "markerfacecolor": "none"}
@@ -214,21 +206,25 @@ def _draw_pair(axes: np.ndarray, dataset: xr.Dataset, view: View, axis: str) -> 
         axes[0].plot(noise[order], view.information(exact[i].entropy)[order], **line)
         dashed = line | {"linestyle": (0, (4, 1.5))}
         axes[0].plot(noise[order], view.information(dataset.surprise[i].values)[order], **dashed)
-        axes[1].plot(noise[order], view.information(rate_on(exact[i], axis)[0])[order], **line)
+        axes[1].plot(noise[order], view.information(style.rate_on(exact[i], axis)[0])[order], **line)
         for ax, (value, stderr) in (
             (axes[0], (found[i].entropy, found[i].entropy_stderr)),
             (axes[0], (dataset.sampled_surprise[i].values, dataset.sampled_surprise_stderr[i].values)),
-            (axes[1], rate_on(found[i], axis)),
+            (axes[1], style.rate_on(found[i], axis)),
         ):
             label = f"$w={w:g}$" if ax is axes[1] else None
             ax.errorbar(
-                x, view.information(value), BAND_STDERRS * view.information(stderr), label=label, **points
+                x,
+                view.information(value),
+                style.BAND_STDERRS * view.information(stderr),
+                label=label,
+                **points,
             )
     axes[0].set_ylabel(f"$H$, surprise  ({view.unit})")
-    axes[1].set_ylabel(rate_label(view, axis))
+    axes[1].set_ylabel(style.rate_label(view, axis))
     axes[1].legend()
     for ax in axes[:2]:
-        noise_axis(ax, axis)
+        style.noise_axis(ax, axis)
 
 
 def _draw_sizes(ax: Axes, dataset: xr.Dataset) -> None:
@@ -237,7 +233,7 @@ def _draw_sizes(ax: Axes, dataset: xr.Dataset) -> None:
             at = dataset.sel(weight_guided=w, sampler=s)
             color = _colors()[w]
             ax.plot(at.energy, at["shift"], color=color, linestyle=_LINES[s])
-            bars = BAND_STDERRS * at.sampled_shift_stderr
+            bars = style.BAND_STDERRS * at.sampled_shift_stderr
             ax.errorbar(
                 at.few, at.sampled_shift, bars, color=color, marker=_MARKERS[s], linestyle="none",
                 markerfacecolor="none", markersize=3.5, label=f"{s.upper() if s == 'sde' else s}, $w={w:g}$",
@@ -249,12 +245,12 @@ def _draw_sizes(ax: Axes, dataset: xr.Dataset) -> None:
 def _draw_classes(axes: np.ndarray, dataset: xr.Dataset) -> None:
     for w in GUIDED:
         at, color = dataset.sel(weight_guided=w), _colors()[w]
-        bars = BAND_STDERRS * at.earlier_stderr
+        bars = style.BAND_STDERRS * at.earlier_stderr
         axes[0].errorbar(
             at.classes, at.earlier, bars, color=color, marker="^" if w > 2 else "s", label=f"$w={w:g}$"
         )
         for s in SAMPLERS:
-            bars = BAND_STDERRS * at[f"{s}_shift_stderr"]
+            bars = style.BAND_STDERRS * at[f"{s}_shift_stderr"]
             axes[1].errorbar(
                 at.classes, at[f"{s}_shift"], bars, color=color, marker=_MARKERS[s], linestyle=_LINES[s],
                 markerfacecolor="none", markersize=3.5, label=f"{s.upper() if s == 'sde' else s}, $w={w:g}$",
@@ -269,7 +265,7 @@ def _draw_classes(axes: np.ndarray, dataset: xr.Dataset) -> None:
 def _draw_many(ax: Axes, dataset: xr.Dataset) -> None:
     for s, color in zip(SAMPLERS, ("#1f4e9e", "#b3341f"), strict=True):
         at = dataset.sel(sampler=s)
-        bars = BAND_STDERRS * at.many_shift_stderr
+        bars = style.BAND_STDERRS * at.many_shift_stderr
         ax.errorbar(
             at.dim, at.many_shift, bars, color=color, marker=_MARKERS[s], linestyle="none", markerfacecolor="none",
             label=SHARE[s],

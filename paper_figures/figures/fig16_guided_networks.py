@@ -6,15 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gmm.windows import crossing
-from paper_figures.drawing.style import (
-    BAND_STDERRS,
-    View,
-    draw_entropy,
-    draw_rate,
-    kinds,
-    letter_panels,
-    new_figure,
-)  # fmt: skip
+from paper_figures.drawing import style
+from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import unstack
 from paper_figures.formats.numbers import Number, attach, number
@@ -64,7 +57,7 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Entropies and rates; costs; diversity; grids."""
-    figure, axes = new_figure(2, 3, height=5.0)
+    figure, axes = style.new_figure(2, 3, height=5.0)
     axis = view.on("sigma")
     digits, tree = (dataset.sel(network=name) for name in NAMES)
     _draw_curves(axes[0, :2], digits, view, axis)
@@ -76,7 +69,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         "digits: entropy", "digits: information", "digits: cost",
         "tree: cost", "digits: diversity", "grids",
     )  # fmt: skip
-    letter_panels(axes.flat, names)
+    style.letter_panels(axes.flat, names)
     handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, title="c-e", loc="outside lower center", ncols=len(labels))
     return figure
@@ -84,9 +77,9 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
 
 def _draw_curves(axes: np.ndarray, digits: xr.Dataset, view: View, axis: str) -> None:
     curves = unstack(digits, "shown")
-    for shown, curve, line in zip(SHOWN, curves, kinds(len(SHOWN)), strict=True):
-        draw_entropy(axes[0], curve, view, axis, label=shown, **line)
-        draw_rate(axes[1], curve, view, axis, **line)
+    for shown, curve, line in zip(SHOWN, curves, style.kinds(len(SHOWN)), strict=True):
+        style.draw_entropy(axes[0], curve, view, axis, label=shown, **line)
+        style.draw_rate(axes[1], curve, view, axis, **line)
     if axis == "sigma":
         for ax in axes:
             window = float(digits.window_low), float(digits.window_high)
@@ -96,14 +89,14 @@ def _draw_curves(axes: np.ndarray, digits: xr.Dataset, view: View, axis: str) ->
 
 
 def _draw_costs(ax: Axes, part: xr.Dataset) -> None:
-    for kind, line in zip(KINDS, kinds(len(KINDS)), strict=True):
+    for kind, line in zip(KINDS, style.kinds(len(KINDS)), strict=True):
         at = part.sel(kind=kind)
         x, y = (np.append(float(part[f"plain_{name}"]), at[name]) for name in ("distance", "accuracy"))
-        error = BAND_STDERRS * np.append(float(part.plain_accuracy_stderr), at.accuracy_stderr)
+        error = style.BAND_STDERRS * np.append(float(part.plain_accuracy_stderr), at.accuracy_stderr)
         look = line | {"marker": _MARKERS[kind], "markersize": 3, "elinewidth": 0.5}
         ax.errorbar(x, 1 - y, yerr=np.minimum(error, 0.9 * (1 - y)), label=kind, **look)
-    # Most of it is the data's own sampling, the same for every schedule: one bar tells.
-    bar = BAND_STDERRS * float(part.plain_distance_stderr)
+    # Most of it is the data's own sampling, the same for every schedule: one bar shows it.
+    bar = style.BAND_STDERRS * float(part.plain_distance_stderr)
     ax.errorbar(
         float(part.plain_distance), 1 - float(part.plain_accuracy), xerr=bar, color="0.4", elinewidth=0.8
     )
@@ -112,20 +105,20 @@ def _draw_costs(ax: Axes, part: xr.Dataset) -> None:
 
 def _draw_diversity(ax: Axes, part: xr.Dataset) -> None:
     plain = float(part.plain_diversity)
-    for kind, line in zip(KINDS, kinds(len(KINDS)), strict=True):
+    for kind, line in zip(KINDS, style.kinds(len(KINDS)), strict=True):
         at = part.sel(kind=kind)
         look = line | {"marker": _MARKERS[kind], "markersize": 3}
         ax.plot(np.append(1, at.w), np.append(1, at.diversity / plain), **look)
-    bar = BAND_STDERRS * float(part.plain_diversity_stderr) / plain
+    bar = style.BAND_STDERRS * float(part.plain_diversity_stderr) / plain
     ax.errorbar(1, 1, bar, color="0.4", elinewidth=0.8)
     ax.set(xlabel="strength $w$", ylabel="variance within a class")
 
 
 def _draw_grids(ax: Axes, digits: xr.Dataset, tree: xr.Dataset) -> None:
-    for grid, line, marker in zip(GRIDS, kinds(len(GRIDS)), "os^v", strict=True):
+    for grid, line, marker in zip(GRIDS, style.kinds(len(GRIDS)), "os^v", strict=True):
         for part, dashes, label in ((tree, "-", grid), (digits, (0, (4, 1.5)), None)):
             at = part.sel(grid=grid)
-            bars = BAND_STDERRS * at.grid_distance_stderr
+            bars = style.BAND_STDERRS * at.grid_distance_stderr
             look = {"color": line["color"], "linestyle": dashes, "marker": marker, "markersize": 3}
             ax.errorbar(at.steps, at.grid_distance, bars, label=label, elinewidth=0.5, **look)
     ax.set_yscale("symlog", linthresh=LINEAR)

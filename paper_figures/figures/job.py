@@ -41,13 +41,12 @@ class Job:
         """Its data, if the folder holds them and they were computed from the same settings and code."""
         if not self.path(".nc").exists():
             return None
-        from gmm.curve import load_dataset
+        from gmm.netcdf import load_whole
 
-        try:
-            dataset = load_dataset(self.path(".nc"))
-        except ValueError:  # damaged: compute it again
-            return None
-        return dataset if dataset.attrs.get("fingerprint") == self.fingerprint else None
+        dataset = load_whole(self.path(".nc"))
+        return (
+            dataset if dataset is not None and dataset.attrs.get("fingerprint") == self.fingerprint else None
+        )
 
     def save(self, dataset: "xr.Dataset") -> "xr.Dataset":
         """Write its data with all that is needed to compute them again.

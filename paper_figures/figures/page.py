@@ -1,12 +1,13 @@
 """index.html: the figures of a folder with captions and the numbers that matter."""
 
+import functools
 import html
 import json
+import warnings
 from pathlib import Path
 
-import h5netcdf
-
 from gmm.files import write_aside
+from gmm.netcdf import load_dataset
 from paper_figures.figures.job import FORMAT
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.formats.numbers import ATTRIBUTE, Number
@@ -47,10 +48,19 @@ def write(folder: Path) -> Path:
 
 
 def _section(folder: Path, figure: Figure, stem: str) -> str:
-    """One figure's part of the page; empty unless its data and picture are there."""
-    attributes = _attributes(folder / f"{stem}.nc")
-    if attributes.get("format") != FORMAT or not (folder / f"{stem}.png").exists():
+    """One figure's part of the page; empty unless its data and picture are there and whole."""
+    data = folder / f"{stem}.nc"
+    if not data.exists() or not (folder / f"{stem}.png").exists():
         return ""
+    try:
+        attributes = _attributes(data, data.stat().st_mtime_ns)
+        return _described(figure, stem, attributes) if attributes.get("format") == FORMAT else ""
+    except (ValueError, KeyError, TypeError, OSError):
+        warnings.warn(f"{data} is damaged; the page leaves it out", stacklevel=2)
+        return ""
+
+
+def _described(figure: Figure, stem: str, attributes: dict[str, str]) -> str:
     settings = json.loads(attributes["settings"])
     link = html.escape(stem, quote=True)
     facts = (
@@ -67,13 +77,10 @@ def _section(folder: Path, figure: Figure, stem: str) -> str:
 """
 
 
-def _attributes(path: Path) -> dict[str, str]:
-    """The file's attributes alone; none when it is missing or damaged."""
-    try:
-        with h5netcdf.File(path, "r") as file:
-            return {name: str(value) for name, value in file.attrs.items()}
-    except OSError:
-        return {}
+@functools.cache
+def _attributes(path: Path, _changed: int) -> dict[str, str]:
+    """The attributes of a file as it was at some time."""
+    return {str(name): str(value) for name, value in load_dataset(path).attrs.items()}
 
 
 def _table(rows: list[dict]) -> str:

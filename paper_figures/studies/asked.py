@@ -1,4 +1,4 @@
-"""From what a person asks for, in words, to a model and a question."""
+"""The question that a person asks in words: names of a model and of classes become a `Question`."""
 
 import dataclasses
 from collections.abc import Sequence

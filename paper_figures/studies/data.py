@@ -21,13 +21,14 @@ from gmm.clock import times_at
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.devices import agreed
+from gmm.files import alone_in
 from paper_figures.files import fingerprint, save_dataset
 from paper_figures.formats.curves import join, stack
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.formats.words import slug
 from paper_figures.progress import Progress, share
 from paper_figures.studies.checks import GIB, check_memory_limit, check_sampling
-from paper_figures.studies.parts import Parts
+from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.sampled_times import NONE, Time, agreement_time, half_time, peak_time
 from theory import Problem, speciation_time
 from theory.labelled import (
@@ -84,8 +85,8 @@ class StudySettings:
     Attributes:
         process: name of the forward process.
         levels: noise levels of every curve.
-        samples: noisy points a noise level.
-        seed: the person's seed.
+        samples: noisy points for each noise level.
+        seed: seed of every random number.
         dtype: precision of what is sampled.
 
     Raises:
@@ -168,10 +169,18 @@ def study(
         ValueError: when `out` holds something else.
     """
     identity = fingerprint(dataclasses.asdict(settings), [data.shape, data.classes], data.x, data.y)
+    with alone_in(None if out is None or out.exists() or jax.process_index() else parts_folder(out)):
+        return _gone_on_with(data, settings, out, identity, progress)
+
+
+def _gone_on_with(
+    data: LabelledData, settings: StudySettings, out: Path | None, identity: str, progress: Progress | None
+) -> xr.Dataset:
+    """The study of a file, if that is finished, else computed from where it stopped."""
     if out is not None and agreed(lambda: [out.exists()])[0]:
         return _finished(out, identity)
     folder = None if out is None else parts_folder(out)
-    pieces = Parts(folder, f"-{identity[:16]}.nc", EntropyCurve.load, EntropyCurve.save)
+    pieces = Parts(folder, f"-{identity[:16]}.nc", whole_curve, EntropyCurve.save)
     process = gmm.PROCESSES[settings.process]()
     with jax.enable_x64(settings.dtype == "float64"):
         dataset = _study(data.standardised(), settings, process, pieces, progress)
@@ -295,7 +304,7 @@ def _with_dtype(mixture: gmm.Mixture, dtype: str) -> gmm.Mixture:
 
 
 def noise_levels(data: LabelledData, moments: ClassMoments, process: gmm.Process, count: int) -> np.ndarray:
-    """(count,) log(σ/α), equally spaced from all points told apart to no class, as far as the process goes.
+    """(count,) log(σ/α), equally spaced from where all points are distinct to where no class is.
 
     Raises:
         ValueError: when the process ends before.
@@ -356,7 +365,7 @@ def speciation_times(
     process: gmm.Process,
     points: int,
 ) -> dict[str, dict[str, Time]]:
-    """Times by source and criterion; what a source says nothing about is left out."""
+    """Times by source and criterion; a criterion that does not apply to a source is left out."""
     exact = lambda value: Time(float(value), 0.0 if math.isfinite(value) else math.nan)
     found: dict[str, dict[str, Time]] = {
         "covariance": {"covariance": exact(times_of(process, np.array(covariance_log_snr(largest))))}

@@ -33,7 +33,7 @@ def overlay(files: Sequence[Path]) -> xr.Dataset:
             )
         for name, of_levels in found.items():
             lines[_unused(name, path, lines)] = of_levels
-    return comparison.dataset_of(lines, levels, next(iter(lines)), files=[str(path) for path in files])
+    return comparison.dataset_of(lines, levels, next(iter(lines)), files=[path.name for path in files])
 
 
 def _lines(path: Path, *, prefix: bool) -> tuple[list[str], dict[str, list[Line]]]:

@@ -8,10 +8,18 @@ from typing import Generic, TypeVar
 
 import jax
 
+from gmm.curve import EntropyCurve
 from gmm.devices import agreed
+from gmm.netcdf import load_whole
 from paper_figures.progress import Progress, share
 
 T = TypeVar("T")
+
+
+def whole_curve(path: Path) -> EntropyCurve | None:
+    """A curve that was kept, or None where there is none that is whole."""
+    dataset = load_whole(path)
+    return None if dataset is None else EntropyCurve.from_dataset(dataset)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,21 +29,18 @@ class Parts(Generic[T]):
     Attributes:
         folder: where they lie; None keeps nothing.
         suffix: of the files.
-        read: path -> part; raises ValueError or OSError where there is none that can be read whole.
+        read: path -> part, or None where there is none that is whole; a file that is not whole is a warning.
         write: (part, path); writes aside and renames.
     """
 
     folder: Path | None
     suffix: str
-    read: Callable[[Path], T]
+    read: Callable[[Path], T | None]
     write: Callable[[T, Path], None]
 
     def load(self, name: str) -> T | None:
-        """A finished part, or None where there is none that can be read whole."""
-        try:
-            return None if self.folder is None else self.read(self.folder / f"{name}{self.suffix}")
-        except (ValueError, OSError):
-            return None
+        """A finished part, or None where there is none that is whole."""
+        return None if self.folder is None else self.read(self.folder / f"{name}{self.suffix}")
 
     def each(
         self,

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from gmm.checks import check_values, choose
+from gmm.files import damaged
+from gmm.outside_files import read_outside
 from neural.decisions.words import members
 from neural.models import Model, load_model
 from neural.pictures import LATENT_CHANNELS, decoded
@@ -33,6 +36,8 @@ SETTINGS_KEY = "speciation"
 # Of a model of at most so many classes, all are drawn where none is named.
 MOST_CLASSES = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
+MOST_BYTES = 1 << 28
+"""Of a picture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,8 +280,31 @@ def _as_text(settings: PictureSettings, picture: Picture) -> str:
 def is_made(folder: Path, settings: PictureSettings, picture: Picture) -> bool:
     """Whether the folder holds a picture that was made from these settings; they are kept inside it."""
     path = picture.path(folder)
-    if not path.is_file():
+    if not path.exists():
         return False
-    raw = path.read_bytes()
-    mark = f"tEXt{SETTINGS_KEY}\0".encode("latin-1") + _as_text(settings, picture).encode("latin-1")
-    return raw.startswith(_PNG) and mark in raw
+    try:
+        chunks = _png_chunks(read_outside(path, MOST_BYTES))
+    except ValueError:
+        damaged(path)
+        return False
+    text = f"{SETTINGS_KEY}\0{_as_text(settings, picture)}".encode("latin-1")
+    return (b"tEXt", text) in chunks
+
+
+def _png_chunks(contents: bytes) -> list[tuple[bytes, bytes]]:
+    """Types and contents of the chunks of a PNG file.
+
+    Raises:
+        ValueError: when it is none, is cut short, or a checksum does not fit.
+    """
+    chunks, at = [], len(_PNG)
+    while not chunks or chunks[-1][0] != b"IEND":
+        length, kind = int.from_bytes(contents[at : at + 4]), contents[at + 4 : at + 8]
+        body, end = contents[at + 8 : at + 8 + length], at + 12 + length
+        if end > len(contents) or zlib.crc32(kind + body) != int.from_bytes(contents[end - 4 : end]):
+            raise ValueError("the picture is cut short or damaged")
+        chunks.append((kind, body))
+        at = end
+    if not contents.startswith(_PNG) or at != len(contents):
+        raise ValueError("no picture, or something after its end")
+    return chunks

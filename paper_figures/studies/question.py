@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 import gmm
+from neural.checkpoints import hashes, portable
 from neural.decisions import Decision
 from neural.estimators import check_stochastic, evaluations
 from neural.models import Grid, Model
@@ -107,9 +108,9 @@ class Question:
         """What it takes to measure the same again, in JSON's types."""
         model = self.model
         return {
-            "model": model.name,
+            "model": portable(model.name),
             "kind": model.kind,
-            "model_facts": dict(model.facts),
+            "model_facts": {"files": hashes(model.files), **model.facts},
             "decision": self.decision.as_dict(),
             "prior": self.prior.tolist(),
             "process": model.process.describe(),

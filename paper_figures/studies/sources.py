@@ -18,10 +18,10 @@ from gmm.families import empirical, fitted
 from neural.estimators import gap_entropy, online_entropy
 from paper_figures.files import fingerprint
 from paper_figures.progress import Progress, share
-from paper_figures.studies.parts import Parts
+from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.question import RUNS, Question
 
-# Points a noise level and run, where a mixture is sampled exactly.
+# Points for each noise level and run, where a mixture is sampled exactly.
 EXACT_SAMPLES = 128
 MIXTURE_COMPONENTS = 4
 MIXTURE_SHRINKAGE = 0.1
@@ -102,7 +102,7 @@ def gap(question: Question) -> Source:
     """The integral of the denoiser gap, over data where there are some, else over the model's own samples."""
     is_mixture = question.model.mixture is not None
     data = None if is_mixture else _states(question)
-    # The way from noise to the model's own samples: Heun's sampler, two evaluations a step.
+    # The model's own samples come from Heun's sampler, with two evaluations in each step.
     sampling = 0 if is_mixture or data is not None else question.trajectories * 2 * question.steps
     cost = dataclasses.replace(question, tracker="classes").evaluations() + sampling
 
@@ -222,7 +222,7 @@ def _exact_curve(question: Question, name: str) -> Source:
             mixture, condition = law()
             labels = [gmm.Partition(partition.labels[condition]) for partition in question.partitions]
             identity = _fingerprint(mixture, labels, question, stream)[:20]
-            store = Parts(parts, ".nc", EntropyCurve.load, EntropyCurve.save)
+            store = Parts(parts, ".nc", whole_curve, EntropyCurve.save)
 
             def curve(level: int, progress: Progress | None) -> EntropyCurve:
                 return gmm.class_entropy(

@@ -7,7 +7,6 @@ everything that its numbers follow from. So a sweep goes on where it was stopped
 import dataclasses
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import xarray as xr
 
 from gmm.curve import load_dataset, versions
 from gmm.devices import agreed
-from gmm.files import write_aside
+from gmm.files import LOCK, alone_in, write_aside
+from neural.checkpoints import read_kept, write_kept
 from paper_figures.files import save_dataset
 from paper_figures.progress import Progress
 from paper_figures.studies import sweep_cell
@@ -82,8 +82,8 @@ def sweep(
         family: "simplex", "orthogonal", "random", "tree" or "pair".
         branching: shapes of trees, such as "2x5x10", coarsest level first.
         method: "auto", "quadrature", "reduced" or "full".
-        points: noise levels a cell.
-        samples: noisy points a noise level, where sampling is needed.
+        points: noise levels for each cell.
+        samples: noisy points for each noise level, where sampling is needed.
         seed: seed of every random number.
         dtype: precision of what is sampled, "float32" or "float64".
         out: NetCDF file to keep the result in; the same call goes on with it, or reads it. None keeps nothing.
@@ -105,10 +105,19 @@ def sweep(
     )  # fmt: skip
     check_memory(axes, settings, memory_limit)
     path = None if out is None else Path(out)
+    folder = None if path is None or path.exists() or jax.process_index() else parts_folder(path)
+    with alone_in(folder):
+        return _gone_on_with(path, axes, settings, progress)
+
+
+def _gone_on_with(
+    path: Path | None, axes: SweepAxes, settings: SweepSettings, progress: Progress | None
+) -> xr.Dataset:
+    """The sweep of a file, if that is finished, else computed from where it stopped."""
     if path is not None and agreed(lambda: [_is_finished(path, axes, settings)])[0]:
         return load_dataset(path)
     places, cells = zip(*axes.cells(), strict=True)
-    parts = _parts(path, points)
+    parts = _parts(path, settings.points)
     results = parts.each(
         [cell.identity(settings) for cell in cells],
         lambda number, progress: sweep_cell.compute(cells[number], settings, progress),
@@ -196,7 +205,7 @@ def _is_finished(path: Path, axes: SweepAxes, settings: SweepSettings) -> bool:
         return True
     folder = parts_folder(path)
     label = folder / "settings.json"
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(file.name != LOCK for file in folder.iterdir()):
         try:
             found = json.loads(label.read_text())
         except (OSError, ValueError):
@@ -221,20 +230,17 @@ def _check_same(path: Path, found: Any, wanted: Mapping[str, str], names: Sequen
 
 def _parts(path: Path | None, points: int) -> Parts[Result]:
     """The store of finished cells, each a file of arrays."""
+    shapes = {name: (points,) if name in POINT_FIELDS else () for name in (*POINT_FIELDS, *SCALARS)}
 
-    def read(file: Path) -> Result:
-        try:
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in (*POINT_FIELDS, *SCALARS)}
-                status, method = str(stored["status"]), str(stored["method"])
-        except (KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{file} holds no cell of a sweep") from error
-        if any(a.shape != ((points,) if name in POINT_FIELDS else ()) for name, a in arrays.items()):
-            raise ValueError(f"{file} holds a cell of another number of points")
-        return Result(status, method, arrays)
+    def read(file: Path) -> Result | None:
+        found = read_kept(file)
+        if found is None or {name: values.shape for name, values in found.tensors.items()} != shapes:
+            return None
+        arrays = {name: np.array(values) for name, values in found.tensors.items()}
+        return Result(found.attributes["status"], found.attributes["method"], arrays)
 
     def write(result: Result, file: Path) -> None:
-        with write_aside(file) as aside:
-            np.savez(aside, status=result.status, method=result.method, **result.arrays)  # type: ignore[arg-type]
+        arrays = {name: np.asarray(values) for name, values in result.arrays.items()}
+        write_kept(file, arrays, {"status": result.status, "method": result.method})
 
-    return Parts(None if path is None else parts_folder(path), ".npz", read, write)
+    return Parts(None if path is None else parts_folder(path), ".part", read, write)

@@ -34,9 +34,9 @@ class SweepSettings:
         family: one of FAMILIES.
         method: one of METHODS; "auto" takes quadrature where there is one, else the reduced problem, else
             the full one.
-        points: noise levels a cell.
-        samples: noisy points a noise level, where sampling is needed.
-        seed: the person's seed.
+        points: noise levels for each cell.
+        samples: noisy points for each noise level, where sampling is needed.
+        seed: seed of every random number.
         dtype: precision of what is sampled.
 
     Raises:
@@ -88,7 +88,7 @@ class Cell:
         return np.array([first] + [(1 - first) / (self.classes - 1)] * (self.classes - 1))
 
     def identity(self, settings: SweepSettings) -> str:
-        """Hash of everything that its numbers follow from; not of the grid around it, nor of any order."""
+        """Hash of everything that its numbers depend on, whatever other cells the sweep has."""
         return fingerprint([dataclasses.asdict(self), dataclasses.asdict(settings)])
 
 
@@ -179,7 +179,7 @@ def _each(values: Any, kind: Callable[[Any], Any]) -> tuple[Any, ...]:
 
 
 def _whole(values: Any) -> tuple[Any, ...]:
-    """The same for numbers that should be whole: 1e3 is one, 10.5 stays what it is, to be refused by name."""
+    """The same for whole numbers: 1e3 becomes 1000; 10.5 stays, and `SweepAxes` refuses it by name."""
     several = values if isinstance(values, Iterable) else (values,)
     return _each([int(v) if v == v // 1 else float(v) for v in several], lambda value: value)
 

@@ -27,7 +27,7 @@ SCALARS = ("t_peak", "t_peak_stderr", "t_half", "t_half_stderr", "t_instability"
 FIRST_RHO = 1e-3
 LAST_RHO, LAST_RHO_PER_LOG_CLASS = 40.0, 8.0
 # Means as built and centred, each with the copy it is made from: measured as the peak of a process at d = 10^6,
-# K = 100, which docs/sweeps.md tells. K x K tables of distances between classes, where dimension has dropped out.
+# K = 100, see docs/sweeps.md. K x K tables of distances between classes, where dimension has dropped out.
 COPIES_OF_MEANS, COPIES_OF_TABLES = 4, 7
 # Arrays of the size of a block of noisy points that live at once, and the points of the smallest block.
 COPIES_OF_POINTS, FEWEST_POINTS = 6, 8
@@ -37,7 +37,7 @@ Curve = Callable[[np.ndarray], EntropyCurve]
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What a cell leaves.
+    """The result of a cell.
 
     Attributes:
         status: "ok", or why there is nothing.
@@ -65,7 +65,7 @@ def impossible(cell: Cell, family: str) -> str:
 
 
 def method_of(cell: Cell, settings: SweepSettings) -> str:
-    """How a cell is computed: what was asked for, or the cheapest exact way there is."""
+    """How a cell is computed: the method of the settings, or for "auto" the cheapest exact one."""
     if settings.method != "auto":
         return settings.method
     return "quadrature" if has_quadrature(cell, settings.family) else "reduced"
@@ -89,7 +89,7 @@ def memory(cell: Cell, settings: SweepSettings) -> int:
 
 
 def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = None) -> Result:
-    """The numbers of one cell; nothing but the cell and the settings decides them."""
+    """The numbers of one cell, which depend on the cell and the settings alone."""
     process = PROCESSES[cell.process]()
     why = impossible(cell, settings.family)
     method = method_of(cell, settings)
@@ -178,22 +178,15 @@ def exact_scalars(
 def mixture(cell: Cell, settings: SweepSettings, *, full: bool) -> Mixture:
     """The cell's mixture, in its own few coordinates or spread over all of its dimensions."""
     scale = {"separation": cell.separation, "variance": cell.variance, "weights": cell.weights()}
-    if settings.family == "tree":
-        low = families.tree(cell.branching, cell.dim, reduced=True, **scale)
-    elif settings.family == "pair":
-        low = families.pair(cell.dim, reduced=True, **scale)
-    elif settings.family == "random":
-        # The means belong to the cell without its process: the same problem on every clock.
-        key = cell_key(dataclasses.replace(cell, process=""), settings)
-        low = families.random(jax.random.fold_in(key, 1), cell.classes, cell.dim, reduced=True, **scale)
-    else:
-        build = {"simplex": families.simplex, "orthogonal": families.orthogonal}[settings.family]
-        low = build(cell.classes, cell.dim, reduced=True, **scale)
+    sizes = cell.branching if settings.family == "tree" else (cell.classes,)
+    # Random means belong to the cell without its process: the same problem on every clock.
+    key = jax.random.fold_in(cell_key(dataclasses.replace(cell, process=""), settings), 1)
+    low = families.named(settings.family, sizes, cell.dim, key=key, reduced=True, **scale)
     return families.spread(low, cell.dim) if full else low
 
 
 def cell_key(cell: Cell, settings: SweepSettings) -> jax.Array:
-    """Random numbers belong to a cell, whatever the order that cells are computed in."""
+    """The random key of a cell, independent of the order in which cells are computed."""
     return jax.random.fold_in(jax.random.key(settings.seed), int(cell.identity(settings)[:8], 16))
 
 

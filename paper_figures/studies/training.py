@@ -13,6 +13,7 @@ import xarray as xr
 import gmm
 from gmm.curve import load_dataset, versions
 from gmm.datasets import LabelledData
+from gmm.files import alone_in
 from neural.models.trained import IMAGE_RANGE
 from neural.samplers import edm_times, heun
 from neural.training import Plan, TrainingState, level_losses, mixture_optimum, nearest_class, train
@@ -81,6 +82,13 @@ def carry_out(request: Request, folder: Path, command: str, progress: Progress |
     """
     plan = request.plan()
     ensure_writable(folder)
+    with alone_in(folder):
+        return _gone_on_with(request, plan, folder, command, progress)
+
+
+def _gone_on_with(
+    request: Request, plan: Plan, folder: Path, command: str, progress: Progress | None
+) -> Trained:
     state, losses = _train(plan, folder / STATE, progress)
     dtype = np.dtype(request.store)
     plan.write(folder / MODEL, state.ema, dtype=dtype, command=command, seed=request.seed)

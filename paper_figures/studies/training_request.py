@@ -1,4 +1,4 @@
-"""What a person asks to be trained, and the plan that it stands for."""
+"""A request for a training, and the plan that it stands for."""
 
 import dataclasses
 import math

@@ -14,6 +14,7 @@ from gmm.pooling import Reading, pool, read_off
 from gmm.process import Process
 from gmm.window_file import PLACES, MeasuredWindow, Place, SamplerSteps, write_window
 from gmm.windows import window
+from neural.checkpoints import portable
 from neural.decisions import Level
 from neural.models import Grid, Model
 from neural.models.grids import Spacing
@@ -93,7 +94,7 @@ def _window(
     labels = level.partition.labels
     conditions = question.decision.conditions
     return MeasuredWindow(
-        model=question.model.name,
+        model=portable(question.model.name),
         question=level.name,
         cells={
             cell: tuple(conditions[i] for i in np.flatnonzero(labels == c))

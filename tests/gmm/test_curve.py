@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import h5py
+import jax
 import numpy as np
 import pytest
 import xarray as xr
 
+import gmm
+import theory
 from gmm import EntropyCurve, ddpm, scaled_linear_betas, vp
 from gmm.curve import AXES, FORMAT, load_dataset, versions
 
@@ -292,3 +295,53 @@ def test_the_example_in_the_document_runs(tmp_path, monkeypatch, capsys):
     scope["curve"].close()
     assert scope["decided"].sizes["point"] == 2
     assert "nats" in capsys.readouterr().out
+
+
+def test_a_data_frame_has_one_row_for_each_time_and_all_fields():
+    made = gmm.class_entropy(
+        gmm.families.pair(2), gmm.vp(), [0.5, 1.0, 2.0], key=jax.random.key(0), samples=32
+    )
+    frame = made.to_dataframe()
+    assert len(frame) == 3
+    for name in ("t", "log_snr", "sigma", "entropy", "entropy_stderr", "rate", "clone_agreement"):
+        np.testing.assert_array_equal(frame[name], getattr(made, name))
+    np.testing.assert_array_equal(frame[["per_cell_0", "per_cell_1"]], made.per_cell)
+    assert "cross_entropy" not in frame
+
+
+def test_the_repr_has_three_lines_and_names_the_route():
+    sampled = gmm.class_entropy(gmm.families.pair(2), gmm.vp(), [0.5], key=jax.random.key(0), samples=32)
+    exact = theory.entropy_curve(gmm.edm(), [0.5, 80.0], 4.0, classes=3)
+    for made, words in (
+        (sampled, ("1 points", "sampled", "vp")),
+        (exact, ("80", "simplex", "1.099 nats", "edm")),
+    ):
+        lines = repr(made).splitlines()
+        assert len(lines) == 3
+        assert all(word in repr(made) for word in words)
+
+
+@pytest.mark.parametrize("axis", ["t", "log-snr", "sigma", "timestep"])
+def test_the_plot_shows_the_entropies_on_their_axis(axis):
+    from matplotlib.figure import Figure
+
+    made = theory.entropy_curve(gmm.edm(), [10.0, 0.5, 2.0], 4.0)
+    ax = made.plot(Figure().add_subplot(), axis=axis, units="bits")
+    at, entropy = ax.lines[0].get_data()
+    order = np.argsort(made.axis(axis))
+    np.testing.assert_array_equal(at, made.axis(axis)[order])
+    np.testing.assert_allclose(entropy, made.in_bits().entropy[order])
+    assert "bits" in ax.get_ylabel()
+    with pytest.raises(ValueError, match="units must be one of"):
+        made.plot(Figure().add_subplot(), units="hartleys")
+
+
+def test_points_of_a_curve_and_its_own_times():
+    made = theory.entropy_curve(gmm.flow(), np.linspace(0.1, 0.9, 60), 100.0)
+    some = made.take(slice(10, 20))
+    np.testing.assert_array_equal(some.entropy, made.entropy[10:20])
+    assert some.per_cell.shape == (10, 0)
+    noise = np.log(made.sigma[15:45]) + 0.01
+    # The cubic between points 1/75 apart in t.
+    np.testing.assert_allclose(made.times_at(noise), 1 / (1 + np.exp(-noise)), rtol=1e-6)
+    assert np.isnan(made.times_at(np.log(made.sigma.max()) + 1))

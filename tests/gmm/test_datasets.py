@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from gmm.datasets import FASHION_CLASSES, load_data
+from gmm.datasets import FASHION_CLASSES, MOST_ROUNDED, load_data
 
 # One rounding to float32 either way.
 FLOAT32 = 1e-6
@@ -83,6 +83,20 @@ def test_standardised_points_know_the_way_back():
         dataclasses.replace(data, x=np.ones((50, 6), np.float32)).standardised()
 
 
+@pytest.mark.parametrize("offset", [0, 1e4, 1e8])
+@pytest.mark.parametrize("dtype", [np.float64, np.int64])
+def test_points_are_centred_before_they_are_rounded(offset, dtype, tmp_path):
+    """Standardised points do not depend on an offset of the source, and lead back to it."""
+    x = np.random.default_rng(0).normal(size=(40, 3)) * [1.0, 2.0, 3.0] * 50
+    x = x.round().astype(dtype) + dtype(offset)
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(40) % 2)
+    scaled = load_data(tmp_path / "a.npz").standardised()
+    wanted = (x - x.mean(axis=0, dtype=float)) / np.sqrt(x.var(axis=0, dtype=float).mean())
+    assert scaled.x.dtype == np.float32
+    np.testing.assert_allclose(scaled.x, wanted, atol=MOST_ROUNDED)
+    np.testing.assert_allclose(scaled.in_source_units(scaled.x), x, rtol=0, atol=MOST_ROUNDED * np.ptp(x))
+
+
 def test_split_keeps_every_class_share_and_every_point():
     data = load_data("digits")
     learn, held_out = data.split(0.25, seed=2**40)
@@ -132,7 +146,7 @@ def test_arrays_in_fortran_order_are_read_as_numpy_reads_them(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((2, 2))}, "must hold arrays x and y, got x.npy"),
+        ({"x": np.zeros((2, 2))}, "must hold an array y, got x.npy"),
         ({"x": np.zeros((2, 2)), "y": np.zeros(3)}, r"must hold x \(n, ...\) and y \(n,\)"),
         ({"x": np.zeros((2, 0)), "y": np.zeros(2)}, r"must hold x \(n, ...\) and y \(n,\)"),
         ({"x": np.full((2, 2), np.nan), "y": np.zeros(2)}, "finite"),

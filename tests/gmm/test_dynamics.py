@@ -557,7 +557,7 @@ def test_bad_times_of_a_forward_path():
         ({"end": 0.9}, "times must be above the end of the way back, 0.9, got 0.8"),
         ({"end": 0.0}, "end must be in the range of vp, 0 < t < inf, got 0.0"),
         ({"times": [0.0]}, "times must be in the range of vp"),
-        ({"partition": Partition([0, 1])}, r"partition.labels must have shape \(3,\), one a component"),
+        ({"partition": Partition([0, 1])}, "one label for each of the 3 components, got 2"),
         ({"key": 3}, "key must be a JAX random key"),
         ({"kernel": "best"}, "kernel must be one of exact-mean, exact"),
     ],

@@ -285,6 +285,13 @@ def test_first_class_of_a_pair_is_positive():
     assert float(families.pair(10**9, reduced=True).means[0, 0]) > 0
 
 
+@pytest.mark.parametrize("name", BUILT)
+def test_families_have_names(name):
+    sizes = {"pair": (2,), "tree": (2, 3)}.get(name, (5,))
+    found = families.named(name, sizes, 20, key=jax.random.key(0), separation=0.5, reduced=True)
+    np.testing.assert_array_equal(found.means, BUILT[name](reduced=True).means)
+
+
 def test_a_dimension_may_be_written_as_a_float():
     np.testing.assert_array_equal(families.pair(1e2).means, families.pair(100).means)
     assert families.random(jax.random.key(0), 3, 1e2).dim == 100
@@ -338,6 +345,10 @@ def test_reduced_random_means_have_the_wishart_law(dim):
         ),
         (lambda: families.empirical(np.full((2, 2), np.nan)), "x must be finite"),
         (lambda: families.random(3, 2, 2), "key must be a JAX random key"),
+        (lambda: families.named("random", (3,), 2), "key must be a JAX random key"),
+        (lambda: families.named("cube", (3,), 2), "family must be one of pair, simplex"),
+        (lambda: families.named("pair", (3,), 2), r"sizes must be two classes for a pair, got \[3\]"),
+        (lambda: families.named("simplex", (2, 2), 9), "sizes must be one number of classes for 'simplex'"),
     ],
 )
 def test_bad_input(call, message):

@@ -1,11 +1,17 @@
 """Files appear whole or not at all."""
 
+import errno
 import os
+import re
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from gmm.files import write_aside
+from gmm import files
+from gmm.files import write_aside, write_whole
 
 
 def test_a_file_appears_when_the_writer_is_done(tmp_path):
@@ -19,7 +25,7 @@ def test_a_file_appears_when_the_writer_is_done(tmp_path):
     assert list(target.parent.iterdir()) == [target]
 
 
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_interrupted_writer_leaves_the_old_file_and_nothing_else(tmp_path, error):
     target = tmp_path / "result.txt"
     target.write_text("old")
@@ -33,6 +39,45 @@ def test_an_interrupted_writer_leaves_the_old_file_and_nothing_else(tmp_path, er
         write_half()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_is_one_line(tmp_path):
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+    message = "cannot write .*result.txt: No space left on device; make room and run the same command again"
+
+    def write_half():
+        with write_aside(target) as aside:
+            aside.write_text("ha")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(ValueError, match=message):
+        write_half()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_temporary_files_of_dead_processes_go(tmp_path):
+    code = (
+        "import os, sys; from gmm.files import write_aside\n"
+        "with write_aside(sys.argv[1]) as aside: print(aside, flush=True); os.kill(os.getpid(), 9)"
+    )
+    target = tmp_path / "result.txt"
+    out = subprocess.run(
+        [sys.executable, "-c", code, target], capture_output=True, text=True, check=False
+    ).stdout
+    abandoned = Path(out.strip())
+    assert abandoned.exists()
+    files._remove_abandoned.cache_clear()
+    with write_aside(target) as mine:
+        assert abandoned.exists()  # it might be that of a process that has just begun
+        for aside in (abandoned, mine):
+            os.utime(aside, (1, 1))
+        files._remove_abandoned.cache_clear()
+        write_whole(tmp_path / "other", b"")
+        assert not abandoned.exists()
+        assert mine.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "result.txt"]
 
 
 def test_results_get_the_permissions_of_any_new_file(tmp_path):
@@ -69,3 +114,33 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"cannot write .*Permission denied"), write_aside(tmp_path / "x"):
         pass
     tmp_path.chmod(0o700)
+
+
+def test_only_one_process_works_in_a_folder(tmp_path):
+    folder, log = tmp_path / "parts", tmp_path / "log"
+    code = (
+        "import sys, time, warnings; from pathlib import Path; from gmm.files import alone_in\n"
+        "warnings.simplefilter('always')\n"
+        "with alone_in(Path(sys.argv[1])):\n"
+        "    with open(sys.argv[2], 'a') as log: log.write('in\\n')\n"
+        "    time.sleep(0.3)\n"
+        "    with open(sys.argv[2], 'a') as log: log.write('out\\n')\n"
+    )
+    command = [sys.executable, "-c", code, folder, log]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    said = "".join(process.communicate()[1] for process in running)
+    assert log.read_text() == "in\nout\n" * 3
+    assert re.search(rf"process \d+ on .* is at work in {folder}; waiting until it is done", said)
+    assert not folder.exists() or not any(folder.iterdir())
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from gmm.files import alone_in\n"
+        "with alone_in(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=False)
+    assert (tmp_path / files.LOCK).exists()
+    with files.alone_in(tmp_path):
+        assert (tmp_path / files.LOCK).read_text().startswith(f"process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []

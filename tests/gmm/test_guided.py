@@ -175,7 +175,10 @@ def test_bad_input_is_refused_in_words():
         ),
         ("two cells", lambda: guided(PAIR.take([0]), gmm.cfg(2))),
         ("times must be", lambda: guided(PAIR, gmm.cfg(2), [-1.0])),
-        ("partition.labels", lambda: guided(PAIR, gmm.cfg(2), partition=gmm.Partition(np.array([0, 1, 2])))),
+        (
+            "one label for each",
+            lambda: guided(PAIR, gmm.cfg(2), partition=gmm.Partition(np.array([0, 1, 2]))),
+        ),
         ("fall", lambda: walk([1, 2], jnp.zeros((2, 1)))),
         ("x must have", lambda: walk([2, 1], jnp.zeros((2, 3)))),
     ):

@@ -20,6 +20,7 @@ import sys
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 import gmm
+import theory.labelled
 from gmm import families
 from gmm.reduction import reduction
 
@@ -58,6 +59,8 @@ for name, covariance in {
     if covariance.shared:
         made[f"reduced {name}"] = gmm.reduce(made[name])
         made[f"basis {name}"] = reduction(made[name]).basis
+moments = theory.labelled.ClassMoments(np.full(3, 1 / 3), 5 * np.eye(3, 8) @ turned, 0.1 * np.eye(8))
+made["opening directions"] = theory.labelled.opening_directions(moments).vectors
 leaves = {f"{name}/{i}": leaf for name, m in made.items() for i, leaf in enumerate(jax.tree.leaves(m))}
 np.savez(sys.argv[1], **leaves)
 """

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gmm import Partition
-from gmm.partition import OUTSIDE, cell_log_posterior, trivial_partition
+from gmm.partition import OUTSIDE, cell_log_posterior, partition_of, trivial_partition
 
 SUMS = 1e-13  # a sum of a handful of float64 numbers, taken in another order
 
@@ -121,7 +121,7 @@ BAD = {
     "outside": (lambda: THREE.restrict([-1]), r"cells must be distinct numbers in 0..2, got \[-1\]"),
     "no cell": (lambda: THREE.restrict([]), r"cells must be distinct numbers in 0..2, got \[\]"),
     "half a cell": (lambda: THREE.restrict([0.5]), r"cells must be distinct numbers in 0..2, got \[0.5\]"),
-    "groups": (lambda: THREE.coarsen([0, 1]), r"groups must have shape \(3,\), one a cell, got \(2,\)"),
+    "groups": (lambda: THREE.coarsen([0, 1]), r"groups must have shape \(3,\), one per cell, got \(2,\)"),
     "group kind": (lambda: THREE.coarsen([0.5, 0, 1]), "groups must be integers, got float64"),
     "group gap": (lambda: THREE.coarsen([0, 0, 2]), r"groups must use every cell 0..C-1 .*got \[0 2\]"),
     "sizes": (
@@ -136,3 +136,13 @@ def test_bad_partitions_are_refused_by_name(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_no_partition_is_the_trivial_one():
+    np.testing.assert_array_equal(partition_of(3, None).labels, [0, 1, 2])
+    given = Partition([0, 1, 1])
+    assert partition_of(3, given, least=2) is given
+    with pytest.raises(ValueError, match="one label for each of the 2 components, got 3"):
+        partition_of(2, given)
+    with pytest.raises(ValueError, match="at least two cells"):
+        partition_of(1, None, least=2)

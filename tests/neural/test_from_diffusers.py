@@ -44,7 +44,7 @@ def one_step(pipeline, name, x):
     if name == "flux":
         n, c, h, w = state.shape
         state = pipeline._pack_latents(state, n, c, h, w)
-        options |= {"guidance_scale": 2.5, "height": 16, "width": 16, "max_sequence_length": 32}
+        options |= {"guidance_scale": 2.5, "height": 16, "width": 16}
     if name == "pixart":
         options |= {"use_resolution_binning": False, "max_sequence_length": 120}
     with torch.no_grad():

@@ -6,7 +6,7 @@ import pytest
 
 import gmm
 from neural import mixture_denoiser
-from neural.quality import judge_of, judged, sample_quality
+from neural.quality import judge_of, quality_of, sample_quality
 from theory import orthogonal_clone_agreement
 
 STDERRS = 4
@@ -22,7 +22,7 @@ def test_samples_of_the_law_itself():
     mixture = law()
     x, y = map(np.asarray, gmm.sample(mixture, jax.random.key(1), 4000))
     made, asked = map(np.asarray, gmm.sample(mixture, jax.random.key(2), 2000))
-    found = judged(made, asked, (x, y), judge_of(mixture))
+    found = quality_of(made, asked, (x, y), judge_of(mixture))
     agreement = float(orthogonal_clone_agreement(CLASSES, ENERGY))
     assert abs(found.accuracy.value - agreement) < STDERRS * found.accuracy.stderr
     assert abs(found.distance.value) < STDERRS * found.distance.stderr
@@ -58,4 +58,4 @@ def test_too_few_samples_of_a_class():
     mixture = law()
     x, y = map(np.asarray, gmm.sample(mixture, jax.random.key(1), 400))
     with pytest.raises(ValueError, match="n >= 16"):
-        judged(x[:8], y[:8], (x, y), judge_of(mixture))
+        quality_of(x[:8], y[:8], (x, y), judge_of(mixture))

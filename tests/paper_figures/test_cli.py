@@ -18,6 +18,7 @@ HELP_FILES = {
     "speciation": [],
     "figures": ["figures"],
     "sweep": ["sweep"],
+    "data": ["data"],
     "guidance": ["guidance"],
     "compare": ["compare"],
     "window": ["window"],

@@ -16,7 +16,7 @@ PROMPT = "a photo of a cat"
 SCHEDULER = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 X = tiny.noise("latents", (2, 8, 8, 4))
 UNET = {**tiny.UNET, "cross_attention_dim": CONTEXT, "norm_num_groups": 32, "attention_head_dim": 8}
-VAE = {**tiny.VAE, "norm_num_groups": 8}
+VAE = {**tiny.VAE, "block_out_channels": (32, 64), "norm_num_groups": 32}
 TEXT = {
     **tiny.TEXT,
     "hidden_size": CONTEXT,

@@ -14,6 +14,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from safetensors.numpy import save_file
+
 from neural import CheckpointError, load_sd15
 from neural.stable_diffusion import scheduler as module
 from neural.stable_diffusion import settings
@@ -147,7 +149,7 @@ def test_honoured_settings_of_the_networks(part, changes, tmp_path):
     [
         {"norm_num_groups": 4},
         {"layers_per_block": 2},
-        {"block_out_channels": (8, 24)},
+        {"block_out_channels": (64, 32)},
         {"scaling_factor": 0.5},
     ],
 )
@@ -338,6 +340,29 @@ def test_prediction_given_by_hand_replaces_what_the_file_says(folder, pipe):
     assert far(load_sd15(folder, prediction="v").denoise(X, T, PROMPT), expected) < FLOAT32
     with pytest.raises(ValueError, match="prediction must be one of epsilon, v, sample; got 'eps'"):
         load_sd15(folder, prediction="eps")
+
+
+@pytest.mark.parametrize(
+    ("marks", "metadata", "options"),
+    [
+        ({}, {"modelspec.prediction_type": "v"}, {}),
+        ({"v_pred": np.zeros(0, np.float32)}, {}, {}),
+        ({}, {}, {"prediction": "v"}),
+        ({"v_pred": np.zeros(0, np.float32), "ztsnr": np.zeros(0, np.float32)}, {}, {}),
+    ],
+)
+def test_single_files_that_predict_v(marks, metadata, options, pipe, folder, tmp_path):
+    save_file(pipelines.single_file(folder) | marks, tmp_path / "v.safetensors", metadata)
+    model = load_sd15(tmp_path / "v.safetensors", tokenizer=folder / "tokenizer", **options)
+    zero = {"rescale_betas_zero_snr": "ztsnr" in marks}
+    other = diffusers.DDIMScheduler(**SCHEDULER, prediction_type="v_prediction", **zero)
+    found = pipelines.output(pipe, T)
+    for t in (T, 999):
+        alpha_bar = float(other.alphas_cumprod[t])
+        expected = alpha_bar**0.5 * X - (1 - alpha_bar) ** 0.5 * (
+            found if t == T else pipelines.output(pipe, t)
+        )
+        assert far(model.denoise(X, t, PROMPT), expected) < FLOAT32
 
 
 # Settings that are fixed, and those that change nothing.

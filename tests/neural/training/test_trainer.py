@@ -1,12 +1,12 @@
 """The training loop: resumed runs, kept states, refusals."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from neural import checkpoints
 from neural.families import FamilySpec
 from neural.training import Recipe, advance, mixture_plan, start, train
 from neural.training.trainer import keep
@@ -55,15 +55,30 @@ def test_a_killed_write_leaves_the_state_before_it(straight, tmp_path, monkeypat
     facts = {**PLAN.facts, "recipe": dataclasses.asdict(PLAN.recipe)}
     keep(kept, state, losses, facts)
 
-    def half_a_file(tensors, path, _metadata):
-        path.write_bytes(b"half")
+    def half_a_file(path, contents):
+        path.write_text("half")
         raise SystemExit  # what a kill leaves: no clean-up of ours can be relied on after it
 
     with monkeypatch.context() as patched:
-        patched.setattr(checkpoints.safetensors_files, "save_file", half_a_file)
+        patched.setattr(Path, "write_bytes", half_a_file)
         with pytest.raises(SystemExit):
             keep(kept, state, losses, facts)
     np.testing.assert_array_equal(_run(kept)[1], straight[1])
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "another"])
+def test_a_damaged_state_is_not_used(damage, straight, tmp_path):
+    kept = tmp_path / "state.safetensors"
+    state, losses = advance(PLAN.task, start(PLAN.task, PLAN.recipe), PLAN.recipe, 10)
+    keep(kept, state, losses, {**PLAN.facts, "recipe": dataclasses.asdict(PLAN.recipe)})
+    contents = bytearray(kept.read_bytes())
+    contents[-9] ^= 1
+    damaged = {"flip": contents, "cut": contents[:-9], "empty": b"", "another": b"{}"}[damage]
+    kept.write_bytes(damaged)
+    with pytest.warns(
+        UserWarning, match=r"state[.]safetensors is damaged or of another version; it is computed again"
+    ):
+        np.testing.assert_array_equal(_run(kept)[1], straight[1])
 
 
 def test_a_finished_run_takes_no_step(straight, tmp_path):

@@ -114,8 +114,13 @@ def test_damaged_data_are_computed_again(two_figures, tmp_path):
     cli.run(["figures", "--out", str(tmp_path)])
     (tmp_path / "two.nc").write_bytes(b"not NetCDF")
     two_figures.calls.clear()
-    cli.run(["figures", "--out", str(tmp_path)])
+    with pytest.warns(UserWarning, match="damaged") as warned:
+        cli.run(["figures", "--out", str(tmp_path)])
     assert two_figures.calls == ["draw", "compute 2", "draw"]
+    said = [str(one.message) for one in warned]
+    assert any("two.nc is damaged or of another version; it is computed again" in line for line in said)
+    assert any("two.nc is damaged; the page leaves it out" in line for line in said)
+    assert "two.png" in (tmp_path / "index.html").read_text()
 
 
 def test_fast_results_have_names_of_their_own(two_figures, tmp_path, monkeypatch):

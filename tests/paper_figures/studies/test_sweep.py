@@ -202,10 +202,11 @@ def test_a_damaged_part_is_computed_again(tmp_path, monkeypatch):
     monkeypatch.setattr("paper_figures.studies.parts.Parts.remove", lambda *_: None)
     asked = {"dims": [100], "points": 40, "out": tmp_path / "a.nc"}
     whole = paper_figures.sweep(**asked)
-    part = next((tmp_path / "a.nc.parts").glob("*.npz"))
+    part = next((tmp_path / "a.nc.parts").glob("*.part"))
     for damage in (b"", b"PK", part.read_bytes()[:-200], b"\x80\x04."):
         part.write_bytes(damage)
-        xr.testing.assert_equal(paper_figures.sweep(**asked), whole)
+        with pytest.warns(UserWarning, match="damaged or of another version; it is computed again"):
+            xr.testing.assert_equal(paper_figures.sweep(**asked), whole)
 
 
 def test_other_settings_are_refused(tmp_path):

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
 from gmm.checks import check_finite
-from gmm.dynamics import in_float64
+from gmm.clock import scales_at
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance, limited_interval, unguided
 from gmm.guided import guided_samples, last_time
 from gmm.mixture import Mixture, diffuse, log_posterior
-from gmm.partition import Partition, cell_log_posterior, trivial_partition
+from gmm.partition import Partition, cell_log_posterior, partition_of
 from gmm.process import Process
 
 DIRECTIONS = 64
@@ -100,7 +100,7 @@ def quality(
             mixture, process, _plain_like(guidance), key=common, **call
         ),  # the same noise, on purpose
     ]
-    partition = trivial_partition(mixture.components) if partition is None else partition
+    partition = partition_of(mixture.components, partition)
     noisy, labels = _at_end(mixture, process, end, partition)
     log_p = [
         np.asarray(cell_log_posterior(log_posterior(noisy, x), jnp.asarray(labels), partition.cells))
@@ -198,8 +198,7 @@ def _at_end(
     mixture: Mixture, process: Process, end: float, partition: Partition
 ) -> tuple[Mixture, np.ndarray]:
     """The mixture at the end of the paths, without components outside the decision, and the others' cells."""
-    scales = in_float64(lambda p, t: (p.alpha(t), p.sigma(t)), process, np.array(end))
-    alpha, sigma = (np.asarray(v, mixture.dtype) for v in scales)
+    alpha, sigma = (np.asarray(v, mixture.dtype) for v in scales_at(process, end))
     inside = partition.inside
     return diffuse(mixture.take(inside), alpha, sigma), partition.labels[inside]
 
