@@ -144,7 +144,9 @@ def _load(source: Any, dtype: Any) -> Any:
             f"source must be a pipeline or a folder with model_index.json, got {os.fspath(source)!r}"
         )
     options = {} if dtype is None else {"torch_dtype": dtype}
-    return diffusers.DiffusionPipeline.from_pretrained(str(path), local_files_only=True, **options)
+    # Weights in pickles are not read.
+    options |= {"local_files_only": True, "use_safetensors": True}
+    return diffusers.DiffusionPipeline.from_pretrained(str(path), **options)
 
 
 def _host_function(
