@@ -20,7 +20,7 @@ numbers in [0, 1]: every truncation brackets it (Bonferroni), and |T_A| is at mo
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +56,16 @@ class Term(NamedTuple):
     disagreement: float
     rate: float
     per_cell: Float[Array, " C"]
+
+
+def total_of(terms: Sequence[Term], cell_count: int) -> Term:
+    """The sum of terms; zero where there are none."""
+    return Term(
+        entropy=float(sum(term.entropy for term in terms)),
+        disagreement=float(sum(term.disagreement for term in terms)),
+        rate=float(sum(term.rate for term in terms)),
+        per_cell=np.sum([np.zeros(cell_count), *(term.per_cell for term in terms)], axis=0),
+    )
 
 
 class _Plane(NamedTuple):

@@ -1,6 +1,6 @@
 r"""H[Z|X_t] of a mixture and its rate, by sampling, with standard errors.
 
-The estimator is in `gmm.posterior_sampling`; here it meets processes, partitions and people.
+The estimator itself is in `gmm.posterior_sampling`; this module applies it along a process.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.special import entr
 
+from gmm.bracket import completed
 from gmm.checks import padded
 from gmm.clock import Times
 from gmm.curve import EntropyCurve, versions
@@ -65,14 +66,18 @@ def class_entropy(
     key: PRNGKeyArray,
     samples: int,
     boundary: bool = True,
+    exact: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> EntropyCurve:
     """Posterior entropy H[Z|X_t] in nats, its rate dH/dt and what else the same samples tell.
 
     The mixture is sampled in its own coordinates; `reduce` it first where the covariance is shared, for
-    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased. Without boundary
-    points (per-component covariances, very many components, or `boundary=False`) value and standard error
-    are both too small wherever the decision is left open with a probability below 1/samples.
+    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased. Where too few of the points
+    carry a value it may be too small, and its error is NaN, for unknown: so for single cells of very many, and,
+    without boundary points (per-component covariances, very many components, or `boundary=False`), for decisions
+    that are left open with a probability below some thirty in `samples`. Where the classes have
+    covariances of their own such points are computed instead, as middles of certified brackets (`gmm.bracket`) with
+    half the width as the error: zero but for rounding for two and three components.
 
     Args:
         mixture: law of x_0.
@@ -83,6 +88,7 @@ def class_entropy(
         key: JAX random key; the same noise serves all times.
         samples: points per time, rounded up to whole strata (of 8 points, or 4 without boundary points).
         boundary: whether to place half of the points between the classes.
+        exact: whether to compute what the samples do not tell, where that takes seconds.
         progress: called with (times done, times in all).
 
     Returns:
@@ -93,7 +99,8 @@ def class_entropy(
         ValueError: on fewer than two cells, a partition of another size, times outside the range or
             samples < 1.
     """
-    decision = decide(mixture, partition_of(mixture.components, partition, least=2)).centred()
+    chosen = partition_of(mixture.components, partition, least=2)
+    decision = decide(mixture, chosen).centred()
     check_key(key)
     if samples < 1:
         raise ValueError(f"samples must be >= 1, got {samples}")
@@ -111,7 +118,7 @@ def class_entropy(
     half_g2 = 0.5 * grid.diffusion**2
     log_weights = np.asarray(decision.mixture.log_weights, np.float64)
     prior = np.exp(log_weights).reshape(decision.cells, -1).sum(axis=-1)  # on the host, in float64
-    return EntropyCurve(
+    curve = EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,
         log_snr_slope=grid.log_snr_slope,
@@ -127,6 +134,7 @@ def class_entropy(
         clone_agreement_stderr=stderr.disagreement,
         metadata=_facts(decision, process, key, samples, boundary),
     )
+    return completed(curve, mixture, chosen, grid.alpha, grid.sigma) if exact else curve
 
 
 def _facts(

@@ -4,7 +4,7 @@ Two classes are one line integral (`gmm.chernoff`), three and four the cluster e
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,7 @@ from scipy.special import entr
 from threadpoolctl import threadpool_limits
 
 from gmm.chernoff import pair_values
-from gmm.cluster import Term, cluster_term, subsets_across
+from gmm.cluster import Term, cluster_term, subsets_across, total_of
 from gmm.curve import EntropyCurve, versions
 from gmm.mixture import Mixture
 from gmm.pair_basis import PairBasis, pair_basis
@@ -185,19 +185,19 @@ def _level(decision: Members, tolerance: float) -> Callable[[float, float], tupl
     if (prior > 0).sum() < 2:
         nothing = (0.0, 0.0, 0.0, 0.0, np.where(prior > 0, 0.0, np.nan))
         return lambda _alpha, _sigma: (nothing, nothing)
-    pairs = _Pairs(decision)
+    pairs = PairTerms(decision)
     if decision.mixture.components == 2:
         return pairs.alone
     basis = cluster_basis(decision.mixture)
     return lambda alpha, sigma: _expansion(decision, pairs, basis, alpha, sigma, tolerance)
 
 
-class _Pairs:
+class PairTerms:
     """The two-component terms of a decision's cluster expansion."""
 
-    def __init__(self, decision: Members, chosen: Sequence[tuple[int, ...]] | None = None) -> None:
+    def __init__(self, decision: Members) -> None:
         self.decision = decision
-        self.subsets = list(subsets_across(decision.cells, 2)) if chosen is None else list(chosen)
+        self.subsets = list(subsets_across(decision.cells, 2))
         self.bases: list[PairBasis] = [
             pair_basis(decision.mixture.take(np.array(subset))) for subset in self.subsets
         ]
@@ -237,7 +237,7 @@ class _Pairs:
 
 def _expansion(
     decision: Members,
-    pairs: _Pairs,
+    pairs: PairTerms,
     basis: ClusterBasis,
     alpha: float,
     sigma: float,
@@ -261,12 +261,13 @@ def _expansion(
                     floor=floor,
                 )
             )
-    return _summed(decision, [term for term, _ in found]), _summed(decision, [error for _, error in found])
+    terms, bounds = zip(*found, strict=True)
+    cells = decision.cell_count
+    return averaged(decision, total_of(terms, cells)), averaged(decision, total_of(bounds, cells))
 
 
-def _summed(decision: Members, terms: list[Term]) -> tuple:
-    entropy, disagreement, rate, per_cell = (sum(part) for part in zip(*terms, strict=True))
+def averaged(decision: Members, total: Term) -> tuple:
+    """A sum of terms in the order of `ExactValues`: cells' surprises become conditional means."""
     prior = decision.prior
-    with np.errstate(invalid="ignore"):
-        per_cell = np.where(prior > 0, per_cell / np.where(prior > 0, prior, 1), np.nan)
-    return entropy, disagreement, np.nan, rate, per_cell
+    per_cell = np.where(prior > 0, total.per_cell / np.where(prior > 0, prior, 1), np.nan)
+    return total.entropy, total.disagreement, np.nan, total.rate, per_cell

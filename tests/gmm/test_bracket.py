@@ -1,0 +1,95 @@
+"""Sampled curves whose tails are computed: brackets against closed forms, exact curves and each other."""
+
+import jax
+import numpy as np
+import pytest
+
+import gmm
+import theory
+from gmm import bracket, exact
+from gmm.partition import trivial_partition
+
+KEY = jax.random.key(0)
+PROCESS = gmm.vp()
+
+
+def separated(classes, dim=8, seed=0, distance=3.0):
+    rng = np.random.default_rng(seed)
+    var = gmm.Diagonal(rng.uniform(0.3, 2, (classes, dim)))
+    return gmm.Mixture(rng.dirichlet(3 * np.ones(classes)), distance * rng.normal(size=(classes, dim)), var)
+
+
+def levels(log_snr):
+    alpha = 1 / np.sqrt(1 + np.exp(-np.asarray(log_snr, float)))
+    return alpha, np.sqrt(1 - alpha**2)
+
+
+@pytest.mark.parametrize("classes", [4, 6, 9])
+def test_bracket_holds_the_closed_form(classes):
+    """A simplex whose equal variances are given class by class: its entropy is known for any K."""
+    plain = gmm.families.simplex(classes, 12)
+    one_each = gmm.Mixture(
+        np.full(classes, 1 / classes), np.asarray(plain.means), gmm.Isotropic(np.ones(classes))
+    )
+    decision = exact.members(one_each, trivial_partition(classes))
+    assert bracket.affordable(decision)
+    times = np.array([0.03, 0.3, 1.0])
+    grid = gmm.entropy.schedule(PROCESS, times)
+    values, errors = bracket.bracketed_values(decision, grid.alpha, grid.sigma)
+    closed = theory.exact_curve(plain, PROCESS, times)
+    assert (np.abs(values.entropy - closed.entropy) <= errors.entropy).all()
+    assert (np.abs(1 - values.disagreement - closed.clone_agreement) <= errors.disagreement).all()
+    assert (
+        np.abs(-values.rate * grid.log_snr_slope - closed.rate) <= -errors.rate * grid.log_snr_slope
+    ).all()
+    # Where little is left to decide the bracket is tight.
+    assert errors.entropy[0] < 0.2 * values.entropy[0]
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [0, 0, 1, 1], [0, 1, 1, 2]])
+def test_bracket_holds_the_exact_curve_of_four(labels):
+    decision = exact.members(separated(4, dim=3, distance=1.0), gmm.Partition(np.array(labels)))
+    alpha, sigma = levels([-1.0, 1.0, 4.0])
+    values, errors = bracket.bracketed_values(decision, alpha, sigma)
+    found, _ = exact.exact_values(decision, alpha, sigma, tolerance=1e-6)
+    for name in ("entropy", "disagreement", "per_cell"):
+        gap = np.abs(getattr(values, name) - getattr(found, name))
+        assert (gap <= getattr(errors, name) + 1e-6).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tails_are_smooth_and_honest_down_to_1e_30(dtype):
+    rng = np.random.default_rng(0)
+    means, var = 12 * rng.normal(size=(2, 6)), rng.uniform(0.5, 1.5, (2, 6))
+    mixture = gmm.Mixture(np.array([0.3, 0.7], dtype), means.astype(dtype), gmm.Diagonal(var.astype(dtype)))
+    times = np.linspace(0.05, 3.0, 24)
+    curve = gmm.class_entropy(mixture, PROCESS, times, key=KEY, samples=2000)
+    found = theory.exact_curve(mixture, PROCESS, times)
+    assert curve.metadata["bracketed_points"] > 5
+    assert found.entropy[0] < 1e-30
+    assert (np.diff(curve.entropy) > 0).all()
+    assert np.isfinite(curve.entropy_stderr).all()
+    assert np.isfinite(curve.rate_stderr).all()
+    # |z| < 5 where sampled (24 points), and rounding where computed.
+    assert (np.abs(curve.entropy - found.entropy) <= 5 * curve.entropy_stderr + 1e-12 * found.entropy).all()
+    assert (np.abs(curve.rate - found.rate) <= 5 * curve.rate_stderr + 1e-12 * found.rate).all()
+
+
+def test_six_classes_have_errors_everywhere():
+    curve = gmm.class_entropy(separated(6), PROCESS, np.geomspace(0.02, 2, 6), key=KEY, samples=2000)
+    assert np.isfinite(curve.entropy_stderr).all()
+    assert (curve.entropy_stderr[0] < 0.02 * curve.entropy[0]).all()
+    assert curve.metadata["route"] == "sampled"
+
+
+def test_samples_alone_on_request():
+    curve = gmm.class_entropy(separated(3), PROCESS, [0.02], key=KEY, samples=400, exact=False)
+    assert np.isnan(curve.entropy_stderr).all()
+    assert "bracketed_points" not in curve.metadata
+
+
+def test_too_many_classes_are_left_to_the_samples():
+    many = gmm.Mixture(np.full(40, 1 / 40), 30 * np.eye(40), gmm.Isotropic(np.linspace(1, 2, 40)))
+    assert not bracket.affordable(exact.members(many, trivial_partition(40)))
+    curve = gmm.class_entropy(many, PROCESS, [0.02], key=KEY, samples=400)
+    assert np.isnan(curve.entropy_stderr).all()
