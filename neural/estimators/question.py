@@ -310,7 +310,9 @@ def labels_inside(question: Question, labels: np.ndarray, count: int) -> tuple[n
     """Labels as positions among the conditions inside the decision, -1 for the others; and how they were read."""
     check_shape("data labels", labels, f"({count},), one per point", [(count,)])
     if labels.dtype.kind not in "iuUSO":
-        raise ValueError(f"data labels must be conditions or their positions in the list, got {labels.dtype}")
+        raise ValueError(
+            f"data labels must be integers or words, conditions or their positions in the list, got {labels.dtype}"
+        )
     reading = _reading(question, labels)
     positions = labels if reading == POSITIONS else _positions(question.given, labels)
     places = np.full(question.total + 1, -1)  # the last entry serves label -1
@@ -320,21 +322,21 @@ def labels_inside(question: Question, labels: np.ndarray, count: int) -> tuple[n
 
 def _reading(question: Question, labels: np.ndarray) -> str:
     """Whether labels are positions of conditions in their list, or the conditions themselves; see `Options.labels`."""
-    last = question.total - 1
-    whole = np.issubdtype(labels.dtype, np.integer)
-    as_positions = whole and bool(np.all((labels >= -1) & (labels <= last)))
+    whole, last = np.issubdtype(labels.dtype, np.integer), question.total - 1
+    left_out = labels == -1 if whole else np.zeros(len(labels), bool)
+    not_positions = ~((labels >= -1) & (labels <= last)) if whole else np.ones(len(labels), bool)
     in_list = _positions(question.given, labels)
-    as_conditions = bool(np.any(in_list >= 0))
-    reading = question.options.labels or (POSITIONS if as_positions else CONDITIONS)
-    if not (as_positions if reading == POSITIONS else as_conditions):
+    known = _positions(list(question.denoiser.conditions or ()), labels) >= 0
+    not_conditions = ~(known | (in_list >= 0) | left_out)
+    reading = question.options.labels or (CONDITIONS if not_positions.any() else POSITIONS)
+    wrong = not_positions if reading == POSITIONS else not_conditions
+    if wrong.any():
         raise ValueError(
-            f"data labels must be -1..{last}, positions of conditions in their list, or conditions themselves; "
-            f"got {labels[:1].tolist()}"
+            f"data labels must be -1..{last}, positions of conditions in their list, or the denoiser's conditions; got "
+            f"{labels[wrong].tolist()[0]!r}"
         )
-    both = (
-        as_positions and bool(np.all((in_list >= 0) | (labels == -1))) and not np.array_equal(in_list, labels)
-    )
-    if question.options.labels is None and both and as_conditions:
+    both = not not_positions.any() and bool(np.all((in_list >= 0) | left_out))
+    if question.options.labels is None and both and not np.array_equal(in_list, labels):
         raise ValueError(
             'data labels could be conditions or their positions in the list: pass labels="conditions" or '
             'labels="positions"'
