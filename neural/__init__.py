@@ -1,6 +1,7 @@
 """Networks behind one protocol: ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``."""
 
 from neural.adapters.diffusers_pipelines import from_diffusers
+from neural.adapters.guided_pipelines import guide_pipeline
 from neural.adapters.torch_networks import from_torch
 from neural.check import CheckRow, DenoiserCheck, NetworkWarning, check_denoiser
 from neural.checkpoints import Checkpoint, CheckpointError, read_torch_pickle
@@ -51,6 +52,7 @@ __all__ = [
     "from_function",
     "from_torch",
     "gap_entropy",
+    "guide_pipeline",
     "judge_of",
     "load_edm2",
     "load_judge",

@@ -6,6 +6,7 @@ each family of networks is called, `neural.adapters.schedules` what a scheduler'
 
 import dataclasses
 import importlib
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gmm.outside_files import read_outside
 from neural.adapters.diffusers_networks import Family, family_of
 from neural.adapters.schedules import NoiseSchedule, read_schedule
 from neural.denoiser import FunctionDenoiser, State
+
+_MAX_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -144,7 +148,9 @@ def _load(source: Any, dtype: Any) -> Any:
             f"source must be a pipeline or a folder with model_index.json, got {os.fspath(source)!r}"
         )
     options = {} if dtype is None else {"torch_dtype": dtype}
-    # Weights in pickles are not read.
+    # Parts that a folder leaves out (SD3 without T5) are named as None; weights in pickles are not read.
+    index = json.loads(read_outside(path / "model_index.json", _MAX_BYTES))
+    options |= {name: None for name, part in index.items() if part == [None, None]}
     options |= {"local_files_only": True, "use_safetensors": True}
     return diffusers.DiffusionPipeline.from_pretrained(str(path), **options)
 

@@ -73,6 +73,7 @@ NEED_DATA = (
     "the division by α is missing",
     "σ² stands where σ belongs",
     'has the wrong sign for prediction="v"',
+    "other units: pass time=lambda t: 0.001",
 )
 
 

@@ -1,5 +1,6 @@
 """Pipelines of diffusers as denoisers: held to one step of the pipeline itself."""
 
+import itertools
 import warnings
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import gmm
-from neural import from_diffusers, online_entropy
+from neural import from_diffusers, guide_pipeline, load_model, online_entropy
 from neural.adapters.schedules import read_schedule
 
 # The pipeline and the denoiser compute the same network in float32; the conversion differs in its order.
@@ -137,3 +138,48 @@ def test_shifted_times_are_those_of_the_sampler():
     assert isinstance(schedule.process, type(gmm.flow()))
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 0.1, 10).tolist())
     np.testing.assert_allclose(schedule.times(10)[1:], scheduler.sigmas[1:10], rtol=1e-5)
+
+
+def test_schedules_guide_flow_matching(tmp_path):
+    pipeline = tiny.made(tiny.sd3, tmp_path)
+    schedule, steps = gmm.limited_interval(4.0, 0.5, 3.0), 6
+    x = torch.tensor(np.transpose(latents((tiny.SIZE, tiny.SIZE, 4)), (0, 3, 1, 2)).copy())
+    with torch.no_grad():
+        found = pipeline(
+            "a dog", latents=x.clone(), output_type="latent", **guide_pipeline(pipeline, schedule, steps)
+        )
+    # The same by hand: Euler steps of dx/dσ = v with the weight of each step's σ/α.
+    model = from_diffusers(pipeline, ["a dog"])
+    state = np.transpose(x.numpy(), (0, 2, 3, 1))
+    sigmas = pipeline.scheduler.sigmas.numpy()
+    weights = []
+    for now, after in itertools.pairwise(sigmas):
+        own, null = (
+            np.asarray(model.output(jnp.asarray(state), now, model.encode([w])[0])) for w in ("a dog", "")
+        )
+        level = now / (1 - now) if now < 1 else np.inf
+        weights.append(float(schedule.weight(np.float64(level))))
+        state = state + (after - now) * (null + weights[-1] * (own - null))
+    assert {1.0, 4.0} == set(weights)
+    # w = 1 is 1 + 1e-6 in the pipeline, and both sides are float32.
+    np.testing.assert_allclose(np.transpose(found.images.numpy(), (0, 2, 3, 1)), state, atol=1e-4)
+
+
+def test_schedules_that_a_pipeline_cannot_follow_are_refused(tmp_path):
+    pipeline = tiny.made(tiny.sd3, tmp_path)
+    with pytest.raises(ValueError, match="must be a function of the noise level alone"):
+        guide_pipeline(pipeline, gmm.power_law(2.0, 1.0), 4)
+    with pytest.raises(ValueError, match="PixArtAlphaPipeline has not"):
+        guide_pipeline(tiny.made(tiny.pixart, tmp_path), 3.0, 4)
+    with pytest.raises(ValueError, match="takes its guidance scale as an input of the network"):
+        guide_pipeline(tiny.made(tiny.flux, tmp_path), 3.0, 4)
+
+
+def test_folders_are_models_by_name(tmp_path):
+    tiny.made(tiny.sd3, tmp_path).save_pretrained(tmp_path / "pipe")
+    model = load_model(f"diffusers:{tmp_path / 'pipe'}")
+    assert model.free_text
+    curve = online_entropy(model.denoiser, PROMPTS, key=jax.random.key(0), samples=4, steps=4)
+    assert np.isfinite(curve.entropy).all()
+    tiny.made(tiny.dit, tmp_path).save_pretrained(tmp_path / "dit")
+    assert load_model(f"diffusers:{tmp_path / 'dit'}").names == tuple("0123456789")
