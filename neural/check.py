@@ -16,6 +16,7 @@ one law into another one, such as a missing division by α, shows on data only.
 
 import dataclasses
 import functools
+import operator
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -537,13 +538,13 @@ def _other_times(process: Any, reads: Callable[..., Any]) -> list[tuple[str, Cal
     found = []
     for factor in (1000.0, 0.001):
         words = f"the network takes the time in other units: pass time=lambda t: {factor:g} * t"
-        found.append((words, reads(time=functools.partial(np.multiply, factor))))
+        found.append((words, reads(time=functools.partial(operator.mul, factor))))
     if np.isfinite(process.t_max):
         ends = process.t_min + process.t_max
         for sign in (1.0, -1.0):
             words = f"the network's time runs the other way: pass time=lambda t: {ends:g} - t"
             words += "" if sign > 0 else ", and negate its output"
-            found.append((words, reads(sign, functools.partial(np.subtract, ends))))
+            found.append((words, reads(sign, functools.partial(operator.sub, ends))))
     return found
 
 
