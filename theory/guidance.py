@@ -26,9 +26,8 @@ from scipy.linalg import solve_banded
 from scipy.special import expit
 
 from gmm.checks import check_values, choose
-from gmm.clock import Times
+from gmm.clock import Times, schedule
 from gmm.curve import EntropyCurve, versions
-from gmm.entropy import schedule
 from gmm.guidance import Guidance, exact_weight
 from gmm.process import Process
 from gmm.samplers import SAMPLERS, SMALLEST_RHO, Sampler, runge_kutta_step
