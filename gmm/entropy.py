@@ -1,6 +1,6 @@
 r"""H[Z|X_t] of a mixture and its rate, by sampling, with standard errors.
 
-The estimator is in `gmm.posterior_sampling`; here it meets processes, partitions and people.
+The estimator itself is in `gmm.posterior_sampling`; this module applies it along a process.
 """
 
 from collections.abc import Callable
@@ -72,9 +72,10 @@ def class_entropy(
     """Posterior entropy H[Z|X_t] in nats, its rate dH/dt and what else the same samples tell.
 
     The mixture is sampled in its own coordinates; `reduce` it first where the covariance is shared, for
-    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased. Without boundary
-    points (per-component covariances, very many components, or `boundary=False`) a sample sees nothing of a decision
-    that is left open with a probability below 1/samples, and its errors there are NaN. Where the classes have
+    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased. Where too few of the points
+    carry a value it may be too small, and its error is NaN, for unknown: so for single cells of very many, and,
+    without boundary points (per-component covariances, very many components, or `boundary=False`), for decisions
+    that are left open with a probability below some thirty in `samples`. Where the classes have
     covariances of their own such points are computed instead, as middles of certified brackets (`gmm.bracket`) with
     half the width as the error: zero but for rounding for two and three components.
 

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import choose, is_concrete
+from gmm.checks import as_float, choose, is_concrete
 from gmm.curve import EntropyCurve
 from gmm.pytree import pytree
 from gmm.windows import window
@@ -124,9 +124,11 @@ def _is_one(*weights: Any) -> bool:
     return is_concrete(*weights) and all(bool(np.all(np.asarray(w) == 1)) for w in weights)
 
 
-def _like(level: Values, weight: Any) -> Array:
-    level = jnp.asarray(level, jnp.result_type(level, jnp.float32))
-    return jnp.broadcast_to(jnp.asarray(weight, level.dtype), level.shape)
+def _like(level: Values, weight: Any, *others: Values) -> Array:
+    """The weight in the precision of the levels, in the shape to which all arguments broadcast."""
+    level = as_float(level)
+    shape = jnp.broadcast_shapes(*map(jnp.shape, (level, weight, *others)))
+    return jnp.broadcast_to(jnp.asarray(weight, level.dtype), shape)
 
 
 @_schedule
@@ -229,11 +231,12 @@ class Feedback(Guidance):
         return self._clamped(log_ratio + self.temperature * jnp.asarray(increment) + self.offset)
 
     def of_exact(self, log_ratio: Values, steps: Values) -> Values:
-        return self.temperature * jnp.asarray(log_ratio) + self.offset * steps
+        ratio = as_float(log_ratio)
+        return self.temperature * ratio + self.offset * jnp.asarray(steps, ratio.dtype)
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)
-        return _like(clamped + 0 * jnp.asarray(level), -1 / jnp.expm1(jnp.log1p(-self.pi) - clamped))
+        return _like(clamped, -1 / jnp.expm1(jnp.log1p(-self.pi) - clamped), level)
 
 
 @_schedule
@@ -253,7 +256,7 @@ class PowerLaw(Guidance):
         gap = jnp.asarray(gap)
         # A guidance vector of length zero pulls nowhere, whatever its weight; 0^negative must not reach it.
         strength = jnp.where(gap > 0, jnp.where(gap > 0, gap, 1) ** self.exponent, 0)
-        return _like(gap + 0 * jnp.asarray(level), 1 + self.omega * strength)
+        return _like(gap, 1 + self.omega * strength, level)
 
 
 @_schedule
@@ -275,12 +278,13 @@ class DynamicNegative(Guidance):
         return self._clamped(log_ratio + self.temperature * jnp.asarray(increment) + self.offset)
 
     def of_exact(self, log_ratio: Values, steps: Values) -> Values:
-        return self.temperature * jnp.asarray(log_ratio) + self.offset * steps
+        ratio = as_float(log_ratio)
+        return self.temperature * ratio + self.offset * jnp.asarray(steps, ratio.dtype)
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)
         posterior = self.pi * jnp.exp(clamped)
-        return _like(clamped + 0 * jnp.asarray(level), -self.scale * posterior / (1 - posterior))
+        return _like(clamped, -self.scale * posterior / (1 - posterior), level)
 
 
 # ------------------------------------------------------------------------------------------ what people call

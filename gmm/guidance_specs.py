@@ -87,7 +87,9 @@ def save_guidance(path: str | os.PathLike[str], named: Mapping[str, Guidance]) -
     """Write schedules as JSON, aside and then renamed; raises ValueError when `path` cannot be written."""
     listed = [{"name": name, **schedule.to_dict()} for name, schedule in named.items()]
     with write_aside(path) as aside:
-        aside.write_text(json.dumps({"format": FORMAT, "schedules": listed}, indent=2) + "\n")
+        aside.write_text(
+            json.dumps({"format": FORMAT, "schedules": listed}, indent=2) + "\n", encoding="utf-8"
+        )
 
 
 def load_guidance(path: str | os.PathLike[str]) -> dict[str, Guidance]:

@@ -23,8 +23,18 @@ settings.load_profile("repeatable")
 def pytest_addoption(parser):
     parser.addoption("--typecheck", action="store_true", help="check array annotations at run time")
 
+    parser.addoption(
+        "--strict-numerics",
+        action="store_true",
+        help="no NaN, no infinity and no implicit dtype promotion in JAX",
+    )
+
 
 def pytest_configure(config):
+    if config.getoption("--strict-numerics"):
+        jax.config.update("jax_debug_nans", True)
+        jax.config.update("jax_debug_infs", True)
+        jax.config.update("jax_numpy_dtype_promotion", "strict")
     if config.getoption("--typecheck"):
         importlib.import_module("tests.typecheck")
         install_import_hook(["gmm", "theory", "neural"], "tests.typecheck.check_arrays")

@@ -196,13 +196,11 @@ class _Pair(NamedTuple):
     def weight(self, q: Array, rho: Any) -> Array:
         """w(q) at ρ."""
         level = self.levels(rho)
-        if (
-            not self.guidance.of_state
-        ):  # one number a level: a program for every grid of q would cost more than the rest
+        if not self.guidance.of_state:
+            # One number for a level: a program for every grid of q would cost more than the rest.
             with jax.enable_x64(True):
-                return np.broadcast_to(
-                    np.asarray(_weight(self.guidance, level, 0.0, 0.0)), np.shape(q + 0 * level)
-                )
+                weight = np.asarray(_weight(self.guidance, level, 0.0, 0.0))
+            return np.broadcast_to(weight, np.broadcast_shapes(np.shape(q), np.shape(level)))
         logit = self.logit(q, rho)
         ratio = -np.logaddexp(0, -logit) - math.log(self.prior)
         gap = 2 * expit(-logit) * rho * level / math.sqrt(self.energy)
@@ -233,7 +231,7 @@ class _Pair(NamedTuple):
 
 @jax.jit
 def _weight(guidance: Guidance, level: Any, ratio: Any, gap: Any) -> Any:
-    return guidance.weight(level + 0 * ratio, guidance.of_exact(ratio, 0), gap)
+    return guidance.weight(level, guidance.of_exact(ratio, 0), gap)
 
 
 def _check(pair: _Pair) -> None:

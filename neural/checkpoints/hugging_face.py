@@ -1,6 +1,6 @@
-"""Fetching a repository from the Hugging Face hub: its own library says where files are and what they must be.
+"""Fetching a repository from the Hugging Face hub, whose own library gives the addresses and checksums of files.
 
-A revision is a commit, so that what is fetched today is what was fetched yesterday. The transfer itself is
+A revision is a commit, so that the files are the same on every day. The transfer itself is
 `neural.checkpoints.hub`'s: that library (2.4) begins a file anew when its process has ended, and one file here
 has gigabytes.
 """
@@ -16,7 +16,7 @@ from neural.checkpoints.presets import Published, Repository
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 Watcher = Callable[[Published], hub.Progress]
-"""Makes what is told of a file's transfer."""
+"""Makes the progress callback of one file's transfer."""
 
 
 def fetch_repository(
@@ -31,7 +31,7 @@ def fetch_repository(
     Args:
         repository: which, and which files.
         revision: another commit, branch or tag than the pinned commit; its files replace those in the cache.
-        watcher: makes what is told of each file's transfer.
+        watcher: makes the progress callback of each file's transfer.
 
     Returns:
         Their folder.
@@ -53,7 +53,7 @@ def fetch_repository(
 
 
 def _described(library: Any, repository: Repository, path: str, revision: str) -> Published:
-    """Where a file is and what it must be, as the hub says."""
+    """The address, size and checksum of a file, from the hub."""
     address = library.hf_hub_url(repository.name, path, revision=revision)
     try:
         # No token: the repositories are public, and redirections lead to other hosts.

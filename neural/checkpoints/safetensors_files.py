@@ -1,8 +1,8 @@
 """Safetensors files: written to equal bytes for equal values, read as views of the mapped file.
 
 The package's reader copies every tensor that it is asked for. Weights are converted right after they are read,
-so a view, which costs nothing, halves the memory of a load. The rules that a header is held to are the
-package's own: sizes that agree, no holes, no overlaps, nothing left over.
+so a view, which costs nothing, halves the memory of a load. A header is checked by the rules of
+that package: sizes that agree, no holes, no overlaps, nothing left over.
 """
 
 import json

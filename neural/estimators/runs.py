@@ -21,7 +21,7 @@ from scipy.interpolate import CubicSpline
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
-from neural.estimators.trackers import COLUMNS, averaged
+from neural.estimators.trackers import COLUMNS, averaged, log_drawn, may_average
 from neural.estimators.tracking import draw_classes, draw_noise, trajectories
 from neural.fingerprint import fingerprint
 from neural.progress import Progress
@@ -140,7 +140,10 @@ def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
 def _compute(
     chain: Chain, key: PRNGKeyArray, index: np.ndarray, count: int, source: Any, first: Any, keep: Kept
 ) -> Run:
-    z = np.asarray(draw_classes(key, jnp.asarray(index), chain.log_prior))
+    # Paths that are returned one by one carry no weights: their classes are those of the prior.
+    weighted = may_average(chain) and source is None and not keep.log_w
+    log_class = log_drawn(chain.log_prior) if weighted else chain.log_prior
+    z = np.asarray(draw_classes(key, jnp.asarray(index), log_class))
     x0 = None if source is None else source(index, z)
     if first is None:
         start = draw_noise(key, jnp.asarray(index), dim=int(np.prod(chain.shape)), dtype=chain.dtype)

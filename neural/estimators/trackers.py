@@ -32,6 +32,8 @@ from neural.estimators.chain import Chain, PartitionArrays, Paths
 
 # Statistics of one trajectory at one time, in this order; after them one column per cell.
 COLUMNS = ("entropy", "disagreement", "second_moment", "rate", "surprise", "excess", "own_rate", "balance")
+# A class is rare below this part of an equal share.
+_RARE = 0.1
 
 
 def floor_of(share: float) -> float:
@@ -85,14 +87,39 @@ def columns(
         half_snr * own_square,
         _balance(hypotheses, half_snr, paths),
     )
-    return jnp.concatenate([jnp.stack(scalars, axis=1), _by_cell(chain, partition, paths, p, log_p)], axis=1)
+    found = jnp.concatenate([jnp.stack(scalars, axis=1), _by_cell(chain, partition, paths, p, log_p)], axis=1)
+    return _weight(chain, log_w)[:, None] * found if averaged(chain, paths) else found
+
+
+def log_drawn(log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
+    """Log probabilities of the classes of trajectories: the prior, or with rare classes half prior, half equal shares.
+
+    A rare class can carry half of the entropy; drawn from the prior it would hardly be seen.
+    """
+    possible = jnp.isfinite(log_prior)
+    equal = -jnp.log(jnp.sum(possible).astype(log_prior.dtype))
+    rare = jnp.any(possible & (log_prior < equal + math.log(_RARE)))
+    mixed = jnp.logaddexp(log_prior, jnp.where(possible, equal, -jnp.inf)) - math.log(2)
+    return jnp.where(rare, mixed, log_prior)
+
+
+def _weight(chain: Chain, log_w: Float[Array, "n J"]) -> Float[Array, " n"]:
+    """Density of each path so far when classes are drawn from the prior, over that when from `log_drawn`; at most 2.
+
+    With p the tracked posterior and q the drawn probabilities it is 1/Σ (q_c/π_c) p_c, whichever class was drawn.
+    """
+    log_ratio = jnp.where(jnp.isfinite(chain.log_prior), log_drawn(chain.log_prior) - chain.log_prior, 0)
+    return jnp.exp(-jax.nn.logsumexp(log_w[:, : chain.classes] + log_ratio[None, :], axis=1))
+
+
+def may_average(chain: Chain) -> bool:
+    """Whether the tracked posterior is that of the class, along trajectories that no data drive."""
+    return chain.tracker == "classes" and chain.drive == "class" and chain.guidance is None
 
 
 def averaged(chain: Chain, paths: Paths) -> bool:
     """Whether the tracked posterior is the posterior of the trajectory's class z, so that z can be averaged out."""
-    return (
-        chain.tracker == "classes" and chain.drive == "class" and chain.guidance is None and paths.x0 is None
-    )
+    return may_average(chain) and paths.x0 is None
 
 
 def _balance(hypotheses: Hypotheses, half_snr: Array, paths: Paths) -> Float[Array, " n"]:

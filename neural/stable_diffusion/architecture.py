@@ -1,12 +1,11 @@
-"""What the three networks of Stable Diffusion 1.5 look like: sizes, and the shape of every tensor.
+"""The three networks of Stable Diffusion 1.5: their sizes, and the shape of every tensor.
 
 The networks are those of Rombach et al. 2022 (arXiv 2112.10752): a U-Net that predicts noise, the autoencoder
-whose latents it works on, and the text encoder of CLIP (Radford et al. 2021, arXiv 2103.00020). Tensors go by
-the names that diffusers and transformers save them under; `neural.stable_diffusion.names` maps the others.
+whose latents it works on, and the text encoder of CLIP (Radford et al. 2021, arXiv 2103.00020). Tensors have
+the names under which diffusers and transformers save them; `neural.stable_diffusion.names` maps other names to these.
 
-A checkpoint fixes the sizes by the shapes of its tensors. What shapes cannot tell, the number of attention
-heads and of normalisation groups, comes from the configuration files of a folder, else it is that of the
-published networks.
+The shapes of the tensors in a checkpoint determine the sizes, except for the number of attention heads and of
+normalisation groups. These come from the configuration files of a folder, or else from the published networks.
 """
 
 import dataclasses
@@ -17,11 +16,11 @@ Shapes = Mapping[str, Shape]
 
 KERNEL = (3, 3)
 START, END = 49406, 49407
-"""The text encoder's tokens for the start and the end of a text."""
+"""Tokens of the start and the end of a text in the published vocabulary."""
 TOKENS = 77
-"""Tokens of a text, start, end and padding included."""
+"""Tokens of one text, start, end and padding included."""
 FEED_FORWARD = 4
-"""Width of a feed-forward layer over the width that it sits in."""
+"""Width of a feed-forward layer, divided by the width of its input."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +50,9 @@ class UNetConfig:
 
     Attributes:
         in_channels, out_channels: of the latents.
-        widths: channels of each level, finest resolution first; each level halves the resolution.
-        attends: whether a level's blocks attend to the text.
-        layers: residual blocks a level on the way down; one more on the way up.
+        widths: channels of each level, finest resolution first; every level has half the resolution of the one before.
+        attends: for each level, whether its blocks attend to the text.
+        layers: residual blocks in each level on the way down; there is one more on the way up.
         context: width of the text states.
         heads: attention heads of every level.
         groups: of the group normalisation.
@@ -74,11 +73,11 @@ class UNetConfig:
         return 4 * self.widths[0]
 
     def down(self) -> tuple[Stage, ...]:
-        """The way down, in the order of execution."""
+        """The stages on the way down, in the order of execution."""
         return tuple(_down(self))
 
     def middle(self) -> tuple[Stage, ...]:
-        """The blocks between."""
+        """The stages between the way down and the way up."""
         width = self.widths[-1]
         names = ("mid_block.resnets.0", "mid_block.resnets.1")
         return (
@@ -87,11 +86,11 @@ class UNetConfig:
         )
 
     def up(self) -> tuple[Stage, ...]:
-        """The way up, in the order of execution."""
+        """The stages on the way up, in the order of execution."""
         return tuple(_up(self))
 
     def stages(self) -> tuple[Stage, ...]:
-        """All of them."""
+        """All stages, in the order of execution."""
         return (*self.down(), *self.middle(), *self.up())
 
 
@@ -139,8 +138,8 @@ class VAEConfig:
     Attributes:
         image_channels: of the pictures.
         latent_channels: of the latents; each has a mean and a log variance in the encoder's output.
-        widths: channels of each level, finest resolution first; each level halves the resolution.
-        layers: residual blocks a level of the encoder; the decoder has one more.
+        widths: channels of each level, finest resolution first; every level has half the resolution of the one before.
+        layers: residual blocks in each level of the encoder; the decoder has one more.
         groups: of the group normalisation.
         scaling_factor: what Stable Diffusion multiplies latents by.
     """
@@ -158,11 +157,11 @@ class VAEConfig:
         return 2 ** (len(self.widths) - 1)
 
     def encoder(self) -> tuple[Stage, ...]:
-        """The encoder's levels, in the order of execution."""
+        """The stages of the encoder, in the order of execution."""
         return tuple(_encoder(self))
 
     def decoder(self) -> tuple[Stage, ...]:
-        """The decoder's levels, in the order of execution."""
+        """The stages of the decoder, in the order of execution."""
         return tuple(_decoder(self))
 
 
@@ -193,8 +192,8 @@ class TextConfig:
     """Sizes of the text encoder.
 
     Attributes:
-        vocabulary: tokens that it knows.
-        positions: tokens of a text.
+        vocabulary: number of tokens, the rows of its table.
+        positions: largest number of tokens of a text.
         width: of its states.
         layers: transformer layers.
         heads: attention heads of each.

@@ -21,8 +21,8 @@ Images = Float[Array, "n height width channels"] | Float[np.ndarray, "n height w
 class VAE:
     """An autoencoder; a pytree of its weights.
 
-    Latents are neither scaled nor clamped, nor are pictures: what range pixels have is for whoever trained the
-    weights to say ([-1, 1] for Stable Diffusion, [0, 1] for the ImageNet-512 networks of EDM2).
+    Latents and pictures are neither scaled nor clamped. The range of the pixels depends on the training of the
+    weights: [-1, 1] for Stable Diffusion, [0, 1] for the ImageNet-512 networks of EDM2.
 
     Attributes:
         weights: by the checkpoint's names.

@@ -30,7 +30,7 @@ Latents = Float[Array, "n height width channels"] | Float[np.ndarray, "n height 
 Times = Float[ArrayLike, ""] | Float[ArrayLike, " n"]
 
 NO_TEXT = ""
-"""The prompt that stands for no condition, as in training, where a tenth of the texts were empty."""
+"""The prompt that stands for no condition: in training a tenth of the texts were empty."""
 
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["states", "keys"], meta_fields=[])
@@ -39,8 +39,8 @@ class Prompts:
     """Encoded prompts; a pytree whose leaves have one leading axis, the prompts (none for a single one).
 
     Attributes:
-        states: (K, 77, 768) what the text encoder says.
-        keys: what every attention of the U-Net makes of it, computed once for all steps.
+        states: (K, 77, 768) states of the text encoder.
+        keys: the keys and values of the text in every attention of the U-Net, computed once for all steps.
     """
 
     states: Float[Array, "k tokens width"]
@@ -69,7 +69,7 @@ class Config:
 
 
 class _Prompting:
-    """What follows from a U-Net, its process and some way to prompts."""
+    """The part of a denoiser that needs a U-Net and its process, but no text encoder."""
 
     unet_weights: Weights
     process: DDPM
@@ -130,7 +130,7 @@ class SD15(_Prompting):
 
     States are latents in the scaling of the diffusion (0.18215 times the autoencoder's), NHWC; times are steps,
     0..999, fractional ones allowed. Functions are jitted once per shape and may be called inside other
-    transformations, with encoded prompts; strings are for outside.
+    transformations with encoded prompts, but not with strings.
 
     Attributes:
         unet_weights, text_weights: by the checkpoint's names.
@@ -156,12 +156,12 @@ class SD15(_Prompting):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Prompts are not listed: every text is one. Empty."""
+        """Empty: every text is a condition, so that they cannot be listed."""
         return ()
 
     @property
     def unconditional(self) -> "Unconditional":
-        """A denoiser that answers condition None under the empty prompt, encoded once."""
+        """The denoiser under the empty prompt, which is encoded once."""
         return Unconditional(self.unet_weights, self.process, self._empty(), self.config, self.dtype)
 
     def denoise(self, x: Latents, t: Times, condition: Any = None) -> Float[Array, "n h w c"]:

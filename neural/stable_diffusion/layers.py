@@ -1,7 +1,7 @@
-"""What the three networks are built of, as pure functions of weights keyed by the checkpoint's names.
+"""The layers of the three networks, as pure functions of weights by their names in a checkpoint.
 
 Activations are NHWC. Weights stay in the checkpoint's layout, (out, in, height, width) for convolutions and
-(out, in) for linear layers, which XLA multiplies as they are: nothing is transposed, at load or later.
+(out, in) for linear layers. XLA multiplies them in this layout, so nothing is transposed, at load or later.
 
 In bfloat16 or float16 convolutions, products and what lies between them are in that type; the means and
 variances of norms and the softmax of attention are in at least float32.
@@ -28,13 +28,13 @@ KERNELS = "OIHW"
 SAME: Padding = ((1, 1), (1, 1))
 """Padding with which a 3x3 convolution keeps height and width."""
 SCORES_BYTES = 2**27
-"""Attention takes heads and queries in parts whose scores over all keys fit this,"""
+"""Bytes of the scores over all keys that attention computes at one time;"""
 CACHE_BYTES = 2**22
-"""and this on a CPU, where scores that leave the cache take most of the time."""
+"""the same on a CPU, where scores that do not fit the cache take most of the time."""
 
 
 def recorder(record: Record) -> Callable[[str, Array], Array]:
-    """A function that enters a value into `record`, if there is one, and returns it."""
+    """A function that stores a value in `record`, if there is one, and returns it."""
 
     def note(name: str, value: Array) -> Array:
         if record is not None:
@@ -71,13 +71,13 @@ def conv(x: Images, weights: Weights, name: str, stride: int = 1, padding: Paddi
 
 
 def pointwise(x: Images, weights: Weights, name: str) -> Images:
-    """A 1x1 convolution: a linear layer on every pixel, whether it is stored as one or the other."""
+    """A 1x1 convolution, which is a linear layer on every pixel."""
     weight = weights[f"{name}.weight"]
     return linear(x, {**weights, f"{name}.weight": weight.reshape(weight.shape[:2])}, name)
 
 
 def group_norm(x: Images, weights: Weights, name: str, groups: int, epsilon: float) -> Images:
-    """Mean 0 and variance 1 over the pixels and channels of each group, then a scale and offset a channel."""
+    """Mean 0 and variance 1 over the pixels and channels of each group, then a scale and an offset for each channel."""
     high = x.astype(wide(x.dtype))
 
     def mean(values: Images) -> Float[Array, "n 1 1 channels"]:
@@ -91,7 +91,7 @@ def group_norm(x: Images, weights: Weights, name: str, groups: int, epsilon: flo
 
 
 def layer_norm(x: Rows, weights: Weights, name: str, epsilon: float = 1e-5) -> Rows:
-    """Mean 0 and variance 1 over the channels of each token, then a scale and offset a channel."""
+    """Mean 0 and variance 1 over the channels of each token, then a scale and an offset for each channel."""
     high = x.astype(wide(x.dtype))
     centred = high - high.mean(-1, keepdims=True)
     normal = centred * jax.lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + epsilon)
@@ -103,7 +103,7 @@ def _affine(x: Array, weights: Weights, name: str) -> Array:
 
 
 def _last(values: Float[Array, " channels"], like: Array) -> Array:
-    """One number a channel, beside an array whose last axis is channels."""
+    """One number for each channel, in a shape that broadcasts against an array whose last axis is channels."""
     return values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
 
 
@@ -154,7 +154,7 @@ def _attend_in_parts(
 
 
 def _attend(q: Array, k: Array, v: Array, start: Array | None) -> Float[Array, "heads queries w"]:
-    """Queries that begin at `start` see what comes no later; with None all see everything."""
+    """Attention of some queries. From `start` on, each sees the keys up to its own place; with None, all keys."""
     einsum = functools.partial(jnp.einsum, precision=precision(q.dtype), preferred_element_type=wide(q.dtype))
     scores = einsum("hqc,hkc->hqk", q, k)
     if start is not None:

@@ -1,8 +1,8 @@
-"""Names of tensors: those of diffusers and transformers, which this project computes with, and all others.
+"""Names of tensors: the maps from all published names to those of diffusers and transformers, which are used here.
 
 The networks were published under the names of the code that trained them (CompVis/latent-diffusion), in one
 file; diffusers renamed them, and renamed the autoencoder's attention once more later. `original_names` is the
-map from the former to the latter, one to one; `translated` applies whatever part of it a checkpoint needs.
+map from the former to the latter, one to one; `translated` applies the part of it that a checkpoint needs.
 """
 
 import re
@@ -26,7 +26,7 @@ PREFIXES = {
     VAE: "first_stage_model.",
     TEXT: "cond_stage_model.transformer.",
 }
-"""What the single file puts before the original names of each network."""
+"""What stands before the original names of each network in the single file."""
 EMA_PREFIX = "model_ema."
 """Before the names of the copies averaged over training, whose dots are left out."""
 

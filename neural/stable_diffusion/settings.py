@@ -209,14 +209,19 @@ ADAPTER_SETTINGS = _table(
     _fixed("LORA", names="peft_type"),
     _fixed(False, None, names="use_dora fan_in_fan_out lora_bias use_qalora use_bdlora"),
     _fixed("none", None, names="bias"),
-    _fixed(None, [], names="modules_to_save layer_replication trainable_token_indices target_parameters"),
+    _fixed(
+        None,
+        [],
+        names="modules_to_save layer_replication trainable_token_indices target_parameters arrow_config "
+        "alora_invocation_tokens kasa_config monteclora_config velora_config",
+    ),
     _irrelevant("is seen from the tensors", "rank_pattern target_modules exclude_modules"),
     _irrelevant("is seen from the tensors", "layers_pattern layers_to_transform"),
     _irrelevant(
         _TRAINING, "lora_dropout init_lora_weights inference_mode loftq_config eva_config corda_config"
     ),
     _irrelevant(_TRAINING, "megatron_config megatron_core task_type runtime_config qalora_group_size"),
-    _irrelevant(_TRAINING, "ensure_weight_tying arrow_config alora_invocation_tokens lora_ga_config"),
+    _irrelevant(_TRAINING, "ensure_weight_tying lora_ga_config"),
     _irrelevant(_RECORD, "auto_mapping base_model_name_or_path revision peft_version"),
 )
 

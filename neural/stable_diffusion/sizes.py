@@ -1,4 +1,4 @@
-"""Sizes of the three networks read off the shapes of their tensors, and every tensor and setting held to them."""
+"""Sizes of the three networks from the shapes of their tensors; every tensor and setting is compared with them."""
 
 import dataclasses
 import re
@@ -207,7 +207,7 @@ def _check_stated(part: str, options: Options, shown: Mapping[str, Any]) -> None
 
 
 def _sizer(network: str, shapes: Shapes) -> Callable[[str, int], int]:
-    """Each size from the one tensor that shows it; whether the rest agrees is asked afterwards."""
+    """A function that reads a size from one tensor; the other tensors are compared with it afterwards."""
 
     def size(name: str, axis: int) -> int:
         shape = shapes.get(name)

@@ -9,7 +9,7 @@ from neural.stable_diffusion.architecture import TextConfig
 from neural.stable_diffusion.layers import Record, Rows, Weights
 
 SHARPNESS = 1.702
-"""Of the sigmoid that stands for the GELU's normal distribution function."""
+"""Slope of the sigmoid that CLIP uses in place of the normal distribution function of a GELU."""
 
 
 def text_encoder(
@@ -24,9 +24,9 @@ def text_encoder(
     Args:
         weights: by the checkpoint's names.
         config: the network's sizes.
-        tokens: (n, T), T at most the network's positions. A token sees those before it and itself alone.
+        tokens: (n, T), T at most the network's positions. A token attends to itself and to those before it.
         dtype: to compute in.
-        record: if given, the output of every layer is entered here by its name.
+        record: if given, the output of every layer is stored here by its name.
     """
     note, table = layers.recorder(record), "text_model.embeddings"
     positions = weights[f"{table}.position_embedding.weight"][: tokens.shape[1]]

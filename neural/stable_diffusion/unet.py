@@ -25,7 +25,7 @@ MAX_PERIOD = 10_000
 
 
 def text_keys(weights: Weights, config: UNetConfig, text: Float[Array, "m tokens context"]) -> KeysValues:
-    """What the U-Net needs of a text: computed once, for every step that uses it."""
+    """Keys and values of a text in every attention of the U-Net, computed once for all steps."""
 
     def one(name: str) -> tuple[Array, Array]:
         block = f"{name}.transformer_blocks.0.attn2"
@@ -36,7 +36,7 @@ def text_keys(weights: Weights, config: UNetConfig, text: Float[Array, "m tokens
 
 
 def embed_time(weights: Weights, config: UNetConfig, t: Float[Array, " n"]) -> Float[Array, "n e"]:
-    """Embedding of the time step, which may be fractional; already through the blocks' first SiLU."""
+    """Embedding of the time step, which may be fractional, after the SiLU with which every block begins."""
     half = config.widths[0] // 2
     frequencies = jnp.exp(-jnp.log(jnp.asarray(MAX_PERIOD, t.dtype)) * jnp.arange(half, dtype=t.dtype) / half)
     angles = t[:, None] * frequencies[None]
@@ -61,7 +61,7 @@ def unet(
         latents: (n, H, W, C) in the type to compute in; H and W must halve evenly from level to level.
         t: (n,) time steps.
         text: from `text_keys`, of n texts, or of one for all.
-        record: if given, the output of every block is entered here by its name.
+        record: if given, the output of every block is stored here by its name.
     """
     note = layers.recorder(record)
     emb = note("time_embedding", embed_time(weights, config, t.astype(wide(latents.dtype))))
@@ -103,7 +103,7 @@ def _stage(
 def transformer(
     x: Images, weights: Weights, config: UNetConfig, name: str, text: tuple[Array, Array]
 ) -> Images:
-    """Attention of pixels to each other and to the text, added to the main path."""
+    """The main path plus the attention of pixels to each other and to the text."""
     n, height, width, channels = x.shape
     block = f"{name}.transformer_blocks.0"
     y = layers.group_norm(x, weights, f"{name}.norm", config.groups, ATTENTION_EPSILON)

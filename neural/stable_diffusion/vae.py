@@ -1,7 +1,7 @@
 """The autoencoder of latent diffusion: pictures to latents and back (Rombach et al. 2022, appendix E.1).
 
 Stable Diffusion 1.5 and the ImageNet-512 networks of EDM2 share its architecture, with other weights and
-other ranges of pixels and latents; here are the bare networks, unscaled and unclamped.
+other ranges of pixels and latents. The networks here neither scale nor clamp.
 """
 
 import jax
@@ -13,7 +13,7 @@ from neural.stable_diffusion.layers import Images, Record, Weights
 
 EPSILON = 1e-6
 AFTER: layers.Padding = ((0, 1), (0, 1))
-"""The encoder pads below and to the right alone where it halves the resolution."""
+"""Where the encoder halves the resolution, it pads only below and to the right."""
 
 
 def encode(weights: Weights, config: VAEConfig, images: Images, record: Record = None) -> Images:
@@ -23,7 +23,7 @@ def encode(weights: Weights, config: VAEConfig, images: Images, record: Record =
         weights: by the checkpoint's names.
         config: the network's sizes.
         images: (n, H, W, 3).
-        record: if given, the output of every block is entered here by its name.
+        record: if given, the output of every block is stored here by its name.
 
     Returns:
         (n, H/8, W/8, 8): four means, then four log variances.
@@ -81,5 +81,5 @@ def _out(x: Images, weights: Weights, config: VAEConfig, side: str) -> Images:
 
 
 def means(moments: Images) -> Images:
-    """The posterior mean, of the moments that `encode` gives."""
+    """The posterior mean, from the moments that `encode` returns."""
     return jnp.split(moments, 2, axis=-1)[0]

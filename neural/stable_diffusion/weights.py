@@ -1,4 +1,4 @@
-"""From the tensors of a checkpoint to the weights that the networks compute with: one copy, nothing transposed."""
+"""The weights of the networks from the tensors of a checkpoint: one copy, nothing transposed."""
 
 import os
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from gmm.checks import choose
 from neural.arithmetic import wide
 
 ALIGNMENT = 64
-"""Bytes at whose multiples XLA takes an array of the host as it is, without copying it."""
+"""XLA uses an array of the host without a copy when its address is a multiple of this many bytes."""
 
 
 def check_dtype(dtype: DTypeLike) -> np.dtype:
@@ -31,8 +31,8 @@ def check_dtype(dtype: DTypeLike) -> np.dtype:
 def convert(tensors: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, Array]:
     """Weights by the names of `tensors`.
 
-    What is multiplied is in `dtype`. Norms, biases and the embedding of time, a small share, stay in at least
-    float32: a time rounded to bfloat16 is another time.
+    Matrices and kernels are in `dtype`. Norms, biases and the embedding of time, a small share, stay in at least
+    float32, because a time rounded to bfloat16 is another time.
 
     Raises:
         ValueError: when a tensor's numbers do not fit float16.
@@ -46,14 +46,14 @@ def convert(tensors: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, Arr
             raise ValueError(f"tensor {name} does not fit float16; load with dtype='bfloat16' (or float32)")
         return copy
 
-    # NumPy lets go of the interpreter lock: threads share the reading of some gigabytes.
+    # NumPy releases the interpreter lock while it copies, so threads read in parallel.
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         names = list(tensors)
         return {name: jax.device_put(array) for name, array in zip(names, pool.map(one, names), strict=True)}
 
 
 def _copied(tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """A copy that XLA need not copy again; weights must not be views of a file."""
+    """A copy that XLA does not copy again. Weights must not be views of a file."""
     size = tensor.size * dtype.itemsize
     room = np.empty(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT

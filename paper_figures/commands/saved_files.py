@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as Picture
-from rich.console import Console
 from rich.table import Table
 
 from gmm import curve as gmm_curve
@@ -24,6 +23,7 @@ from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.formats.curves import WINDOW_SHARE, window_or_none
 from paper_figures.formats.numbers import Number, numbers_of
 from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, training
+from paper_figures.terminal import cell, console
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -75,8 +75,8 @@ def _default_target(path: Path, view: View) -> Path:
 def _print(rows: list[tuple[str, str]], heading: str) -> None:
     table = Table("fact", "value", title=heading, title_justify="left")
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        table.add_row(*map(cell, row))
+    console().print(table)
 
 
 def _describe_curve(dataset: xr.Dataset, view: View) -> None:

@@ -40,7 +40,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     titles = []
     for row, level in enumerate(levels):
         _draw_level(axes[row], dataset, level, looks, view, axis)
-        name = "" if len(levels) == 1 and level == "classes" else f": {level}"
+        name = "" if len(levels) == 1 and level == "classes" else f": {style.literal(level)}"
         titles += [f"entropy{name}", f"rate{name}"]
     below = axes[len(levels)]
     _draw_places(below[0], dataset, looks, axis)
@@ -70,7 +70,7 @@ def _draw_level(
 ) -> None:
     for source in map(str, dataset.source.values):
         curve = curve_of(dataset, source, level)
-        style.draw_entropy(axes[0], curve, view, axis, label=source, **looks[source])
+        style.draw_entropy(axes[0], curve, view, axis, label=style.literal(source), **looks[source])
         style.draw_rate(axes[1], curve, view, axis, **looks[source])
     for ax in axes:
         ax.set_ylim(0, None)
@@ -81,7 +81,7 @@ def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: st
     names = []
     for level in map(str, dataset.level.values):
         for source in map(str, dataset.source.values):
-            names.append(source if len(dataset.level) == 1 else f"{level}: {source}")
+            names.append(style.literal(source if len(dataset.level) == 1 else f"{level}: {source}"))
             part = dataset.sel(source=source, level=level)
             place = _to_axis(curve_of(dataset, source, level), axis)
             _draw_place(ax, len(names) - 1, part, place, looks[source]["color"])
@@ -127,9 +127,15 @@ def _draw_differences(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], vie
             )
     if reference and len(styles) > 1:
         named = zip(map(str, dataset.level.values), styles, strict=True)
-        ax.legend(handles=[Line2D([], [], color="black", linestyle=s, label=level) for level, s in named])
+        ax.legend(
+            handles=[
+                Line2D([], [], color="black", linestyle=s, label=style.literal(level)) for level, s in named
+            ]
+        )
     ax.axhline(0, color="black", linewidth=0.6)
-    ax.set_ylabel(f"$H - H_{{\\mathrm{{{(reference or 'reference').split()[-1]}}}}}$  ({view.unit})")
+    word = (reference.split() or [""])[-1]
+    below = word if word.isascii() and word.isalnum() else "reference"
+    ax.set_ylabel(f"$H - H_{{\\mathrm{{{below}}}}}$  ({view.unit})")
     style.noise_axis(ax, axis)
 
 

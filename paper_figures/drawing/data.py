@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
-from paper_figures.drawing.style import PAGE_WIDTH, View, band, draw_rate, letter_panels, noise_axis, sequence
+from paper_figures.drawing.style import (
+    PAGE_WIDTH,
+    View,
+    band,
+    draw_rate,
+    letter_panels,
+    literal,
+    noise_axis,
+    sequence,
+)
 from paper_figures.formats.curves import axis_positions, unstack
 from paper_figures.studies.data import CLASS, POINT
 
@@ -88,7 +97,7 @@ def _draw_pairs(ax: Axes, figure: Figure, dataset: xr.Dataset, axis: str) -> Non
         return
     places = _positions(dataset, dataset.pair_time.values, axis)
     image = ax.imshow(places, cmap="viridis", interpolation="nearest")
-    names = [str(name) for name in dataset["class"].values]
+    names = [literal(name) for name in dataset["class"].values]
     ticks = range(len(names)) if len(names) <= MOST_NAMES else []
     ax.set_xticks(ticks, names if ticks else [], rotation=90 if max(map(len, names)) > 2 else 0)
     ax.set_yticks(ticks, names if ticks else [])

@@ -19,7 +19,7 @@ def draw(measured: Sequence[MeasuredSchedule], view: View) -> Figure:
     figure, axes = style.new_figure(2, 2, height=5.0)
     axis = view.on("sigma")
     for one, line in zip(measured, style.kinds(len(measured)), strict=True):
-        style.draw_entropy(axes[0, 0], one.curve, view, axis, label=one.name, **line)
+        style.draw_entropy(axes[0, 0], one.curve, view, axis, label=style.literal(one.name), **line)
         style.draw_rate(axes[0, 1], one.curve, view, axis, **line)
         shown, noise = one.curve.in_units(view.units), one.curve.axis(axis)
         style.band(axes[1, 0], noise, shown.cross_entropy, shown.cross_entropy_stderr, **line)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from gmm.curve import EntropyCurve
 from gmm.files import write_whole
+from gmm.schema import printable
 from paper_figures.drawing.view import View
 
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
@@ -112,6 +113,14 @@ def save_pictures(draw: Callable[[], Figure], paths: Iterable[Path], *, draft: b
             made = io.BytesIO()
             picture.savefig(made, format=path.suffix.removeprefix("."), metadata=metadata)
             write_whole(path, made.getbuffer())
+
+
+def literal(text: object) -> str:
+    """Text from outside, for matplotlib to draw letter by letter: no mathematics, no control characters."""
+    shown = printable(str(text), keep="\n").replace("$", r"\$")
+    return (
+        f" {shown}" if shown.startswith("_") else shown
+    )  # matplotlib leaves labels that begin so out of legends
 
 
 def letter_panels(

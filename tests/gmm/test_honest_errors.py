@@ -190,7 +190,8 @@ def test_what_plain_sampling_cannot_see_has_no_known_error(covariance):
     for rho, known in ((1.0, True), (4.0, True), (24.0, False)):
         t = np.sqrt(ENERGY / rho - 1)
         exact = float(theory.binary_entropy(rho))
-        z = [(c.entropy[0] - exact) / c.entropy_stderr[0] for c in curves(mixture, t, 20, boundary=False)]
+        found = curves(mixture, t, 20, boundary=False, exact=False)
+        z = [(c.entropy[0] - exact) / c.entropy_stderr[0] for c in found]
         assert np.isfinite(z).any() == known
         assert np.nanmax(np.abs(z), initial=0) < FIVE_SIGMA
 
@@ -200,7 +201,7 @@ def test_a_rare_class_of_its_own_covariance_is_drawn():
     prior, rho = 1e-4, 2.0
     shared, t, exact = rare_pair(prior, rho)
     mixture = gmm.Mixture(shared.weights, shared.means, gmm.Isotropic([1.0, 1.0]))
-    check_curves(curves(mixture, t, KEYS), {"entropy": exact["entropy"], 1: exact[1]})
+    check_curves(curves(mixture, t, KEYS, exact=False), {"entropy": exact["entropy"], 1: exact[1]})
 
 
 def test_classes_that_coincide_and_classes_of_probability_zero():

@@ -461,6 +461,46 @@ def test_irrelevant_settings_of_the_text_encoder(pipe, folder, tmp_path):
     np.testing.assert_array_equal(load_sd15(path).encode(PROMPT).states, expected)
 
 
+OTHER_TOKENIZER = {
+    "unk_token": "!", "do_lower_case": False, "padding_side": "left", "truncation_side": "left",
+    "split_special_tokens": True, "add_prefix_space": True, "tokenizer_class": "BertTokenizer",
+    "pad_to_multiple_of": 8, "auto_map": {"AutoTokenizer": "x.Y"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", fixed(settings.TOKENIZER_SETTINGS))
+def test_fixed_settings_of_the_tokenizer(name, folder, tmp_path):
+    path = edited(folder, tmp_path / "m", "tokenizer/tokenizer_config.json", **{name: OTHER_TOKENIZER[name]})
+    with pytest.raises(CheckpointError, match=rf"tokenizer_config\.json: {name} must be .*; got "):
+        load_sd15(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("add_bos_token", False),
+        ("add_eos_token", False),
+        ("errors", "strict"),
+        ("clean_up_tokenization_spaces", True),
+        ("max_length", 20),
+        ("stride", 2),
+        ("truncation_strategy", "only_first"),
+        ("pad_token_type_id", 1),
+    ],
+)
+def test_irrelevant_settings_of_the_tokenizer(name, value, folder, tmp_path):
+    path = edited(folder, tmp_path / "m", "tokenizer/tokenizer_config.json", **{name: value})
+    theirs = transformers.CLIPTokenizer.from_pretrained(path / "tokenizer")
+    texts = [PROMPT, "", "a dog, don't  HIDE"]
+    expected = theirs(texts, padding="max_length", max_length=tiny.POSITIONS, truncation=True).input_ids
+    np.testing.assert_array_equal(load_sd15(path).tokenize(texts), expected)
+
+
+def test_every_parameter_of_peft_is_in_the_table():
+    peft = pytest.importorskip("peft")
+    assert {field.name for field in dataclasses.fields(peft.LoraConfig)} <= set(settings.ADAPTER_SETTINGS)
+
+
 @pytest.mark.parametrize(
     "file",
     [

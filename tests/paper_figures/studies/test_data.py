@@ -27,7 +27,7 @@ from paper_figures.studies.data import (
 from theory import speciation_time
 
 FIVE_SIGMA = 5.0
-SMALL = StudySettings(levels=16, samples=64, dtype="float64")
+SMALL = StudySettings(levels=16, samples=1024, dtype="float64")
 
 
 def names(folder):
@@ -55,7 +55,10 @@ def test_exact_curves_are_those_of_the_empirical_mixture(found):
         options = {"partition": partition, "key": jax.random.key(7), "samples": SMALL.samples}
         wanted = gmm.class_entropy(mixture, gmm.vp(), curves[name].t, boundary=False, **options)
         error = np.hypot(curves[name].entropy_stderr, wanted.entropy_stderr) + 1e-9
-        assert (np.abs(curves[name].entropy - wanted.entropy) < FIVE_SIGMA * error).all()
+        # Where hardly any noisy point is undecided, a sample cannot say its own error: there it is NaN.
+        known = np.isfinite(error)
+        assert known[wanted.entropy > 0.05 * wanted.prior_entropy].all()
+        assert (np.abs(curves[name].entropy - wanted.entropy)[known] < FIVE_SIGMA * error[known]).all()
         assert curves[name].prior_entropy == pytest.approx(wanted.prior_entropy)
     # A point knows its class.
     assert (curves[CLASS].entropy < curves[POINT].entropy + 1e-9).all()
