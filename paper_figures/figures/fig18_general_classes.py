@@ -15,15 +15,15 @@ from theory import exact_curve, fit_slope, pair_speciation_time, weak_signal_noi
 
 CAPTION = """
 Two equally likely Gaussian classes under the variance-preserving process, without sampling: every point is one line
-integral. (a) One mean, variances 1 and 1.5, d = 10² to 10^6: the curves collapse against t - ¼ log d. (b) Time of half
-entropy against d: means alone (‖Δ‖² = d) grow as ½ log d, variances 1 and 1.5 as ¼ log d, both together as the means.
-Spectra i^{-a} whose classes differ by a factor of 2 (a = ¼) grow as ⅛ log d, by a factor of 20 (a = 1) not at all:
-a few directions decide. Dotted, the law of many weak coordinates, ‖Δ‖²/(4τ) + tr E²/(8τ²) = 1.044 with τ = σ²/α²
+integral. (a) One mean, variances 1 and 1.5, d = 10² to 10^6: the curves collapse against t - ¼ log d. (b) Time of
+half entropy against d: means alone (‖Δ‖² = d) grow as ½ log d, variances 1 and 1.5 as ¼ log d, both together as the
+means. Spectra i^{-a} whose classes differ by a factor of 2 (a = ¼) grow as ⅛ log d, by a factor of 20 (a = 1) not at
+all: a few directions decide. Dotted, the law of many weak coordinates, ‖Δ‖²/(4τ) + tr E²/(8τ²) = 1.044 with τ = σ²/α²
 and E the difference of the covariances; it does not hold for a = 1. (c) Spectra as those of images, i^{-1} and
-i^{-1.2} times 10 in d = 784, with one mean, with means ‖Δ‖² = 4, and the means alone with the first spectrum: bars mark half entropy. (d) Criteria for the
-classes of (a): where the log-likelihood ratio's mean equals its standard deviation (free entropies), half entropy and
-cloning all grow as ¼ log d; ½ log Λ, with Λ the largest variance of the data, does not see the classes, and the
-curvature at the centre never changes sign.
+i^{-1.2} times 10 in d = 784, with one mean, with means ‖Δ‖² = 4, and the means alone with the first spectrum: bars
+mark half entropy. (d) Criteria for the classes of (a): where the log-likelihood ratio's mean equals its standard
+deviation (free entropies), half entropy and cloning all grow as ¼ log d; ½ log Λ, with Λ the largest variance of the
+data, does not see the classes, and the curvature at the centre never changes sign.
 """
 
 RATIO = 1.5
