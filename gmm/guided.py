@@ -16,11 +16,10 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy.special import entr
 
 from gmm.checks import check_index, check_values, choose
-from gmm.clock import noise_at, times_at
+from gmm.clock import noise_at, schedule, times_at
 from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
 from gmm.dynamics import check_path, check_states, reverse_sde, rows_at_once, time_grid
-from gmm.entropy import schedule
 from gmm.guidance import Guidance
 from gmm.guided_steps import Target, averages, end_states, paths, table_of
 from gmm.mixture import Mixture, check_key

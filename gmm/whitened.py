@@ -106,18 +106,8 @@ def guided_whitened(
     law = _Law(means, target, schedule, float(scale), variance, count)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))))
     width = count if means is None else means.shape[1]
-    q = plain = rng.standard_normal((samples, width))
-    seen = {}
-    # These products are small: threads that wait for one another would cost eight times what they compute.
-    with threadpool_limits(1, "blas"), jax.enable_x64(True):
-        for before, after in itertools.pairwise(_nodes(law, rho, steps, FIRST_RHO[sampler])):
-            if sampler == "sde":
-                q, plain = _sde_step(law, q, plain, before, after, rng)
-            else:
-                q = _flow_step(law, q, before, after)
-            if after in rho:
-                seen[after] = law.judged(q, after)
-    found = np.array([seen[one] for one in rho])  # (T, 3, n)
+    start = rng.standard_normal((samples, width))
+    q, plain, found = _run(law, start, rho, _nodes(law, rho, steps, FIRST_RHO[sampler]), sampler, rng)
     averages = (mean_of(f) for f in found.transpose(1, 0, 2))
     along = [states @ law.direction(width) for states in (q, plain)]
     squares = [(a - a.mean()) ** 2 for a in along]
@@ -132,6 +122,24 @@ def guided_whitened(
         states=q,
         plain=plain,
     )
+
+
+def _run(
+    law: "_Law", start: np.ndarray, rho: np.ndarray, nodes: np.ndarray, sampler: str, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Last guided and plain states, (n, width) each, and what the posterior says of guided ones at rho (T, 3, n)."""
+    q = plain = start
+    seen = {}
+    # These products are small: threads that wait for one another would cost eight times what they compute.
+    with threadpool_limits(1, "blas"), jax.enable_x64(True):
+        for before, after in itertools.pairwise(nodes):
+            if sampler == "sde":
+                q, plain = _sde_step(law, q, plain, before, after, rng)
+            else:
+                q = _flow_step(law, q, before, after)
+            if after in rho:
+                seen[after] = law.judged(q, after)
+    return q, plain, np.array([seen[one] for one in rho])
 
 
 class _Law(NamedTuple):

@@ -27,9 +27,8 @@ from scipy.linalg import solve_banded
 from scipy.special import expit
 
 from gmm.checks import check_values, choose
-from gmm.clock import Times
+from gmm.clock import Times, schedule
 from gmm.curve import EntropyCurve, versions
-from gmm.entropy import schedule
 from gmm.guidance import Guidance
 from gmm.process import Process
 from theory.noise import shares

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from gmm.clock import schedule
 from gmm.curve import EntropyCurve, versions
-from gmm.entropy import schedule
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from neural.denoiser import state_dtype

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
+from gmm.clock import schedule
 from gmm.curve import EntropyCurve
-from gmm.entropy import schedule
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from gmm.mixture import check_key
