@@ -29,4 +29,4 @@ if __name__ == "__main__":
     curve = neural.online_entropy(model, [0, 1], key=jax.random.key(0), samples=256, steps=32)
     low, _, high = gmm.window(curve).sigma
     print(f"the model decides between sigma/alpha = {low:.2f} and {high:.2f}")
-    gmm.write_window("window.json", gmm.MeasuredWindow.from_curve(curve, model="own_model"))
+    gmm.save_window("window.json", gmm.MeasuredWindow.from_curve(curve, model="own_model"))

@@ -38,7 +38,7 @@ from gmm.partition import Partition, restrict
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
 from gmm.reduction import Reduction, reduce
 from gmm.whitened import Whitened, guided_whitened
-from gmm.window_file import MeasuredWindow, read_window, write_window
+from gmm.window_file import MeasuredWindow, load_window, save_window
 from gmm.windows import Window, window
 
 __all__ = [
@@ -83,6 +83,7 @@ __all__ = [
     "kernel_distance",
     "limited_interval",
     "load_guidance",
+    "load_window",
     "log_posterior",
     "log_prob",
     "negative",
@@ -90,13 +91,13 @@ __all__ = [
     "power_law",
     "probability_flow",
     "quality",
-    "read_window",
     "reduce",
     "restrict",
     "reverse_kernel",
     "reverse_sde",
     "sample",
     "save_guidance",
+    "save_window",
     "scaled_linear_betas",
     "score",
     "sliced_distance",
@@ -109,5 +110,4 @@ __all__ = [
     "vp_linear",
     "weight_profile",
     "window",
-    "write_window",
 ]

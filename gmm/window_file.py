@@ -1,4 +1,4 @@
-"""Windows on disk: JSON that says between which noise levels a model decides, for samplers to read.
+"""Files of windows: JSON with the noise levels between which a model makes a decision, for samplers to read.
 
 Format: ``docs/compare.md``, with its JSON Schema in ``docs/schemas/window.json``.
 """
@@ -161,7 +161,7 @@ class MeasuredWindow:
         allow_partial: bool = False,
         facts: Mapping[str, Any] = MappingProxyType({}),
     ) -> "MeasuredWindow":
-        """The window of a curve, which `write_window` writes for samplers.
+        """The window of a curve, which `save_window` writes for samplers.
 
         Args:
             curve: an entropy curve.
@@ -211,14 +211,23 @@ class MeasuredWindow:
 
     def as_dict(self) -> dict[str, Any]:
         """What the file holds."""
-        held = dataclasses.asdict(self)
-        places = {name: held.pop(name) for name in PLACES}
+        fields = dataclasses.asdict(self)
+        places = {name: fields.pop(name) for name in PLACES}
         return {
             "format": FORMAT,
-            **held,
+            **fields,
             "cells": {k: list(v) for k, v in self.cells.items()},
             "window": places,
         }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> "MeasuredWindow":
+        """The window that `as_dict` describes.
+
+        Raises:
+            ValueError: naming the field that is missing, of another kind, or in contradiction to another.
+        """
+        return _window(from_values(WindowFile, values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,7 +239,7 @@ class _Places:
 
 @dataclasses.dataclass(frozen=True)
 class WindowFile:
-    """What a file holds; further fields are left alone, so that later versions may add some."""
+    """What a file holds; unknown fields are ignored, so that later versions may add some."""
 
     format: Literal["speciation-window/1"]
     model: str
@@ -245,7 +254,7 @@ class WindowFile:
     decided: Decided | None = None
 
 
-def write_window(path: str | os.PathLike[str], window: MeasuredWindow) -> None:
+def save_window(path: str | os.PathLike[str], window: MeasuredWindow) -> None:
     """Write a window, aside and then renamed.
 
     Raises:
@@ -257,8 +266,8 @@ def write_window(path: str | os.PathLike[str], window: MeasuredWindow) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
-def read_window(path: str | os.PathLike[str]) -> MeasuredWindow:
-    """Read a window.
+def load_window(path: str | os.PathLike[str]) -> MeasuredWindow:
+    """The window that a file holds.
 
     Raises:
         ValueError: naming the file and what is wrong with it.
@@ -270,27 +279,28 @@ def read_window(path: str | os.PathLike[str]) -> MeasuredWindow:
         raise ValueError(f"cannot read {os.fspath(path)} as a window: {error}") from error
 
 
-def from_dict(held: Any) -> MeasuredWindow:
-    """A window from what a file holds.
-
-    Raises:
-        ValueError: naming the field that is missing, of another kind, or in contradiction to another.
-    """
-    return _window(from_values(WindowFile, held))
-
-
-def _window(held: WindowFile) -> MeasuredWindow:
-    places = {name: getattr(held.window, name) for name in PLACES}
+def _window(contents: WindowFile) -> MeasuredWindow:
+    places = {name: getattr(contents.window, name) for name in PLACES}
     for name, place in places.items():
         # log_snr = -2 log σ/α: a file that contradicts itself was edited by hand.
         if abs(place.log_snr + 2 * math.log(place.sigma)) > 1e-6 * (1 + abs(place.log_snr)):
             raise ValueError(f"sigma of {name} must agree with its log_snr")
-    if not held.window.low.sigma < held.window.median.sigma < held.window.high.sigma:
+    if not contents.window.low.sigma < contents.window.median.sigma < contents.window.high.sigma:
         raise ValueError("sigma must rise from low over median to high")
-    for sampler in held.samplers:
+    for sampler in contents.samplers:
         _check_steps(sampler)
-    same = ("model", "question", "cells", "process", "share", "prior_entropy", "samplers", "facts", "decided")
-    return MeasuredWindow(**{name: getattr(held, name) for name in same}, **places)
+    shared = (
+        "model",
+        "question",
+        "cells",
+        "process",
+        "share",
+        "prior_entropy",
+        "samplers",
+        "facts",
+        "decided",
+    )
+    return MeasuredWindow(**{name: getattr(contents, name) for name in shared}, **places)
 
 
 def _place(log_sigma: float, t: float, stderr: float) -> Place:

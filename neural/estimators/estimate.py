@@ -120,7 +120,7 @@ def online_entropy(
     chain = tracking_chain(question, tracker, drive, guidance, guide, shares, initial is not None)
     first = None if initial is None else states_of(question, "initial", initial, check_samples(samples))
     result = _run(question, chain, key, samples, first=first)
-    facts = {"source": "online posterior", "tracker": tracker, "drive": drive}
+    facts = {"source": "online posterior", "route": "online", "tracker": tracker, "drive": drive}
     facts |= {"guidance": described(chain.guidance)} | facts_of(question, key, samples)
     curves = [online_curve(question, chain, result, i, facts) for i in question.numbers]
     return curves if question.many else curves[0]
@@ -192,7 +192,7 @@ def gap_entropy(
     question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = plain_chain(question, on_data=True)
     result, samples, facts = _run_on(question, chain, data, key, samples)
-    facts |= {"source": "denoiser gap"} | facts_of(question, key, samples)
+    facts |= {"source": "denoiser gap", "route": "gap"} | facts_of(question, key, samples)
     curves = [gap_curve(question, chain, result, i, facts, data is not None) for i in question.numbers]
     return curves if question.many else curves[0]
 
@@ -267,7 +267,7 @@ def calibration(
     question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = plain_chain(question, on_data=True)
     result, samples, facts = _run_on(question, chain, data, key, samples)
-    facts |= {"source": "tracker on data"} | facts_of(question, key, samples)
+    facts |= {"source": "tracker on data", "route": "online"} | facts_of(question, key, samples)
     results = []
     for i in question.numbers:
         column = estimates_of(result.moments[i])

@@ -12,7 +12,7 @@ from jaxtyping import Array, ArrayLike, Float
 from gmm.checks import check_finite, check_shape, check_values, choose
 from gmm.guidance import Guidance, cfg
 from gmm.mixture import WEIGHT_SUM_TOLERANCE
-from gmm.partition import Partition, trivial_partition
+from gmm.partition import Partition, partition_of
 from neural.denoiser import Denoiser, as_pytree, encode, state_dtype, state_shape
 from neural.estimators.chain import DRIVES, STARTS, TRACKERS, Chain, PartitionArrays
 from neural.estimators.rows import make_rows
@@ -144,11 +144,10 @@ def _partitions(conditions: int, partition: Partitions) -> list[Partition]:
     if conditions == 0:
         raise ValueError("conditions must name at least one condition, got none")
     given = [partition] if partition is None or isinstance(partition, Partition) else list(partition)
-    partitions = [trivial_partition(conditions) if p is None else p for p in given]
-    if not partitions:
+    if not given:
         raise ValueError("partition must be a Partition or a list of at least one, got an empty list")
+    partitions = [partition_of(conditions, p, labelled="conditions") for p in given]
     for p in partitions:
-        check_shape("partition.labels", p.labels, f"({conditions},), one per condition", [(conditions,)])
         if not np.array_equal(p.inside, partitions[0].inside):
             raise ValueError(
                 "partitions in one call must leave out the same conditions, since they share one set of trajectories; "

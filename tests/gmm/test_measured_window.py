@@ -8,7 +8,7 @@ import pytest
 
 import gmm
 import theory
-from gmm.window_file import MeasuredWindow, SamplerSteps, read_window, write_window
+from gmm.window_file import MeasuredWindow, SamplerSteps, load_window, save_window
 
 TIMES = np.geomspace(0.02, 8.0, 60)
 CURVE = theory.entropy_curve(gmm.vp(), TIMES, 100.0)
@@ -62,8 +62,8 @@ def test_a_curve_that_is_cut_is_refused_unless_allowed():
 def test_a_curve_writes_its_window_in_one_call(tmp_path):
     sigmas = np.geomspace(80, 0.01, 30)
     measured = MeasuredWindow.from_curve(CURVE, samplers={"euler": sigmas}, model="mine", facts={"seed": 3})
-    write_window(tmp_path / "window.json", measured)
-    read = read_window(tmp_path / "window.json")
+    save_window(tmp_path / "window.json", measured)
+    read = load_window(tmp_path / "window.json")
     found = gmm.window(CURVE)
     np.testing.assert_allclose(read.sigma, found.sigma, rtol=ROUNDING)
     assert (read.model, read.facts["seed"]) == ("mine", 3)
@@ -77,11 +77,11 @@ def test_a_curve_writes_its_window_in_one_call(tmp_path):
 
 
 def test_files_of_earlier_versions_are_read(tmp_path):
-    write_window(tmp_path / "window.json", MeasuredWindow.from_curve(CURVE))
+    save_window(tmp_path / "window.json", MeasuredWindow.from_curve(CURVE))
     fields = json.loads((tmp_path / "window.json").read_text())
     del fields["decided"]
     (tmp_path / "old.json").write_text(json.dumps(fields))
-    assert read_window(tmp_path / "old.json").decided is None
+    assert load_window(tmp_path / "old.json").decided is None
 
 
 def test_levels_of_samplers_are_checked():

@@ -216,7 +216,7 @@ def test_non_finite_predictions_stop_and_say_where():
         ({"prior": [0.5, 0.5]}, r"prior must have shape \(3,\)"),
         ({"prior": [0.5, 0.5, 0.5]}, "prior must sum to one, got 1.5"),
         ({"prior": [0.5, 0.5, 0.0]}, "prior must be positive, got 0"),
-        ({"partition": gmm.Partition([0, 1])}, r"partition.labels must have shape \(3,\)"),
+        ({"partition": gmm.Partition([0, 1])}, "partition must have one label for each of the 3 conditions"),
         (
             {"partition": [gmm.Partition([0, 1, -1]), gmm.Partition([0, 1, 1])]},
             "leave out the same conditions",

@@ -45,7 +45,7 @@ def test_the_example_runs(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "the model decides between" in done.stdout
     assert "fail" not in done.stdout
-    assert gmm.read_window(tmp_path / "window.json").model == "own_model"
+    assert gmm.load_window(tmp_path / "window.json").model == "own_model"
 
 
 def test_code_is_executed_only_on_request(tmp_path):
