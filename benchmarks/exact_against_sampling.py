@@ -19,7 +19,7 @@ PROCESS = gmm.vp()
 TIMES = np.array([0.3, 0.8, 1.6])
 SIZES = (2**10, 2**12)
 WANTED = 1e-3
-REPEATS = 1
+REPEATS = 3
 MOST_SAMPLED = 100  # dimensions; sampling takes minutes beyond
 
 
