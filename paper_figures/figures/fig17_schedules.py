@@ -1,7 +1,7 @@
 """Guidance schedules and sampler grids compared where costs are known exactly."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.stats import norm
 import gmm
 from gmm.curve import EntropyCurve
 from gmm.guidance import Guidance
+from gmm.samplers import SAMPLERS
 from neural.denoiser import mixture_denoiser
 from neural.samplers import ddim, heun
 from paper_figures.drawing.style import (
@@ -48,7 +49,6 @@ DIM = 64  # of the pair that grids are tried on; its ‖m‖² too
 WEIGHTS = (1.5, 2.0, 4.0, 8.0)  # of the sampled classes
 PAIR_WEIGHTS = (1.5, 4.0, 8.0)
 QUOTED = 4.0
-SAMPLERS: tuple[Literal["sde"], Literal["flow"]] = ("sde", "flow")
 QUANTILES = 4001
 
 

@@ -135,7 +135,7 @@ def _measured(
         # Without guidance trajectories are the model's own, and the two agree for any model.
         more = {"cross_entropy": curve.entropy, "cross_entropy_stderr": curve.entropy_stderr}
         curve = dataclasses.replace(curve, **more)
-    facts = {"schedule": name, "guidance": schedule.to_dict(), **question.facts()}
+    facts = {"schedule": name, "guidance": schedule.as_dict(), **question.facts()}
     curve = dataclasses.replace(curve, metadata={**curve.metadata, **facts})
     return MeasuredSchedule(name, schedule, curve, _mean_weight(question, schedule, curve, options))
 
