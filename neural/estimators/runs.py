@@ -192,7 +192,7 @@ def _with_integrals(
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], by_cell]
     if paths.x0 is not None:
         own = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
-        parts.append(own[None] * (named["surprise"][:1] - taken)[:, :, None])
+        parts.append(jnp.where(own[None], (named["surprise"][:1] - taken)[:, :, None], 0))
     return jnp.concatenate(parts, axis=2)
 
 
