@@ -4,17 +4,15 @@ The estimator itself is in `gmm.posterior_sampling`; this module applies it alon
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import PRNGKeyArray
 from scipy.special import entr
 
 from gmm.bracket import completed
-from gmm.checks import padded
-from gmm.clock import Times
+from gmm.clock import Times, schedule
 from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
 from gmm.estimate import Estimate
@@ -23,38 +21,6 @@ from gmm.partition import Partition, partition_of
 from gmm.posterior_sampling import statistics, strata_of
 from gmm.process import Process
 from gmm.proposal import has_boundaries
-
-
-class Schedule(NamedTuple):
-    """The process at T times, in float64: t, log_snr, its slope, alpha, sigma and diffusion g, (T,) each."""
-
-    t: np.ndarray
-    log_snr: np.ndarray
-    log_snr_slope: np.ndarray
-    alpha: np.ndarray
-    sigma: np.ndarray
-    diffusion: np.ndarray
-
-
-def schedule(process: Process, times: Times) -> Schedule:
-    """Evaluate a process at `times` (T,) in float64, whatever the caller's precision.
-
-    Raises:
-        ValueError: when times is not one-dimensional or leaves the process's range.
-    """
-    t = np.asarray(times, np.float64)
-    if t.ndim != 1 or t.size == 0:
-        raise ValueError(f"times must have shape (T,) with T >= 1, got {t.shape}")
-    process.check_times(t)
-    with jax.enable_x64(True):
-        values = _functions_of_time(process, jnp.asarray(padded(t)))
-    return Schedule(t, *(np.asarray(value, np.float64)[: t.size] for value in values))
-
-
-@jax.jit
-def _functions_of_time(process: Process, t: Float[Array, " T"]) -> tuple[Float[Array, " T"], ...]:
-    slope = jax.vmap(jax.grad(process.log_snr))
-    return process.log_snr(t), slope(t), process.alpha(t), process.sigma(t), process.diffusion(t)
 
 
 def class_entropy(

@@ -6,7 +6,7 @@ Two classes are one line integral (`gmm.chernoff`), three and four the cluster e
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from scipy.special import entr
 from threadpoolctl import threadpool_limits
 
 from gmm.chernoff import pair_values
+from gmm.clock import Schedule
 from gmm.cluster import Term, cluster_term, subsets_across, total_of
 from gmm.curve import EntropyCurve, versions
 from gmm.mixture import Mixture
@@ -21,9 +22,6 @@ from gmm.pair_basis import PairBasis, pair_basis
 from gmm.partition import OUTSIDE, Partition
 from gmm.process import Process
 from gmm.subset_basis import ClusterBasis, cluster_basis
-
-if TYPE_CHECKING:
-    from gmm.entropy import Schedule
 
 Array = np.ndarray
 # Subsets of more components take too many nodes.
@@ -117,7 +115,7 @@ def exact_values(
 def line_integral_curve(
     decision: Members,
     process: Process,
-    grid: "Schedule",
+    grid: Schedule,
     *,
     tolerance: float = TOLERANCE,
     progress: Callable[[int, int], None] | None = None,

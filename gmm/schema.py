@@ -104,6 +104,8 @@ def _line(error: pydantic.ValidationError) -> str:
     return printable(f"{place or 'it'} {words}{shown}")
 
 
-def printable(text: str) -> str:
-    """Text from outside, fit for one line of a message: what does not print is escaped."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+def printable(text: str, keep: str = "") -> str:
+    """Text from outside, fit for a message: what does not print is escaped, but for the letters to keep."""
+    return "".join(
+        letter if letter.isprintable() or letter in keep else ascii(letter)[1:-1] for letter in text
+    )

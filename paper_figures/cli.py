@@ -4,6 +4,7 @@ Each sub-command is a module of `paper_figures.commands` and one line of `build`
 runs, so that help and errors come at once.
 """
 
+import contextlib
 import functools
 import importlib.metadata
 import os
@@ -28,11 +29,15 @@ from paper_figures.commands.train import train
 from paper_figures.commands.weights import weights
 from paper_figures.commands.window import window
 from paper_figures.interruption import reliable_interrupts
+from paper_figures.terminal import printable_streams
 
 BAD_INPUT = 2
 INTERRUPTED = 130
 # The newest jaxlib whose XLA is known to take the flags of `_quick_to_compile`; 0.7 does too.
 FLAGS_TRIED = (0, 10)
+# Signals by which terminals, queues and containers end a process; its exit code is then 128 and the signal's number.
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_received: list[int] = []
 
 
 def _version(wanted: bool) -> None:
@@ -80,10 +85,22 @@ def run(arguments: Sequence[str]) -> int:
     convention: everything that a person hands in is validated with one. Other exceptions are bugs and keep
     their traceback.
     """
+    with printable_streams():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(build())
     try:
         with reliable_interrupts():
             code = command.main(list(arguments) or ["--help"], prog_name="speciation", standalone_mode=False)
+    except (RuntimeError, AssertionError):
+        if not _platform_is_missing():
+            raise
+        wanted = os.environ["JAX_PLATFORMS"]
+        return _refuse(
+            f"JAX has no platform {wanted!r} here, which JAX_PLATFORMS asks for; unset it or name another"
+        )
     except typer.TyperException as error:
         return _refuse(error.format_message())
     except (ValueError, OSError) as error:
@@ -91,6 +108,19 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _platform_is_missing() -> bool:
+    """Whether JAX cannot start on the platform that the environment asks for; it says so in fifty lines."""
+    if not os.environ.get("JAX_PLATFORMS"):
+        return False
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError):
+        return True
+    return False
 
 
 def _refuse(message: str) -> int:
@@ -114,11 +144,33 @@ def _say_once(line: str) -> None:
 def main() -> None:
     """Entry point of the installed ``speciation`` command."""
     os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
+    # A notebook's backend is not there for the processes that it starts, and commands draw into files alone.
+    os.environ["MPLBACKEND"] = "agg"
     warnings.showwarning = _warn
+    for signum in _ENDING:
+        signal.signal(signum, _interrupt)
     code = run(sys.argv[1:])
+    if code == INTERRUPTED:
+        _leave(128 + _received[-1] if _received else code)
     # Python takes a second to end; an interruption meanwhile would print a traceback that says nothing.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(code)
+
+
+def _interrupt(signum: int, _: object) -> None:
+    """End the work as Ctrl-C does: what is finished stays, and `train` keeps its state."""
+    _received.append(signum)
+    raise KeyboardInterrupt
+
+
+def _leave(code: int) -> None:
+    """End the process at once: taking XLA apart while its threads are at work may crash."""
+    for signum in (signal.SIGINT, *_ENDING):
+        signal.signal(signum, signal.SIG_IGN)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads any more
+            stream.flush()
+    os._exit(code)
 
 
 def _quick_to_compile() -> list[str]:

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+from paper_figures import terminal
 
 Progress = Callable[[int, int], None]
 """Called with how much is done and how much there is."""
@@ -32,7 +33,7 @@ def bars(*columns: ProgressColumn) -> Bars:
 
     They are shown on a terminal only, so that what a command prints can be piped.
     """
-    console = Console(stderr=True)
+    console = terminal.console(stderr=True)
     after = columns or (TaskProgressColumn(), TimeRemainingColumn())
     return Bars(
         TextColumn("{task.description}"),

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from gmm.chernoff import bayes_error
+from gmm.clock import Schedule, schedule
 from gmm.curve import EntropyCurve
-from gmm.entropy import Schedule, schedule
 from gmm.estimate import Bounded
 from gmm.exact import (
     LARGEST_CLUSTER,

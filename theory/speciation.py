@@ -27,9 +27,8 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import entr
 
 from gmm.checks import check_values, choose, padded
-from gmm.clock import Times, noise_at, times_at
+from gmm.clock import Times, noise_at, schedule, times_at
 from gmm.curve import EntropyCurve, versions
-from gmm.entropy import schedule
 from gmm.process import DDPM, Process
 from theory import channel
 from theory.noise import shares

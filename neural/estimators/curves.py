@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
+from gmm.clock import schedule
 from gmm.curve import EntropyCurve, versions
-from gmm.entropy import schedule
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from neural.denoiser import state_dtype
@@ -149,7 +149,7 @@ def _curve(
 
 def described(guidance: Guidance | None) -> Any:
     """A guidance schedule as plain values for the metadata."""
-    return None if guidance is None else guidance.to_dict()
+    return None if guidance is None else guidance.as_dict()
 
 
 def facts_of(question: Question, key: PRNGKeyArray, samples: int) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gmm.clock import schedule
 from gmm.dynamics import reverse_kernel
-from gmm.entropy import schedule
 from gmm.process import Process
 from neural.estimators.chain import Rows
 

@@ -106,18 +106,18 @@ def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:
 
 
 def _print_cost(data: "LabelledData", settings: "StudySettings") -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from paper_figures.studies.checks import GIB
     from paper_figures.studies.cost import operations_per_second
     from paper_figures.studies.data import memory, operations
+    from paper_figures.terminal import cell, console
 
     table = Table("what", "cost")
     size = f"{len(data.x)} points of {data.x.shape[1]} dimensions, {len(data.classes)} classes"
-    table.add_row(data.name, size)
+    table.add_row(cell(data.name), size)
     work = operations(data, settings)
     seconds = work / operations_per_second()
     table.add_row("matrix products", f"{work / 1e12:.3g} TFLOP, about {seconds:.0f} s at this machine's rate")
     table.add_row("memory", f"{memory(data, settings) / GIB:.2g} GiB at most")
-    Console().print(table, "nothing was computed")
+    console().print(table, "nothing was computed")

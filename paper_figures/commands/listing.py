@@ -1,12 +1,12 @@
 """Tables of models, their classes, and partitions."""
 
-from rich.console import Console
 from rich.table import Table
 
 from neural import imagenet
 from neural.decisions import read_partition, shipped
 from neural.decisions.files import parse
 from neural.models import Grid, Model, load_model, model_names
+from paper_figures.terminal import console
 
 IMAGENET = "imagenet"
 
@@ -20,7 +20,7 @@ def show_models() -> None:
         "mixture:FAMILY:CLASSES:DIM",
         "the exact denoiser of a Gaussian mixture: pair, simplex, orthogonal, tree",
     )
-    _console().print(table)
+    console().print(table)
 
 
 def show_classes(name: str, find: str = "") -> None:
@@ -57,7 +57,7 @@ def show_partitions() -> None:
     table = Table("partition", "of", "what")
     for one in shipped().values():
         table.add_row(one.name, one.classes_of or one.kind, one.about)
-    _console().print(table)
+    console().print(table)
 
 
 def show_partition(name: str) -> None:
@@ -105,7 +105,3 @@ def _with_classes(name: str) -> Model:
 def _check_found(shown: int, model: Model, find: str) -> None:
     if not shown and find:
         raise ValueError(f"nothing in {model.name} holds {find!r}")
-
-
-def _console() -> Console:
-    return Console(highlight=False, markup=False, emoji=False)

@@ -11,8 +11,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
-# "-8" and "-.5e3" are values; "-x" and "--x" are options.
-_OPTION = re.compile(r"-(?![\d.])")
+# "-8", "-.5e3" and "- a cat" are values; "-x" and "--x=a b" are options.
+_OPTION = re.compile(r"-(?![\d.])[^\s=]+(=.*)?", re.DOTALL)
 
 
 def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
@@ -30,7 +30,7 @@ def spread(arguments: Sequence[str], options: Collection[str]) -> list[str]:
     for position, argument in enumerate(arguments):
         if argument == "--":
             return repeated + list(arguments[position:])
-        if _OPTION.match(argument):
+        if _OPTION.fullmatch(argument):
             name, equals, _ = argument.partition("=")
             current, waiting = (name if name in options else None), not equals
         elif current and not waiting:

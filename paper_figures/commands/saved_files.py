@@ -1,5 +1,6 @@
 """The facts and the picture of a saved result, by the format that its file names."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure as Picture
-from rich.console import Console
 from rich.table import Table
 
 from gmm import curve as gmm_curve
 from gmm.curve import EntropyCurve, load_dataset
+from gmm.landmarks import fastest
 from paper_figures.commands import comparison_table, training_words
 from paper_figures.drawing import comparison as comparison_picture
 from paper_figures.drawing import curve as curve_picture
@@ -24,6 +25,7 @@ from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.formats.curves import WINDOW_SHARE, window_or_none
 from paper_figures.formats.numbers import Number, numbers_of
 from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, training
+from paper_figures.terminal import cell, console
 
 SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -75,8 +77,8 @@ def _default_target(path: Path, view: View) -> Path:
 def _print(rows: list[tuple[str, str]], heading: str) -> None:
     table = Table("fact", "value", title=heading, title_justify="left")
     for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        table.add_row(*map(cell, row))
+    console().print(table)
 
 
 def _describe_curve(dataset: xr.Dataset, view: View) -> None:
@@ -90,8 +92,6 @@ def _draw_saved_curve(dataset: xr.Dataset, view: View) -> Picture:
 
 def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
     """Facts in words: what the curve says, then what it was made from."""
-    peak = int(np.argmax(curve.rate_per_log_noise()[0]))
-    fastest = int(np.argmax(curve.rate))
     sampled = curve.entropy_stderr.max()
     said = {
         "points": f"{len(curve.t)}, t = {curve.t.min():.4g} .. {curve.t.max():.4g}",
@@ -100,11 +100,21 @@ def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
         "entropy, least noise": f"{curve.entropy[np.argmax(curve.log_snr)]:.6g} {view.units}",
         "entropy, most noise": f"{curve.entropy[np.argmin(curve.log_snr)]:.6g} {view.units}",
         "largest standard error": f"{sampled:.2g} {view.units}" if sampled > 0 else "none (quadrature)",
-        "fastest in its own time": f"t = {curve.t[fastest]:.5g}, {curve.rate[fastest]:.4g} {view.unit} per t",
-        "fastest in log noise": f"sigma/alpha = {curve.sigma[peak]:.5g}",
+        "fastest in its own time": _fastest_fact(curve, "t"),
+        "fastest in log noise": _fastest_fact(curve, "log-noise"),
         f"window, central {WINDOW_SHARE:.0%}": _window_fact(curve),
     }
     return [*said.items(), *((str(name), str(value)) for name, value in curve.metadata.items())]
+
+
+def _fastest_fact(curve: EntropyCurve, per: str) -> str:
+    """The place of the largest rate, read off the curve between its points."""
+    noise = float(fastest(curve, per).value)
+    if math.isnan(noise):
+        return "at an end of the curve's noise range"
+    order = np.argsort(curve.sigma)
+    t = np.interp(noise, np.log(curve.sigma[order]), curve.t[order])
+    return f"t = {t:.5g}" if per == "t" else f"sigma/alpha = {math.exp(noise):.5g}"
 
 
 def _window_fact(curve: EntropyCurve) -> str:

@@ -197,6 +197,6 @@ def _write_pictures_and_card(trained: "Trained", folder: Path) -> None:
     save_pictures(lambda: draw_training(trained.results), [folder / CURVES])
     save_pictures(lambda: draw_samples(trained.plan, trained.samples), [folder / SAMPLES])
     with write_aside(folder / CARD) as aside:
-        aside.write_text(card(trained.results, folder.name))
+        aside.write_text(card(trained.results, folder.name), encoding="utf-8")
     typer.echo(summary(trained.results))
     typer.echo(f"model: {folder / MODEL}")

@@ -16,6 +16,7 @@ from neural.checkpoints.hugging_face import fetch_repository
 from neural.checkpoints.presets import Repository, cache_folder, known
 from neural.edm2 import check_network
 from paper_figures.progress import bars
+from paper_figures.terminal import console
 
 _MEGABYTE = 1e6
 _PART = 1 << 22
@@ -177,4 +178,4 @@ def _check_finite(file: Path, checkpoint: Checkpoint) -> None:
 
 def _console() -> Console:
     # Paths and addresses are for copying: never wrapped, never coloured.
-    return Console(soft_wrap=True, highlight=False, markup=False)
+    return console(soft_wrap=True)

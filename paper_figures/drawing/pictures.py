@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from paper_figures.drawing.style import literal
 from paper_figures.studies.pictures import Picture
 
 # Images of at most so many pixels a side keep their pixels; larger ones are smoothed.
@@ -33,6 +34,6 @@ def draw_sheet(pictures: Sequence[Picture], folder: Path, heading: str) -> Figur
             ax.set_title(f"seed {columns[column]}", fontsize=8)
         if column == 0:
             name = "\n".join(textwrap.wrap(rows[row], _NAME_WIDTH)[:_NAME_LINES])
-            ax.set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
-    figure.suptitle(heading, fontsize=9)
+            ax.set_ylabel(literal(name), fontsize=8, rotation=0, ha="right", va="center")
+    figure.suptitle(literal(heading), fontsize=9)
     return figure

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from gmm.axes import left_singular_vectors
 from neural.training import Plan
-from paper_figures.drawing.style import PAGE_WIDTH, View, band, letter_panels, new_figure, sequence
+from paper_figures.drawing.style import PAGE_WIDTH, View, band, letter_panels, literal, new_figure, sequence
 from paper_figures.studies.training import Samples
 
 SHEET_COLUMNS = 10
@@ -69,7 +69,7 @@ def _draw_images(plan: Plan, samples: Samples, columns: int = SHEET_COLUMNS) -> 
             ax.imshow(image, cmap="gray" if image.ndim == 2 else None, vmin=dark, vmax=bright)
             ax.set_axis_off()
         axes[row, 0].text(
-            -0.2, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=7
+            -0.2, 0.5, literal(name), transform=axes[row, 0].transAxes, ha="right", va="center", fontsize=7
         )
     return figure
 

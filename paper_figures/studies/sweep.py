@@ -213,7 +213,7 @@ def _is_finished(path: Path, axes: SweepAxes, settings: SweepSettings) -> bool:
         _check_same(path, found, wanted, ("settings",))
     else:
         with write_aside(label) as aside:
-            aside.write_text(json.dumps(wanted))
+            aside.write_text(json.dumps(wanted), encoding="utf-8")
     return False
 
 

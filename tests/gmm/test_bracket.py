@@ -34,7 +34,7 @@ def test_bracket_holds_the_closed_form(classes):
     decision = exact.members(one_each, trivial_partition(classes))
     assert bracket.affordable(decision)
     times = np.array([0.03, 0.3, 1.0])
-    grid = gmm.entropy.schedule(PROCESS, times)
+    grid = gmm.clock.schedule(PROCESS, times)
     values, errors = bracket.bracketed_values(decision, grid.alpha, grid.sigma)
     closed = theory.exact_curve(plain, PROCESS, times)
     assert (np.abs(values.entropy - closed.entropy) <= errors.entropy).all()

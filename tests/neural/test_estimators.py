@@ -114,13 +114,12 @@ def test_point_classes_are_exact_at_any_step():
 )
 def test_finite_steps_have_the_law_of_a_shifted_channel(simplex, name, steps):
     process = PROCESSES[name]
-    samples = 4096 if steps < 128 else 16384
     curve = online_entropy(
         mixture_denoiser(simplex, process), range(3),
-        key=jax.random.key(2), samples=samples, times=grid(process, 1e-3, 4.0, steps), start="prior",
+        key=jax.random.key(2), samples=16384, times=grid(process, 1e-3, 4.0, steps), start="prior",
     )  # fmt: skip
     exact = theory.simplex_entropy(3, 16 * tracked_rho(curve))
-    assert within(curve, exact, 3.0) < 0
+    assert within(curve, exact) < 0
     # The bias is there to be seen where steps are long, and has the stated sign.
     true = theory.entropy_curve(process, curve.t, 16.0, classes=3).entropy
     if steps == 8:

@@ -135,7 +135,7 @@ def test_simplices_are_the_closed_form(classes):
     times = np.array([0.3, 1.0, 2.5])
     tolerance = 1e-9 if classes == 3 else 1e-7
     decision = exact.members(mixture, trivial_partition(classes))
-    grid = gmm.entropy.schedule(PROCESS, times)
+    grid = gmm.clock.schedule(PROCESS, times)
     curve = exact.line_integral_curve(decision, PROCESS, grid, tolerance=tolerance)
     closed = theory.exact_curve(mixture, PROCESS, times)
     assert (curve.metadata["route"], closed.metadata["route"]) == ("cluster", "simplex")
