@@ -38,7 +38,8 @@ class Reading(NamedTuple):
 def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
     """The mean of curves from independent runs of equal size at the same points.
 
-    Standard errors are the runs' own, added in squares; where a run's own is unknown, that of the spread over runs.
+    Standard errors are the runs' own, added in squares, and unknown (NaN) where that of one run is: what no run has
+    seen, their spread does not show either. A field without errors has that of the spread over runs.
 
     Args:
         runs: one or more curves, equal in points, prior and units. Facts are those of the first.
@@ -60,7 +61,8 @@ def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
         values = _stacked(runs, name)
         if values is not None:
             fields[name] = values.mean(axis=0)
-            fields[f"{name}_stderr"] = _stderr(values, _stacked(runs, f"{name}_stderr"))
+            own = _stacked(runs, f"{name}_stderr")
+            fields[f"{name}_stderr"] = _spread(values) if own is None else _added(own)
     fields["surprise_variance"] = np.mean([run.surprise_variance for run in runs], axis=0)
     return dataclasses.replace(first, **fields, metadata={**first.metadata, "runs": len(runs)})
 
@@ -114,10 +116,9 @@ def _stacked(runs: Sequence[EntropyCurve], name: str) -> np.ndarray | None:
     return None if any(value is None for value in values) else np.stack(values)
 
 
-def _stderr(values: np.ndarray, own: np.ndarray | None) -> np.ndarray:
-    count = len(values)
-    spread = values.std(axis=0, ddof=1) / np.sqrt(count)
-    if own is None:
-        return spread
-    added = np.sqrt(np.sum(own**2, axis=0)) / count
-    return np.where(np.isfinite(added), added, spread)
+def _added(own: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.sum(own**2, axis=0)) / len(own)
+
+
+def _spread(values: np.ndarray) -> np.ndarray:
+    return values.std(axis=0, ddof=1) / np.sqrt(len(values))

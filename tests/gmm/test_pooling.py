@@ -31,8 +31,10 @@ def test_pooling_averages_and_adds_errors_in_squares():
     np.testing.assert_allclose(pooled.entropy, normal_curve().entropy, atol=1e-15)
     np.testing.assert_allclose(pooled.entropy_stderr, 0.3 / np.sqrt(3))
     assert pooled.metadata["runs"] == 3
-    unknown = [dataclasses.replace(run, entropy_stderr=np.full_like(NOISE, np.nan)) for run in runs]
-    np.testing.assert_allclose(pool(unknown).entropy_stderr, 0.1 / np.sqrt(3))
+    unknown = dataclasses.replace(runs[0], entropy_stderr=np.where(NOISE < 0, np.nan, 0.3))
+    pooled = pool([unknown, *runs[1:]])
+    np.testing.assert_array_equal(np.isnan(pooled.entropy_stderr), NOISE < 0)
+    np.testing.assert_allclose(pooled.entropy_stderr[NOISE >= 0], 0.3 / np.sqrt(3))
     assert pool(runs[:1]) is runs[0]
 
 
