@@ -11,6 +11,7 @@ BENCHMARKS = {
     "mixture_memory": ("Does memory stay flat while n·K·d grows past it?", False),
     "empirical_mixture": ("What do exact entropies of 60,000 points cost beside their products?", True),
     "quadrature_against_sampling": ("What does an equal error cost by quadrature and by sampling?", False),
+    "exact_against_sampling": ("What does an exact curve cost beside sampling, and how exact is it?", False),
     "checkpoint_loading": ("What does it cost to load EDM2-XS, in seconds and in memory?", False),
     "estimators": ("What do the estimators add to the network, and what does an error cost by each?", False),
     "edm2_forward": ("How fast is EDM2-XS, beside the machine's own rates and its convolutions?", True),

@@ -134,6 +134,29 @@ def bayes_error(
     return float(top * fine), float(top * error)
 
 
+def on_the_real_axis(
+    basis: PairBasis, alpha: float, sigma: float, log_prior: Float[Array, " 2"], a: Float[Array, " n"]
+) -> Array:
+    """(n,) log of the entropy's integrand F(a)/(a(1-a)) at real a in (0, 1), where it is positive and convex."""
+    return _log_real(basis.at(alpha, sigma), log_prior, a)[0]
+
+
+def integrand(
+    basis: PairBasis, alpha: float, sigma: float, log_prior: Float[Array, " 2"], u: Float[Array, " n"]
+) -> tuple[float, Array]:
+    """Where the line of integration crosses the real axis, and (n,) the integrand at u >= 0 over its value there.
+
+    Raises:
+        ValueError: when there is nothing to integrate, because the classes have no common point or one is absent.
+    """
+    settled = _settled(basis, alpha, sigma, log_prior)
+    if settled is None:
+        raise ValueError(
+            "the two classes must have common points and positive priors, or there is no integrand"
+        )
+    return settled[0].c, _ratio(settled[0], u)
+
+
 def _decided(log_prior: Array) -> tuple[PairValues, PairValues]:
     """Nothing is left to decide: a class is absent, or no state belongs to both."""
     absent = np.isneginf(log_prior)

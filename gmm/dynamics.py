@@ -22,12 +22,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_index, check_shape, check_values, choose, is_concrete
+from gmm.checks import as_float, check_finite, check_values, choose, is_concrete
 from gmm.clock import in_float64, noise_at, times_at
 from gmm.estimate import Estimate
 from gmm.mixture import (
     BLOCK_ELEMENTS,
     Mixture,
+    check_component,
     check_key,
     component_at,
     denoise,
@@ -171,7 +172,7 @@ def reverse_sde(
     choose("kernel", kernel, KERNELS)
     x = check_states(x, mixture)
     times = check_path(process, times, falling=True)
-    component = _check_component(mixture, component, len(x))
+    component = _components(mixture, component, len(x))
     steps = in_float64(steps_of, process, times)
     return _reverse_paths(mixture, process, steps, x, check_key(key), component, kernel)
 
@@ -214,7 +215,7 @@ def probability_flow(
     """
     x = check_states(x, mixture)
     times = check_path(process, times, falling=None)
-    component = _check_component(mixture, component, len(x))
+    component = _components(mixture, component, len(x))
     way = in_float64(_way, process, times)
     allowed = "positive (stop the flow a little before the data)"
     check_values("sigma at times", way.sigma, allowed, lambda a: a > 0)
@@ -513,14 +514,9 @@ def check_states(x: Float[ArrayLike, "n d"], mixture: Mixture | None = None) -> 
     return x if mixture is None else x.astype(jnp.result_type(x, mixture.dtype))
 
 
-def _check_component(
-    mixture: Mixture, component: Int[ArrayLike, "..."] | None, n: int
-) -> Int[Array, " n"] | None:
-    if component is None:
-        return None
-    check_shape("component", component, f"() or ({n},) like x", [(), (n,)])
-    check_index("component", component, mixture.components, "a component index")
-    return jnp.broadcast_to(jnp.asarray(component), (n,))
+def _components(mixture: Mixture, component: Int[ArrayLike, "..."] | None, n: int) -> Int[Array, " n"] | None:
+    """The component of each of n states, checked; None for the whole mixture."""
+    return None if component is None else jnp.broadcast_to(check_component(mixture, component, (n,)), (n,))
 
 
 def check_vector(times: Float[ArrayLike, " T"]) -> Any:

@@ -19,6 +19,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, ClassVar, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
@@ -46,6 +47,19 @@ def gap_of(denoised: Array, reference: Array, level: Values) -> Float[Array, " n
     """‖D_c - D_0‖ α/σ of states (n, ...) at one level: the distance between the two predicted noises."""
     difference = (denoised - reference).reshape(denoised.shape[0], -1)
     return jnp.linalg.norm(difference, axis=1) / jnp.asarray(level, denoised.dtype)
+
+
+def exact_weight(
+    guidance: "Guidance", level: np.ndarray | float, log_ratio: np.ndarray | float, gap: np.ndarray | float
+) -> np.ndarray:
+    """The weights of `Guidance.weight_of_exact` in float64, for solvers that compute with NumPy."""
+    with jax.enable_x64(True):
+        return np.asarray(_exact_weight(guidance, level, log_ratio, gap))
+
+
+@jax.jit
+def _exact_weight(guidance: "Guidance", level: Array, log_ratio: Array, gap: Array) -> Array:
+    return guidance.weight_of_exact(level, log_ratio, gap)
 
 
 class Guidance(abc.ABC):
@@ -99,7 +113,13 @@ class Guidance(abc.ABC):
         del steps
         return log_ratio
 
-    def to_dict(self) -> dict[str, Any]:
+    def weight_of_exact(
+        self, level: Values, log_ratio: Values, gap: Values, steps: Values = 0
+    ) -> Float[Array, "..."]:
+        """The weight where log p(x_t|c)/p(x_t) itself is known, after `steps` steps; see `weight`."""
+        return self.weight(level, self.of_exact(log_ratio, steps), gap)
+
+    def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; `gmm.guidance_specs.from_dict` is the inverse."""
         fields = {field.name: np.asarray(getattr(self, field.name)).tolist() for field in _fields(self)}
         # JSON has no infinity: an interval without an upper end has null there.

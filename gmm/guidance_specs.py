@@ -70,7 +70,7 @@ class GuidanceFile(pydantic.BaseModel):
 
 
 def from_dict(values: Mapping[str, Any]) -> Guidance:
-    """A schedule from what `Guidance.to_dict` gives.
+    """A schedule from what `Guidance.as_dict` gives.
 
     Raises:
         ValueError: on an unknown kind, a missing or unknown field, or a value outside its range.
@@ -85,7 +85,7 @@ def _made(held: Any) -> Guidance:
 
 def save_guidance(path: str | os.PathLike[str], named: Mapping[str, Guidance]) -> None:
     """Write schedules as JSON, aside and then renamed; raises ValueError when `path` cannot be written."""
-    listed = [{"name": name, **schedule.to_dict()} for name, schedule in named.items()]
+    listed = [{"name": name, **schedule.as_dict()} for name, schedule in named.items()]
     with write_aside(path) as aside:
         aside.write_text(
             json.dumps({"format": FORMAT, "schedules": listed}, indent=2) + "\n", encoding="utf-8"

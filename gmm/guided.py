@@ -7,7 +7,6 @@ so the same functions serve 10^6 dimensions at the cost of a few. Their steps ar
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,12 +24,8 @@ from gmm.guided_steps import Target, averages, end_states, paths, table_of
 from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition, partition_of
 from gmm.process import Process
+from gmm.samplers import FIRST_RHO, SAMPLERS, Sampler
 
-SAMPLERS = ("sde", "flow")
-# Paths start where ρ, the largest squared distance of a mean from the centre in units of the noise, is this. What
-# guidance would have done before then shifts a state by (w-1) √ρ of its spread; the flow keeps that shift, the SDE
-# has forgotten all but (w-1) ρ/√ρ' of it at ρ'.
-FIRST_RHO = {"sde": 1e-4, "flow": 1e-8}
 # From this many components on paths without guidance have a program of their own, which does not look at the others.
 PLAIN_PAYS = 256
 
@@ -44,7 +39,7 @@ def guided_paths(
     *,
     target: int,
     key: PRNGKeyArray,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
     partition: Partition | None = None,
     guide: Mixture | None = None,
 ) -> Float[Array, "T n d"]:
@@ -91,7 +86,7 @@ def guided_entropy(
     key: PRNGKeyArray,
     samples: int,
     steps: int,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
     partition: Partition | None = None,
     guide: Mixture | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -156,7 +151,7 @@ def guided_entropy(
             "source": f"guided {sampler}",
             "route": "sampled",
             "process": process.describe(),
-            "guidance": guidance.to_dict(),
+            "guidance": guidance.as_dict(),
             "target": int(target),
             **_facts_of(task.decision, key),
             "samples": samples,
@@ -178,7 +173,7 @@ def guided_samples(
     samples: int,
     steps: int,
     end: float | None = None,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
     partition: Partition | None = None,
     guide: Mixture | None = None,
 ) -> Float[Array, "n d"]:
@@ -267,7 +262,7 @@ def _target(
 
 
 def _path_times(
-    task: Target, process: Process, times: np.ndarray, guidance: Guidance, steps: int, sampler: str
+    task: Target, process: Process, times: np.ndarray, guidance: Guidance, steps: int, sampler: Sampler
 ) -> np.ndarray:
     """Falling times: `steps` equal steps in log-SNR, `times`, and where the schedule jumps."""
     means = np.asarray(task.decision.mixture.means, np.float64)

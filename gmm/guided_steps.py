@@ -23,6 +23,7 @@ from gmm.guidance import Guidance, gap_of, steer
 from gmm.mixture import Mixture, denoise, diffuse, log_normalise, posterior_logits, sample
 from gmm.posterior_statistics import per_point, posterior
 from gmm.process import Process
+from gmm.samplers import runge_kutta_step
 
 
 class Target(NamedTuple):
@@ -111,7 +112,7 @@ def _pulls(
     if task.schedule is not None:
         ratio = _log_cells(task, process, x, t)[:, task.index] - task.log_prior
         gap = gap_of(conditional, reference, level)
-        weight = task.schedule.weight(level, task.schedule.of_exact(ratio, number), gap)
+        weight = task.schedule.weight_of_exact(level, ratio, gap, number)
     return _Pulls(conditional, steer(conditional, reference, weight), whole, weight)
 
 
@@ -168,7 +169,7 @@ def _flow_step(
     def guided(x: Array, t: Array, ahead: Array) -> Array:
         return _pulls(task, process, x, t, table.level, table.weight, row[1] + ahead).guided
 
-    return _runge_kutta(process, table, x, guided)
+    return _flow(process, table, x, guided)
 
 
 def _plain_flow_step(
@@ -176,39 +177,29 @@ def _plain_flow_step(
 ) -> Float[Array, "n d"]:
     del key
     conditional = lambda x, t, _: denoise(task.inside, process, x, t, *_only(task, x))
-    return _runge_kutta(process, row[0], x, conditional)
+    return _flow(process, row[0], x, conditional)
 
 
-def _runge_kutta(
+def _flow(
     process: Process, table: Table, x: Float[Array, "n d"], denoised: Callable[[Array, Array, Array], Array]
 ) -> Float[Array, "n d"]:
-    """A classical step in z = x/√(α²+σ²), dz/du = (a+b)(D - a z), see `gmm.probability_flow`."""
+    """A Runge-Kutta step in z = x/√(α²+σ²), dz/du = (a+b)(D - a z), see `gmm.probability_flow`."""
 
     def at(t: Array) -> tuple[Array, Array, Array]:
         alpha, sigma = process.alpha(t).astype(x.dtype), process.sigma(t).astype(x.dtype)
         scale = jnp.hypot(alpha, sigma)
         return alpha / scale, sigma / scale, scale
 
-    def velocity(z: Array, t: Array, ahead: Array) -> Array:
+    def velocity(z: Array, place: tuple[Array, Array]) -> Array:
+        t, ahead = place
         a, b, scale = at(t)
         return (a + b) * (denoised(scale * z, t, ahead) - a * z)
 
-    h, start, middle, end = table.clock, table.steps.t, table.middle, table.after
-    z = x / at(start)[2]
-
-    def stage(k: Array, row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        t, reach, ahead = row
-        k = velocity(z + reach * h * k, t, ahead)
-        return k, k
-
-    # As a scan the body, and with it the mixture's denoiser, is compiled once instead of four times.
-    rows = (
-        jnp.stack([start, middle, middle, end]),
-        jnp.array([0, 0.5, 0.5, 1], x.dtype),
-        jnp.array([0, 0, 0, 1]),
-    )
-    k = lax.scan(stage, jnp.zeros_like(z), rows)[1]
-    return at(end)[2] * (z + h / 6 * (k[0] + 2 * k[1] + 2 * k[2] + k[3]))
+    # A place is a time, and the number of steps that its stage lies ahead of this one.
+    times = ((table.steps.t, 0), (table.middle, 0), (table.after, 1))
+    start, middle, end = ((t, jnp.asarray(ahead)) for t, ahead in times)
+    z = runge_kutta_step(velocity, x / at(start[0])[2], table.clock, start, middle, end, traced=True)
+    return at(end[0])[2] * z
 
 
 _STEPS: Mapping[str, Callable[..., Array]] = {

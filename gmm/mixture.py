@@ -260,7 +260,7 @@ def denoise(
     check_values("t", t, f"in [{process.t_min:g}, {process.t_max:g}]", _within(process))
     _check_noise(mixture, process, t)
     if component is not None:
-        component = _check_component(mixture, component, x.shape[:-1])
+        component = check_component(mixture, component, x.shape[:-1])
     return _denoise(mixture, process, x, as_float(t), component)
 
 
@@ -316,7 +316,8 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
     return x.astype(jnp.result_type(x, mixture.dtype))
 
 
-def _check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
+def check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
+    """Return `component` when it is one index, or one for each x of shape `batch`."""
     check_shape("component", component, f"() or {batch} like x", [(), batch])
     check_index("component", component, mixture.components, "a component index")
     return jnp.asarray(component)

@@ -110,8 +110,10 @@ def trivial_partition(components: int) -> Partition:
     return Partition(np.arange(components))
 
 
-def partition_of(components: int, partition: Partition | None, *, least: int = 1) -> Partition:
-    """`partition`, or the trivial one if it is None.
+def partition_of(
+    components: int, partition: Partition | None, *, least: int = 1, labelled: str = "components"
+) -> Partition:
+    """`partition`, or the trivial one if it is None; `labelled` is what it labels, for the message of an error.
 
     Raises:
         ValueError: when it does not label that many components, or has fewer than `least` cells.
@@ -120,7 +122,7 @@ def partition_of(components: int, partition: Partition | None, *, least: int = 1
         partition = trivial_partition(components)
     if len(partition.labels) != components:
         raise ValueError(
-            f"partition must have one label for each of the {components} components, got {len(partition.labels)}"
+            f"partition must have one label for each of the {components} {labelled}, got {len(partition.labels)}"
         )
     if partition.cells < least:
         raise ValueError("partition must have at least two cells for a decision, got one")

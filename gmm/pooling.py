@@ -14,9 +14,12 @@ from jaxtyping import Float
 from scipy.stats import t as student
 
 from gmm.curve import EntropyCurve
+from gmm.estimate import CARRYING
 
 DRAWS = 400
 CONFIDENCE = 0.95
+# Fewer runs may agree by chance.
+_RUNS = 8
 _MEANS = ("entropy", "rate", "per_cell", "clone_agreement", "cross_entropy")
 
 
@@ -38,8 +41,8 @@ class Reading(NamedTuple):
 def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
     """The mean of curves from independent runs of equal size at the same points.
 
-    Standard errors are the runs' own, added in squares, and unknown (NaN) where that of one run is: what no run has
-    seen, their spread does not show either. A field without errors has that of the spread over runs.
+    Standard errors are the runs' own, added in squares. Where a run's own is unknown, it is that of the spread over
+    runs; unknown (NaN) where this is large, because what few draws carry is mostly missing, or where runs are few.
 
     Args:
         runs: one or more curves, equal in points, prior and units. Facts are those of the first.
@@ -62,7 +65,8 @@ def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
         if values is not None:
             fields[name] = values.mean(axis=0)
             own = _stacked(runs, f"{name}_stderr")
-            fields[f"{name}_stderr"] = _spread(values) if own is None else _added(own)
+            told = _told_by_runs(1 - values if name == "clone_agreement" else values)
+            fields[f"{name}_stderr"] = told if own is None else _added(own, told)
     fields["surprise_variance"] = np.mean([run.surprise_variance for run in runs], axis=0)
     return dataclasses.replace(first, **fields, metadata={**first.metadata, "runs": len(runs)})
 
@@ -116,9 +120,16 @@ def _stacked(runs: Sequence[EntropyCurve], name: str) -> np.ndarray | None:
     return None if any(value is None for value in values) else np.stack(values)
 
 
-def _added(own: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.sum(own**2, axis=0)) / len(own)
+def _added(own: np.ndarray, told: np.ndarray) -> np.ndarray:
+    added = np.sqrt(np.sum(own**2, axis=0)) / len(own)
+    return np.where(np.isfinite(added), added, told)
 
 
-def _spread(values: np.ndarray) -> np.ndarray:
-    return values.std(axis=0, ddof=1) / np.sqrt(len(values))
+def _told_by_runs(values: np.ndarray) -> np.ndarray:
+    """Standard errors by the spread over runs (first axis) of numbers >= 0; NaN where that tells none.
+
+    `carrying` of all draws together is the square of the mean over its standard error, up to what few runs leave open.
+    """
+    count, mean = len(values), values.mean(axis=0)
+    spread = values.std(axis=0, ddof=1) / np.sqrt(count)
+    return np.where((count >= _RUNS) & (CARRYING * spread**2 <= mean**2), spread, np.nan)

@@ -1,4 +1,4 @@
-r"""Guided paths of isotropic classes in the coordinates where nothing but guidance acts: no process, no matrices.
+r"""Guided paths of isotropic classes in coordinates that change only by guidance, without a process or matrices.
 
 Classes N(√E m_k, s²I), ρ = α²E/v, v = α²s² + σ². Let q be the distance of the state from the target's mean in standard
 deviations √v, so that q ~ N(0, I) without guidance, and p the posterior at q + √ρ m_target. Every process is::
@@ -6,14 +6,14 @@ deviations √v, so that q ~ N(0, I) without guidance, and p the posterior at q 
     reverse SDE          dq = [-q + 2 (w-1) √ρ (m_target - Σ_k p_k m_k)] dκ + √2 dW        κ = ½ log ρ
     probability flow     dq =         (w-1) √ρ (m_target - Σ_k p_k m_k)  dκ
 
-For orthonormal m_k a step of a path costs K operations where `gmm.guided` needs K², and nothing is compiled: this is
-what makes a thousand classes cheap. `gmm.guided` is for every other covariance, prior and reference.
+For orthonormal m_k a step of a path costs K operations where `gmm.guided` needs K², and nothing is compiled, so that a
+thousand classes are cheap. `gmm.guided` covers every other covariance, prior and reference.
 """
 
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -23,12 +23,9 @@ from threadpoolctl import threadpool_limits
 
 from gmm.checks import check_finite, check_values, choose
 from gmm.estimate import Estimate, mean_of
-from gmm.guidance import Guidance, cfg
+from gmm.guidance import Guidance, cfg, exact_weight
 from gmm.mixture import check_key
-
-SAMPLERS = ("sde", "flow")
-# As of `gmm.guided`: what guidance would have done before.
-FIRST_RHO = {"sde": 1e-4, "flow": 1e-8}
+from gmm.samplers import FIRST_RHO, SAMPLERS, Sampler, runge_kutta_step
 
 
 class Whitened(NamedTuple):
@@ -63,27 +60,27 @@ def guided_whitened(
     key: PRNGKeyArray,
     samples: int,
     steps: int,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
     target: int = 0,
     energy: float | None = None,
     variance: float = 1.0,
 ) -> Whitened:
-    """Guided paths of equally likely isotropic classes.
+    """Averages over guided paths of equally likely isotropic classes.
 
-    Entropy, surprise and accuracy are plain averages over paths. Where the decision is left open on fewer than about
-    thirty of them, the values of entropy and surprise are too small, and their errors are unknown (NaN):
+    Entropy, surprise and accuracy are plain averages over paths. Where the class is still uncertain on fewer than about
+    thirty paths, the values of entropy and surprise are too small, and their errors are unknown (NaN):
     `theory.guided_pair` has no such limit.
 
     Args:
         classes: K, for orthonormal means (orthogonal classes of energy E); or (K, r) means in units of √E.
-        rho: (T,) signal-to-noise ratios to look at, in any order; the largest is that of the final states.
+        rho: (T,) signal-to-noise ratios of the results, in any order; the final states are those at the largest.
         guidance: schedule, or a constant weight.
         key: JAX random key.
         samples: paths, >= 2.
         steps: steps in log ρ, >= 1; `rho` and jumps of the schedule come on top.
         sampler: "sde" or "flow".
         target: class to guide towards.
-        energy: E, which says where a level σ/α is; by default the largest ρ is that of clean data, E = s² ρ.
+        energy: E, needed to convert ρ to a level σ/α; by default the largest ρ is that of clean data, E = s² ρ.
         variance: s².
 
     Raises:
@@ -92,63 +89,83 @@ def guided_whitened(
     choose("sampler", sampler, SAMPLERS)
     means = None if isinstance(classes, int) else np.asarray(classes, np.float64)
     count = classes if isinstance(classes, int) else np.shape(classes)[0]
-    _check(means, count, target, samples, steps)
     rho = np.asarray(rho, np.float64)
-    check_values(
-        "rho", rho, f"above {FIRST_RHO[sampler]:g}", lambda a: np.isfinite(a) & (a > FIRST_RHO[sampler])
-    )
     schedule = guidance if isinstance(guidance, Guidance) else cfg(guidance)
-    if schedule.reference != "unconditional":
-        raise ValueError(
-            f"guidance of kind {schedule.kind!r} needs a second mixture; use `gmm.guided_samples`"
-        )
+    _check(means, count, target, samples, steps, schedule)
+    first = FIRST_RHO[sampler]
+    check_values("rho", rho, f"above {first:g}", lambda a: np.isfinite(a) & (a > first))
     scale = variance * rho.max() if energy is None else energy
     law = _Law(means, target, schedule, float(scale), variance, count)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))))
-    width = count if means is None else means.shape[1]
-    start = rng.standard_normal((samples, width))
-    q, plain, found = _run(law, start, rho, _nodes(law, rho, steps, FIRST_RHO[sampler]), sampler, rng)
-    averages = (mean_of(f) for f in found.transpose(1, 0, 2))
-    along = [states @ law.direction(width) for states in (q, plain)]
-    squares = [(a - a.mean()) ** 2 for a in along]
-    spread = [np.mean((states - states.mean(axis=0)) ** 2, axis=1) for states in (q, plain)]
-    change = _mean(spread[0] - spread[1])
+    start = rng.standard_normal((samples, law.width))
+    # These products are small: threads that wait for one another would cost eight times what they compute.
+    with threadpool_limits(1, "blas"), jax.enable_x64(True):
+        final, plain, statistics = _follow(law, start, _nodes(law, rho, steps, first), rho, sampler, rng)
     return Whitened(
         rho,
-        *averages,
-        shift=_mean(along[0] - along[1]),
-        narrowing=_mean(squares[1] - squares[0]),
-        diversity=Estimate(1 + change.value, change.stderr),
-        states=q,
+        *(mean_of(values) for values in statistics),
+        **_final_law(law, final, plain),
+        states=final,
         plain=plain,
     )
 
 
-def _run(
-    law: "_Law", start: np.ndarray, rho: np.ndarray, nodes: np.ndarray, sampler: str, rng: np.random.Generator
+def _follow(
+    law: "_Law",
+    start: np.ndarray,
+    nodes: np.ndarray,
+    rho: np.ndarray,
+    sampler: Sampler,
+    rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Last guided and plain states, (n, width) each, and what the posterior says of guided ones at rho (T, 3, n)."""
-    q = plain = start
-    seen = {}
-    # These products are small: threads that wait for one another would cost eight times what they compute.
-    with threadpool_limits(1, "blas"), jax.enable_x64(True):
-        for before, after in itertools.pairwise(nodes):
-            if sampler == "sde":
-                q, plain = _sde_step(law, q, plain, before, after, rng)
-            else:
-                q = _flow_step(law, q, before, after)
-            if after in rho:
-                seen[after] = law.judged(q, after)
-    return q, plain, np.array([seen[one] for one in rho])
+    """Final states with and without guidance (n, r), and entropy, surprise and accuracy of the paths (3, T, n)."""
+    guided = plain = start
+    at_rho = {}
+    for before, after in itertools.pairwise(nodes):
+        if sampler == "sde":
+            guided, plain = _sde_step(law, guided, plain, before, after, rng)
+        else:
+            guided = _flow_step(law, guided, before, after)
+        if after in rho:
+            at_rho[after] = law.statistics(guided, after)
+    return guided, plain, np.array([at_rho[value] for value in rho]).transpose(1, 0, 2)
+
+
+def _final_law(law: "_Law", guided: np.ndarray, plain: np.ndarray) -> dict[str, Estimate]:
+    """Shift, narrowing and diversity of the final states; see `Whitened`."""
+    along = [states @ law.direction for states in (guided, plain)]
+    squares = [(a - a.mean()) ** 2 for a in along]
+    variances = [np.mean((states - states.mean(axis=0)) ** 2, axis=1) for states in (guided, plain)]
+    change = _mean(variances[0] - variances[1])
+    return {
+        "shift": _mean(along[0] - along[1]),
+        "narrowing": _mean(squares[1] - squares[0]),
+        "diversity": Estimate(1 + change.value, change.stderr),
+    }
 
 
 class _Law(NamedTuple):
+    """The classes and the schedule: means (K, r) in units of √E, or None for K orthonormal ones."""
+
     means: np.ndarray | None
     target: int
     schedule: Guidance
     energy: float
     variance: float
     count: int
+
+    @property
+    def width(self) -> int:
+        """Number of coordinates r."""
+        return self.count if self.means is None else self.means.shape[1]
+
+    @property
+    def direction(self) -> np.ndarray:
+        """(r,) unit vector from the centre of all means to that of the target."""
+        offset = np.eye(1, self.width, self.target)[0] - 1 / self.width
+        if self.means is not None:
+            offset = self.means[self.target] - self.means.mean(axis=0)
+        return offset / np.linalg.norm(offset)
 
     def level(self, rho: float) -> float:
         """σ/α at ρ."""
@@ -165,7 +182,7 @@ class _Law(NamedTuple):
         return logits
 
     def push(self, q: np.ndarray, rho: float, middle: float) -> np.ndarray:
-        """(w-1) √ρ (m_target - Σ p m); the schedule is asked at the level of `middle`."""
+        """(w-1) √ρ (m_target - Σ p m); the weight is that at the level of `middle`."""
         p = self.logits(q, rho)
         # In place: what these arrays cost is the passes over them.
         p -= p.max(axis=1, keepdims=True)
@@ -184,32 +201,21 @@ class _Law(NamedTuple):
         """w: one number, or (n, 1) where it depends on the state."""
         level = self.level(middle)
         if not self.schedule.of_state:
-            return float(_weight(self.schedule, level, 0.0, 0.0))
+            return float(exact_weight(self.schedule, level, 0.0, 0.0))
         ratio = log_p + math.log(self.count)
         gap = np.linalg.norm(pull, axis=1) * rho * level / math.sqrt(self.energy)
-        return np.asarray(_weight(self.schedule, level, ratio, gap))[:, None]
+        return exact_weight(self.schedule, level, ratio, gap)[:, None]
 
-    def judged(self, q: np.ndarray, rho: float) -> tuple[np.ndarray, ...]:
+    def statistics(self, q: np.ndarray, rho: float) -> tuple[np.ndarray, ...]:
         """H(p), -log p_target and p_target of every path."""
         logits = self.logits(q, rho)
         log_p = logits - logsumexp(logits, axis=1, keepdims=True)
-        own = log_p[:, self.target]
-        return -np.sum(np.exp(log_p) * log_p, axis=1), -own, np.exp(own)
-
-    def direction(self, width: int) -> np.ndarray:
-        away = np.eye(1, width, self.target)[0] - 1 / width
-        if self.means is not None:
-            away = self.means[self.target] - self.means.mean(axis=0)
-        return away / np.linalg.norm(away)
-
-
-@jax.jit
-def _weight(guidance: Guidance, level: Any, ratio: Any, gap: Any) -> Any:
-    return guidance.weight(level + 0 * ratio, guidance.of_exact(ratio, 0), gap)
+        log_target = log_p[:, self.target]
+        return -np.sum(np.exp(log_p) * log_p, axis=1), -log_target, np.exp(log_target)
 
 
 def _nodes(law: _Law, rho: np.ndarray, steps: int, first: float) -> np.ndarray:
-    """Rising ρ of all steps: what is asked for and jumps of the weight are among them."""
+    """Rising ρ of all steps, with those of the results and those at which the weight jumps among them."""
     jumps = np.array([level for level in law.schedule.jumps if math.isfinite(level)])
     at = law.energy / (law.variance + jumps**2)
     grid = np.geomspace(first, rho.max(), steps + 1)
@@ -219,7 +225,7 @@ def _nodes(law: _Law, rho: np.ndarray, steps: int, first: float) -> np.ndarray:
 def _sde_step(
     law: _Law, q: np.ndarray, plain: np.ndarray, before: float, after: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The exact step without guidance, and what that adds by the trapezoid rule."""
+    """The exact step without guidance, plus what guidance adds, by the trapezoid rule."""
     h, middle = 0.5 * np.log(after / before), np.sqrt(before * after)
     keep, noise = np.exp(-h), np.sqrt(-np.expm1(-2 * h)) * rng.standard_normal(q.shape)
     first = 2 * keep * law.push(q, before, middle)
@@ -228,16 +234,14 @@ def _sde_step(
 
 
 def _flow_step(law: _Law, q: np.ndarray, before: float, after: float) -> np.ndarray:
-    """Classical Runge-Kutta in κ."""
-    h, middle = 0.5 * np.log(after / before), np.sqrt(before * after)
-    k1 = law.push(q, before, middle)
-    k2 = law.push(q + 0.5 * h * k1, middle, middle)
-    k3 = law.push(q + 0.5 * h * k2, middle, middle)
-    k4 = law.push(q + h * k3, after, middle)
-    return q + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    """A Runge-Kutta step in κ."""
+    step, middle = 0.5 * np.log(after / before), np.sqrt(before * after)
+    return runge_kutta_step(lambda q, rho: law.push(q, rho, middle), q, step, before, middle, after)
 
 
-def _check(means: np.ndarray | None, count: int, target: int, samples: int, steps: int) -> None:
+def _check(
+    means: np.ndarray | None, count: int, target: int, samples: int, steps: int, schedule: Guidance
+) -> None:
     if means is not None:
         if means.ndim != 2:
             raise ValueError(f"classes must be a number or means (K, r), got shape {means.shape}")
@@ -248,6 +252,10 @@ def _check(means: np.ndarray | None, count: int, target: int, samples: int, step
         )
     if samples < 2 or steps < 1:
         raise ValueError(f"samples must be >= 2 and steps >= 1, got {samples} and {steps}")
+    if schedule.reference != "unconditional":
+        raise ValueError(
+            f"guidance of kind {schedule.kind!r} needs a second mixture; use `gmm.guided_samples`"
+        )
 
 
 def _stderr(values: np.ndarray) -> np.ndarray:

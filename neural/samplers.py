@@ -120,11 +120,7 @@ def heun(
             a likelihood ratio, or churn has no key.
     """
     process, times = denoiser.process, _grid(denoiser.process, times)
-    if isinstance(guidance_scale, Guidance) and guidance_scale.needs_ratio:
-        raise ValueError(
-            f"guidance_scale must not track a likelihood ratio here, got {guidance_scale}: a deterministic path has "
-            "none; use `ancestral`"
-        )
+    _check_untracked(guidance_scale)
     table = _heun_table(process, times, churn, guidance_scale)
     if churn.amount and key is None:
         raise ValueError("churn needs a key; pass key=jax.random.key(seed)")
@@ -226,10 +222,7 @@ def ddim(
         raise ValueError(
             f"end must lie in [{process.t_min:g}, {times[-1]:g}), before the last time; got {end:g}"
         )
-    if isinstance(guidance_scale, Guidance) and guidance_scale.needs_ratio:
-        raise ValueError(
-            f"guidance_scale must not track a likelihood ratio here, got {guidance_scale}; use `ancestral`"
-        )
+    _check_untracked(guidance_scale)
     table = _chain_table(process, times, guidance_scale, eta, end)
     draw = Partial(_normal, key) if eta else None
     return _sample_chain(denoiser, noise, condition, table, draw, guide, guidance_scale, progress)
@@ -374,14 +367,18 @@ def _chain_table(
 def _scales(scale: Scale, level: np.ndarray) -> np.ndarray:
     """The weight at each level; ones where the weight also depends on the state."""
     if isinstance(scale, Guidance):
-        values = 1.0 if _of_state(scale) else _on_host(scale.weight, level)
+        values = 1.0 if scale.of_state else _on_host(scale.weight, level)
     else:
         values = scale(level) if callable(scale) else scale
     return np.broadcast_to(np.asarray(values, np.float64), level.shape)
 
 
-def _of_state(scale: Scale) -> bool:
-    return isinstance(scale, Guidance) and (scale.needs_ratio or scale.needs_gap)
+def _check_untracked(scale: Scale) -> None:
+    if isinstance(scale, Guidance) and scale.needs_ratio:
+        raise ValueError(
+            f"guidance_scale must not track a likelihood ratio here, got {scale}: the ratio is that of the stochastic "
+            "chain; use `ancestral`"
+        )
 
 
 class _Model(NamedTuple):
@@ -426,9 +423,9 @@ def _model(denoiser: Denoiser, condition: Any, guide: Denoiser | None, scale: Sc
     if guide is None:
         law = "a second, worse network" if same_condition else "a denoiser of the unconditional law"
         raise ValueError(f"guidance needs {law}; pass guide=...")
-    kept = schedule if _of_state(scale) else None
+    of_state = schedule if schedule is not None and schedule.of_state else None
     guide_condition = condition if same_condition else None
-    return _Model(as_partial(denoiser), as_partial(guide), condition, guide_condition, kept)
+    return _Model(as_partial(denoiser), as_partial(guide), condition, guide_condition, of_state)
 
 
 @functools.partial(jax.jit, static_argnames=("record",))

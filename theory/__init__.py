@@ -21,6 +21,7 @@ from theory.channel import (
     unequal_entropy,
     unequal_entropy_rate,
 )
+from theory.class_structure import PAIR_CRITERIA, pair_speciation_time, weak_signal_noise
 from theory.exact import (
     cluster_entropy,
     exact_curve,
@@ -48,6 +49,7 @@ from theory.windows import window_of
 
 __all__ = [
     "CRITERIA",
+    "PAIR_CRITERIA",
     "Criterion",
     "Distortion",
     "GuidedPair",
@@ -79,6 +81,7 @@ __all__ = [
     "pair_clone_agreement",
     "pair_entropy",
     "pair_entropy_rate",
+    "pair_speciation_time",
     "peak",
     "quadrature_error",
     "simplex_clone_agreement",
@@ -94,6 +97,7 @@ __all__ = [
     "unequal_curve",
     "unequal_entropy",
     "unequal_entropy_rate",
+    "weak_signal_noise",
     "why_none",
     "window",
     "window_of",

@@ -18,9 +18,8 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import ArrayLike, Float
 from scipy.linalg import solve_banded
@@ -29,14 +28,13 @@ from scipy.special import expit
 from gmm.checks import check_values, choose
 from gmm.clock import Times, schedule
 from gmm.curve import EntropyCurve, versions
-from gmm.guidance import Guidance
+from gmm.guidance import Guidance, exact_weight
 from gmm.process import Process
+from gmm.samplers import SAMPLERS, SMALLEST_RHO, Sampler, runge_kutta_step
 from theory.noise import shares
 
 Array = np.ndarray
-SAMPLERS = ("sde", "flow")
-# The start: w is taken to be constant before it.
-FIRST_RHO = 1e-8
+# Solutions start at ρ = SMALLEST_RHO; w is taken to be constant before it.
 DEVIATIONS = 9.0
 SPACE_STEP, TIME_STEP = 0.04, 0.05
 # Distance from a jump of the weight at which a side of it is evaluated, as a share of the step.
@@ -77,7 +75,7 @@ def guided_pair(
     *,
     variance: float = 1.0,
     prior: float = 0.5,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
     refine: int = 1,
 ) -> GuidedPair:
     """The law of guided paths of the pair ±m, at any signal-to-noise ratios.
@@ -87,7 +85,7 @@ def guided_pair(
     Args:
         energy: ‖m‖², > 0.
         guidance: schedule; autoguidance has no pair.
-        rho: (T,) ratios in any order, in (FIRST_RHO, energy/variance]; the last is that of clean data.
+        rho: (T,) ratios in any order, in (SMALLEST_RHO, energy/variance]; the last is that of clean data.
         variance: within-class variance s² >= 0.
         prior: π₊ of the target, in (0, 1).
         sampler: "sde" or "flow" (probability flow).
@@ -101,8 +99,8 @@ def guided_pair(
     _check(pair)
     rho = np.asarray(rho, np.float64)
     last = energy / variance if variance > 0 else math.inf
-    inside = lambda r: (r > FIRST_RHO) & (r <= last * (1 + 1e-12))
-    check_values("rho", rho, f"in ({FIRST_RHO:g}, energy/variance = {last:g}]", inside)
+    inside = lambda r: (r > SMALLEST_RHO) & (r <= last * (1 + 1e-12))
+    check_values("rho", rho, f"in ({SMALLEST_RHO:g}, energy/variance = {last:g}]", inside)
     asked, back = np.unique(rho, return_inverse=True)
     solve = _fokker_planck if sampler == "sde" else _quantiles
     coarse, fine = (solve(pair, asked, refine * factor) for factor in (1, 2))
@@ -120,7 +118,7 @@ def guided_curve(
     *,
     variance: float = 1.0,
     prior: float = 0.5,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
 ) -> EntropyCurve:
     """What `gmm.guided_entropy` samples, for the pair ±m: entropy and cross-entropy along guided paths.
 
@@ -165,7 +163,7 @@ def guided_curve(
             "source": "Fokker-Planck" if sampler == "sde" else "probability flow of quantiles",
             "route": "guided pair",
             "process": process.describe(),
-            "guidance": guidance.to_dict(),
+            "guidance": guidance.as_dict(),
             "energy": energy,
             "variance": variance,
             "prior": prior,
@@ -197,14 +195,12 @@ class _Pair(NamedTuple):
         level = self.levels(rho)
         if not self.guidance.of_state:
             # One number for a level: a program for every grid of q would cost more than the rest.
-            with jax.enable_x64(True):
-                weight = np.asarray(_weight(self.guidance, level, 0.0, 0.0))
+            weight = exact_weight(self.guidance, level, 0.0, 0.0)
             return np.broadcast_to(weight, np.broadcast_shapes(np.shape(q), np.shape(level)))
         logit = self.logit(q, rho)
         ratio = -np.logaddexp(0, -logit) - math.log(self.prior)
         gap = 2 * expit(-logit) * rho * level / math.sqrt(self.energy)
-        with jax.enable_x64(True):
-            return np.asarray(_weight(self.guidance, level, ratio, gap))
+        return exact_weight(self.guidance, level, ratio, gap)
 
     def push(self, q: Array, rho: Any) -> Array:
         """2 (w-1) √ρ p₋, what guidance adds to dq/dκ in the flow."""
@@ -228,11 +224,6 @@ class _Pair(NamedTuple):
         return [float(value) for value in rest]
 
 
-@jax.jit
-def _weight(guidance: Guidance, level: Any, ratio: Any, gap: Any) -> Any:
-    return guidance.weight(level, guidance.of_exact(ratio, 0), gap)
-
-
 def _check(pair: _Pair) -> None:
     check_values("energy", pair.energy, "finite and > 0", lambda a: np.isfinite(a) & (a > 0))
     check_values("variance", pair.variance, "finite and >= 0", lambda a: np.isfinite(a) & (a >= 0))
@@ -250,8 +241,8 @@ def _check(pair: _Pair) -> None:
 def _nodes(pair: _Pair, asked: Array, refine: int) -> Array:
     """log ρ of all steps: what is asked for and jumps of the weight are among them."""
     jumps = np.array([level for level in pair.guidance.jumps if math.isfinite(level)])
-    corners = np.log(np.concatenate([[FIRST_RHO], asked, pair.energy / (pair.variance + jumps**2)]))
-    corners = np.unique(corners[(corners >= math.log(FIRST_RHO)) & (corners <= math.log(asked[-1]))])
+    corners = np.log(np.concatenate([[SMALLEST_RHO], asked, pair.energy / (pair.variance + jumps**2)]))
+    corners = np.unique(corners[(corners >= math.log(SMALLEST_RHO)) & (corners <= math.log(asked[-1]))])
     parts = [
         np.linspace(a, b, math.ceil((b - a) * refine / TIME_STEP), endpoint=False)
         for a, b in itertools.pairwise(corners)
@@ -272,7 +263,7 @@ def _axis(pair: _Pair, last: float, refine: int) -> Array:
 
 def _weights(pair: _Pair, last: float) -> tuple[Array, Array]:
     """Ratios up to `last`, (100, 1), and weights that paths come by there, (300, 200)."""
-    rho = np.geomspace(FIRST_RHO, last, 100)[:, None]
+    rho = np.geomspace(SMALLEST_RHO, last, 100)[:, None]
     probe = np.linspace(-DEVIATIONS, DEVIATIONS, 200)[None, :]
     return rho, np.concatenate([pair.weight(probe - shift * np.sqrt(rho), rho) for shift in (0, 1, 2)])
 
@@ -352,10 +343,10 @@ def _forwards(pair: _Pair, nodes: Array, refine: int) -> Iterator[Law]:
     mass = np.exp(-0.5 * start**2)
     mass /= mass.sum()
     # Before the first node q has moved by ∫ push dκ, push ~ √ρ.
-    q = start + pair.push(start, FIRST_RHO)
+    q = start + pair.push(start, SMALLEST_RHO)
     yield q, mass
     for a, b in itertools.pairwise(nodes):
-        q = _runge_kutta(pair, q, a, b)
+        q = _flow_step(pair, q, a, b)
         yield q, mass
 
 
@@ -365,15 +356,15 @@ def _backwards(pair: _Pair, nodes: Array, away: float, refine: int) -> list[Law]
     way = [q]
     for b, a in itertools.pairwise(nodes[::-1]):
         middle = 0.5 * (a + b)
-        half = _runge_kutta(pair, q, b, middle)
-        before = _runge_kutta(pair, half, middle, a)
+        half = _flow_step(pair, q, b, middle)
+        before = _flow_step(pair, half, middle, a)
         # log dq/ds by Simpson's rule along the step.
         ends = (q, b, -1), (half, middle, 0), (before, a, 1)
         slopes = [pair.push_slope(x, math.exp(at + side * ASIDE * (b - a))) for x, at, side in ends]
         log_spread -= 0.5 * (b - a) / 6 * (slopes[0] + 4 * slopes[1] + slopes[2])
         q = before
         way.append(q)
-    start = q - pair.push(q, FIRST_RHO)
+    start = q - pair.push(q, SMALLEST_RHO)
     log_mass = log_spread - 0.5 * start**2
     mass = np.exp(log_mass - log_mass.max())
     return [(q, mass / mass.sum()) for q in reversed(way)]
@@ -392,12 +383,7 @@ def _final_points(pair: _Pair, rho: float, away: float, refine: int) -> tuple[Ar
     return boundary + at(s), np.log(1 - (1 - share) / np.cosh(np.clip(s / width, -300, 300)) ** 2)
 
 
-def _runge_kutta(pair: _Pair, q: Array, a: float, b: float) -> Array:
+def _flow_step(pair: _Pair, q: Array, a: float, b: float) -> Array:
     h = b - a
     first, middle, last = (math.exp(a + share * h) for share in (ASIDE, 0.5, 1 - ASIDE))
-    slope = lambda q, rho: 0.5 * pair.push(q, rho)
-    k1 = slope(q, first)
-    k2 = slope(q + 0.5 * h * k1, middle)
-    k3 = slope(q + 0.5 * h * k2, middle)
-    k4 = slope(q + h * k3, last)
-    return q + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
+    return runge_kutta_step(lambda q, rho: 0.5 * pair.push(q, rho), q, h, first, middle, last)

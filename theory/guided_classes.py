@@ -22,17 +22,16 @@ derivation.
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
 from gmm.checks import check_values, choose
-from theory.guidance import SAMPLERS
+from gmm.samplers import SAMPLERS, SMALLEST_RHO, Sampler
 from theory.many_classes import check_density
 
-FIRST_RHO = 1e-8
 TOLERANCE = 1e-8
 
 
@@ -56,7 +55,7 @@ def guided_many_classes(
     *,
     mean_variance: float = 1.0,
     variance: float = 1.0,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
 ) -> Distortion:
     """Distortion of classifier-free guidance towards one of e^{κd} classes, d → ∞.
 
@@ -89,7 +88,7 @@ def guided_many_classes(
         return [-u + 2 * push, 2 - 2 * b - 2 * pull] if sampler == "sde" else [push, -pull]
 
     # Near the start both samplers follow u = (w-1) √ρ.
-    first, start = 0.5 * math.log(FIRST_RHO), [(w - 1) * math.sqrt(FIRST_RHO), 1.0]
+    first, start = 0.5 * math.log(SMALLEST_RHO), [(w - 1) * math.sqrt(SMALLEST_RHO), 1.0]
     options = {"rtol": TOLERANCE, "atol": TOLERANCE, "method": "LSODA"}
     way = solve_ivp(drift, (first, last), start, events=wins, **options)
     if not len(way.t_events[0]):

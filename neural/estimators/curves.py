@@ -153,7 +153,7 @@ def _curve(
 
 def described(guidance: Guidance | None) -> Any:
     """A guidance schedule as plain values for the metadata."""
-    return None if guidance is None else guidance.to_dict()
+    return None if guidance is None else guidance.as_dict()
 
 
 def facts_of(question: Question, key: PRNGKeyArray, samples: int) -> dict[str, Any]:

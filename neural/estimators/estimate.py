@@ -120,7 +120,7 @@ def online_entropy(
     chain = tracking_chain(question, tracker, drive, guidance, guide, shares, initial is not None)
     first = None if initial is None else states_of(question, "initial", initial, check_samples(samples))
     result = _run(question, chain, key, samples, first=first)
-    facts = {"source": "online posterior", "tracker": tracker, "drive": drive}
+    facts = {"source": "online posterior", "route": "online", "tracker": tracker, "drive": drive}
     facts |= {"guidance": described(chain.guidance)} | facts_of(question, key, samples)
     curves = [online_curve(question, chain, result, i, facts) for i in question.numbers]
     return curves if question.many else curves[0]
@@ -171,10 +171,11 @@ def gap_entropy(
     Args:
         denoiser: any denoiser.
         conditions: K conditions, the classes of the decision.
-        data: x_0 (m, ...) and labels (m,): positions in the list `conditions`, -1 for points to leave out. Every point
-            is used for at most one path while its class has unused points; after that, points are used again, and the
-            error bars describe these data and not the law that they were drawn from. None: the model's own samples,
-            by Heun's sampler.
+        data: x_0 (m, ...) and labels (m,): the conditions of the points, or their positions in the list `conditions`
+            with -1 for points to leave out; see `Options.labels` and `metadata["labels"]`. Every point is used for at
+            most one path while its class has unused points; after that, points are used again, and the error bars
+            describe these data and not the law that they were drawn from. None: the model's own samples, by Heun's
+            sampler.
         partition: as in `online_entropy`.
         prior: as in `online_entropy`.
         key: JAX random key.
@@ -191,7 +192,7 @@ def gap_entropy(
     question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = plain_chain(question, on_data=True)
     result, samples, facts = _run_on(question, chain, data, key, samples)
-    facts |= {"source": "denoiser gap"} | facts_of(question, key, samples)
+    facts |= {"source": "denoiser gap", "route": "gap"} | facts_of(question, key, samples)
     curves = [gap_curve(question, chain, result, i, facts, data is not None) for i in question.numbers]
     return curves if question.many else curves[0]
 
@@ -268,7 +269,7 @@ def calibration(
     question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = plain_chain(question, on_data=True)
     result, samples, facts = _run_on(question, chain, data, key, samples)
-    facts |= {"source": "tracker on data"} | facts_of(question, key, samples)
+    facts |= {"source": "tracker on data", "route": "online"} | facts_of(question, key, samples)
     results = []
     for i in question.numbers:
         column = estimates_of(chain, result, i)
@@ -367,8 +368,10 @@ def _run_on(
         source = own_samples(chain, key, question.times)
         samples, facts = 1024 if samples is None else samples, {"samples_of_x0": "the model's own"}
     else:
-        x, labels = states_of(question, "data", data[0]), np.asarray(data[1])
-        source, samples, facts = data_source(chain, key, x, labels_inside(question, labels, len(x)), samples)
+        x = states_of(question, "data", data[0])
+        labels, reading = labels_inside(question, np.asarray(data[1]), len(x))
+        source, samples, facts = data_source(chain, key, x, labels, samples)
+        facts |= {"labels": reading}
     return (
         _run(question, chain, key, samples, source=source, facts=facts.get("hash", ""), keep=keep),
         samples,

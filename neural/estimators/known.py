@@ -56,7 +56,7 @@ def _scalars(moments: Moments, carried: Float[np.ndarray, "T S"], averaged: bool
 
 
 def _needed(count: int) -> float:
-    """How many of `count` trajectories must carry a mean; of a few nearly all, since two or three may agree by chance."""
+    """How many of `count` trajectories must carry a mean; of fewer than fifty a part, below `FEWEST` none is enough."""
     return min(CARRYING, 0.6 * count) if count >= FEWEST else np.inf
 
 

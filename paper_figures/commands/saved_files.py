@@ -1,5 +1,6 @@
 """The facts and the picture of a saved result, by the format that its file names."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from gmm import curve as gmm_curve
 from gmm.curve import EntropyCurve, load_dataset
+from gmm.landmarks import fastest
 from paper_figures.commands import comparison_table, training_words
 from paper_figures.drawing import comparison as comparison_picture
 from paper_figures.drawing import curve as curve_picture
@@ -90,8 +92,6 @@ def _draw_saved_curve(dataset: xr.Dataset, view: View) -> Picture:
 
 def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
     """Facts in words: what the curve says, then what it was made from."""
-    peak = int(np.argmax(curve.rate_per_log_noise()[0]))
-    fastest = int(np.argmax(curve.rate))
     said = {
         "points": f"{len(curve.t)}, t = {curve.t.min():.4g} .. {curve.t.max():.4g}",
         "noise range, sigma/alpha": f"{curve.sigma.min():.4g} .. {curve.sigma.max():.4g}",
@@ -99,8 +99,8 @@ def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
         "entropy, least noise": f"{curve.entropy[np.argmax(curve.log_snr)]:.6g} {view.units}",
         "entropy, most noise": f"{curve.entropy[np.argmin(curve.log_snr)]:.6g} {view.units}",
         "largest standard error": _largest_error(curve, view),
-        "fastest in its own time": f"t = {curve.t[fastest]:.5g}, {curve.rate[fastest]:.4g} {view.unit} per t",
-        "fastest in log noise": f"sigma/alpha = {curve.sigma[peak]:.5g}",
+        "fastest in its own time": _fastest_fact(curve, "t"),
+        "fastest in log noise": _fastest_fact(curve, "log-noise"),
         f"window, central {WINDOW_SHARE:.0%}": _window_fact(curve),
     }
     return [*said.items(), *((str(name), str(value)) for name, value in curve.metadata.items())]
@@ -109,6 +109,16 @@ def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
 def _largest_error(curve: EntropyCurve, view: View) -> str:
     is_exact = not np.any(curve.entropy_stderr)
     return "none (quadrature)" if is_exact else up_to(curve.entropy_stderr, view.units)
+
+
+def _fastest_fact(curve: EntropyCurve, per: str) -> str:
+    """The place of the largest rate, read off the curve between its points."""
+    noise = float(fastest(curve, per).value)
+    if math.isnan(noise):
+        return "at an end of the curve's noise range"
+    order = np.argsort(curve.sigma)
+    t = np.interp(noise, np.log(curve.sigma[order]), curve.t[order])
+    return f"t = {t:.5g}" if per == "t" else f"sigma/alpha = {math.exp(noise):.5g}"
 
 
 def _window_fact(curve: EntropyCurve) -> str:

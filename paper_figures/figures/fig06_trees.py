@@ -10,7 +10,14 @@ from gmm.curve import EntropyCurve
 from paper_figures.drawing import style
 from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
-from paper_figures.formats.curves import peak, stack, unstack, vp_curve, window_ends
+from paper_figures.formats.curves import (
+    fastest_time,
+    half_entropy_time,
+    stack,
+    unstack,
+    vp_curve,
+    window_ends,
+)
 from paper_figures.formats.numbers import Number, attach, number
 from theory import (
     binary_entropy,
@@ -123,9 +130,8 @@ def _numbers(dataset: xr.Dataset, exact: dict[str, EntropyCurve]) -> list[Number
     found = []
     for name in (BRANCH, WITHIN):
         curve = exact[name]
-        found.append(number(f"{name}: t of fastest decision", peak(curve.t, curve.rate)))
-        half = np.interp(0.5 * curve.prior_entropy, curve.entropy, curve.t)
-        found.append(number(f"{name}: t at half entropy", half))
+        found.append(number(f"{name}: t of fastest decision", fastest_time(gmm.vp(), curve)))
+        found.append(number(f"{name}: t at half entropy", half_entropy_time(gmm.vp(), curve)))
         low, high = np.exp(dataset.window.sel(decision=name))
         found += [number(f"{name}: window in σ/α, low", low), number(f"{name}: window in σ/α, high", high)]
     # Curvature at the centre of one branch: E_2/b_2 is the top eigenvalue within it. The global between-class

@@ -6,14 +6,16 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.special import expit
 
 import gmm
 from gmm.curve import EntropyCurve
 from paper_figures.drawing.style import View, draw_entropy, letter_panels, mark_entropy, new_figure, sequence
 from paper_figures.figures.settings import Settings
-from paper_figures.formats.curves import peak, stack, unstack, vp_curve
+from paper_figures.formats.curves import half_entropy_time, stack, unstack, vp_curve
 from paper_figures.formats.numbers import Number, attach, number
 from theory import binary_entropy, binary_entropy_rate
+from theory.landmarks import fastest_of, half_entropy_of
 
 CAPTION = """
 Two classes under the variance-preserving process. (a) One covariance with eigenvalues from 4 to 0.06 and
@@ -120,24 +122,28 @@ def _prior_entropy(prior: float) -> float:
 
 def _thresholds(prior: float) -> tuple[float, float, float]:
     """Rho at half entropy, at the clone midpoint and at the maximum of dH/dt (VP, variance 1)."""
-    entropy = np.asarray(binary_entropy(RHO_GRID, prior))
-    slope = -np.asarray(binary_entropy_rate(RHO_GRID, prior))
-    log_rho = np.log(RHO_GRID)
-    half = np.interp(-0.5 * _prior_entropy(prior), -entropy, log_rho)
+    energy = 2 * RHO_GRID[-1]
+
+    def exact(times: np.ndarray) -> EntropyCurve:
+        rho = energy * np.exp(-2 * times)
+        entropy, slope = binary_entropy(rho, prior), np.asarray(binary_entropy_rate(rho, prior))
+        return vp_curve(times, entropy, -2 * rho * slope, _prior_entropy(prior))
+
+    noise = 0.5 * np.log(energy / RHO_GRID[::-20] - 1)
+    half, peak = (
+        float(energy * expit(-2 * find(exact, gmm.vp(), noise))) for find in (half_entropy_of, fastest_of)
+    )
     # E Σp² = 1 + dH/drho: its midpoint is where the slope has half its initial value π(1-π)·2.
-    clone = np.interp(-prior * (1 - prior), -slope, log_rho)
-    # Under VP with variance 1, dH/dt = -2 rho dH/drho.
-    return float(np.exp(half)), float(np.exp(clone)), float(np.exp(peak(log_rho, RHO_GRID * slope)))
+    slope = np.asarray(binary_entropy_rate(RHO_GRID, prior))
+    clone = np.interp(-prior * (1 - prior), slope, np.log(RHO_GRID))
+    return half, float(np.exp(clone)), peak
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
     found = []
-    half = 0.5 * np.log(2)
     for curve, name in zip(unstack(dataset, "alignment"), dataset.alignment.values, strict=True):
-        time = np.interp(half, curve.entropy, curve.t)
-        found.append(
-            number(f"t at half entropy, {name} eigenvector".replace("variance eigenvector", "variance"), time)
-        )
+        label = f"t at half entropy, {name} eigenvector".replace("variance eigenvector", "variance")
+        found.append(number(label, half_entropy_time(gmm.vp(), curve)))
     gap = []
     for curve, index in zip(unstack(dataset, "direction", "sampled_"), ALIGNMENTS.values(), strict=True):
         exact = pair_curve(curve.t, ENERGY, spectrum()[index])
@@ -152,7 +158,7 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
     same = unstack(dataset, "shape", "shape_")[0]
     return [
         *found,
-        number("t at half entropy, same mean, variances 0.5 and 1.5", np.interp(half, same.entropy, same.t)),
+        number("t at half entropy, same mean, variances 0.5 and 1.5", half_entropy_time(gmm.vp(), same)),
     ]
 
 

@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 import gmm
 from gmm.curve import EntropyCurve
 from gmm.datasets import LabelledData, load_data
+from gmm.landmarks import half_entropy
 from gmm.partition import cell_log_posterior
 from paper_figures.drawing import style
 from paper_figures.drawing.view import View
 from paper_figures.figures.settings import Settings
-from paper_figures.formats.curves import peak, stack, unstack, window_ends
+from paper_figures.formats.curves import fastest_time, half_entropy_time, stack, unstack, window_ends
 from paper_figures.formats.numbers import Number, attach, number
 
 CAPTION = """
@@ -134,9 +135,8 @@ def cross_entropy(
 def _numbers(dataset: xr.Dataset, curves: dict[str, EntropyCurve], points: int) -> list[Number]:
     found = []
     for name, curve in curves.items():
-        half = np.interp(0.5 * curve.prior_entropy, curve.entropy, curve.t)
-        found.append(number(f"{name}: t at half entropy", half))
-        found.append(number(f"{name}: t of fastest decision", peak(curve.t, curve.rate)))
+        found.append(number(f"{name}: t at half entropy", half_entropy_time(gmm.vp(), curve)))
+        found.append(number(f"{name}: t of fastest decision", fastest_time(gmm.vp(), curve)))
     found.append(number("½ log Λ, Λ the top covariance eigenvalue", dataset.half_log_top_eigenvalue))
     # Biroli et al. 2024, isotropic Gaussian data of variance 1: n = e^{κd} points.
     spread = np.expm1(2 * np.log(points) / 64)
@@ -202,7 +202,7 @@ def _draw_times(
     for row, (name, curve) in enumerate(curves.items()):
         noise, log_noise = curve.axis(axis), np.log(curve.sigma)
         low, high = np.interp(dataset.window.sel(model=name).values, log_noise, noise)
-        half = np.interp(0.5 * curve.prior_entropy, curve.entropy, noise)
+        half = np.interp(half_entropy(curve).value, log_noise, noise)
         color = lines[name]["color"]
         ax.barh(row, high - low, left=low, height=0.45, color=color, alpha=0.35)
         ax.plot(half, row, marker="D", color=color)

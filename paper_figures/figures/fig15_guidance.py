@@ -1,6 +1,6 @@
 """What guidance does to a decision, where the answer is known: the pair, K classes, exponentially many."""
 
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 import gmm
+from gmm.samplers import SAMPLERS
 from gmm.whitened import guided_whitened
 from paper_figures.drawing import style
 from paper_figures.drawing.view import View
@@ -33,7 +34,6 @@ comes on top.
 ENERGY = 100.0
 WEIGHTS = (1.0, 2.0, 4.0)
 GUIDED = WEIGHTS[1:]
-SAMPLERS: tuple[Literal["sde"], Literal["flow"]] = ("sde", "flow")
 KAPPA, MANY_WEIGHT = 0.2, 2.0
 # Deterministic answers at t = 3.0, 2.4, 1.8 and of the final law, four digits.
 AT = (3.0, 2.4, 1.8)

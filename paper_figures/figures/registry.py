@@ -174,5 +174,17 @@ FIGURES = {
             "guidance schedules by what commitment costs, and sampler grids timed by class information",
             seed=17, version="1", seconds=28, fast_seconds=14,
         ),
+        Figure(
+            "general-classes",
+            "fig18_general_classes",
+            "means, covariances or both: when classes of any shape are decided, and how that grows with d",
+            seed=18, version="1", seconds=40, fast_seconds=8,
+        ),
+        Figure(
+            "line-integral",
+            "fig19_line_integral",
+            "the integrand behind exact entropies of two Gaussian classes, and how fast its sums converge",
+            seed=19, version="1", seconds=3, fast_seconds=2,
+        ),
     )
 }  # fmt: skip

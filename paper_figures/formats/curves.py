@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from gmm.clock import times_at
 from gmm.curve import EntropyCurve
+from gmm.landmarks import fastest, half_entropy
+from gmm.process import Process
 from theory import Window, window
 
 WINDOW_SHARE = 0.8
@@ -72,14 +75,14 @@ def window_ends(curve: EntropyCurve) -> tuple[float, float]:
     return (math.nan, math.nan) if found is None else (found.low, found.high)
 
 
-def peak(x: np.ndarray, y: np.ndarray) -> float:
-    """Where y is largest: the top of the parabola through the largest sample and its neighbours, or an end."""
-    middle = int(np.argmax(y))
-    if middle in (0, len(y) - 1):
-        return float(x[middle])
-    near = slice(middle - 1, middle + 2)
-    a, b, _ = np.polyfit(x[near] - x[middle], y[near], 2)
-    return float(x[middle] - b / (2 * a))
+def fastest_time(process: Process, curve: EntropyCurve) -> float:
+    """The time at which dH/dt is largest; NaN where that is at an end of the curve."""
+    return float(times_at(process, fastest(curve, "t").value))
+
+
+def half_entropy_time(process: Process, curve: EntropyCurve) -> float:
+    """The time at which H is half of the prior entropy; NaN where the curve does not pass it."""
+    return float(times_at(process, half_entropy(curve).value))
 
 
 def axis_positions(t: np.ndarray, log_snr: np.ndarray, axis: str) -> np.ndarray:

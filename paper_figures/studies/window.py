@@ -12,7 +12,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.landmarks import landmarks
 from gmm.pooling import Reading, pool, read_off
 from gmm.process import Process
-from gmm.window_file import PLACES, MeasuredWindow, Place, SamplerSteps, write_window
+from gmm.window_file import PLACES, MeasuredWindow, Place, SamplerSteps, save_window
 from gmm.windows import window
 from neural.checkpoints import portable
 from neural.decisions import Level
@@ -167,7 +167,7 @@ def write(
     for stem, level_runs, found in zip(stems(windows), runs, windows, strict=True):
         facts = {"estimator": estimator, "level": found.question, **question.facts()}
         dataclasses.replace(pool(level_runs), metadata=facts).save(folder / f"{stem}.nc")
-        write_window(folder / f"{stem}.json", found)
+        save_window(folder / f"{stem}.json", found)
 
 
 def stems(windows: Sequence[MeasuredWindow]) -> list[str]:

@@ -189,9 +189,9 @@ def test_text_forms(curve):
     def same(text: str, schedule: Guidance) -> None:
         ((label, found),) = gmm.parse_guidance(text, curve).items()
         assert label == text
-        assert found.to_dict() == schedule.to_dict()
+        assert found.as_dict() == schedule.as_dict()
 
-    assert [s.to_dict()["w"] for s in gmm.parse_guidance("cfg:1,2,4").values()] == [1, 2, 4]
+    assert [s.as_dict()["w"] for s in gmm.parse_guidance("cfg:1,2,4").values()] == [1, 2, 4]
     assert list(gmm.parse_guidance("cfg:1,2,4")) == ["cfg:1", "cfg:2", "cfg:4"]
     same("none", gmm.unguided())
     same("cfg:2", gmm.cfg(2))

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gmm.window_file import FORMAT, MeasuredWindow, Place, SamplerSteps, read_window, write_window
+from gmm.window_file import FORMAT, MeasuredWindow, Place, SamplerSteps, load_window, save_window
 
 
 def place(sigma, stderr=0.02):
@@ -27,14 +27,14 @@ WINDOW = MeasuredWindow(
 
 def test_what_is_written_is_read(tmp_path):
     path = tmp_path / "new" / "window.json"
-    write_window(path, WINDOW)
-    assert read_window(path) == WINDOW
+    save_window(path, WINDOW)
+    assert load_window(path) == WINDOW
     held = json.loads(path.read_text())
     assert held["format"] == FORMAT
     assert held["window"]["median"]["sigma"] == 1.0
     held["added_later"] = 1
     path.write_text(json.dumps(held))
-    assert read_window(path) == WINDOW
+    assert load_window(path) == WINDOW
 
 
 def test_levels_inside():
@@ -84,7 +84,7 @@ def test_files_that_are_refused(held, message, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(held))
     with pytest.raises(ValueError, match=message) as caught:
-        read_window(path)
+        load_window(path)
     assert str(path) in str(caught.value)
 
 
@@ -93,12 +93,12 @@ def test_text_that_is_no_window(text, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(text)
     with pytest.raises(ValueError, match="cannot read"):
-        read_window(path)
+        load_window(path)
     with pytest.raises(ValueError, match="no such file"):
-        read_window(tmp_path / "missing.json")
+        load_window(tmp_path / "missing.json")
 
 
 def test_nothing_unreadable_is_written(tmp_path):
     with pytest.raises(ValueError, match=r"share must be below 1[.]0"):
-        write_window(tmp_path / "a.json", MeasuredWindow(**{**WINDOW.__dict__, "share": 2.0}))
+        save_window(tmp_path / "a.json", MeasuredWindow(**{**WINDOW.__dict__, "share": 2.0}))
     assert list(tmp_path.iterdir()) == []

@@ -19,7 +19,7 @@ from gmm.curve import EntropyCurve
 from gmm.datasets import load_data
 from gmm.guidance_specs import load_guidance
 from gmm.netcdf import load_whole, save_dataset
-from gmm.window_file import read_window
+from gmm.window_file import load_window
 from neural.checkpoints import read, read_kept, write_kept
 from neural.decisions import files
 from neural.models import load_model
@@ -105,7 +105,7 @@ def readers(tmp_path_factory):
         "protocol 2": (BASES["protocol 2"], same, "a.pkl", read),
         "safetensors": (_safetensors(), same, "a.safetensors", read),
         "description of a network": (described, network, "a.safetensors", load_model),
-        "window": (text["window"], same, "a.json", read_window),
+        "window": (text["window"], same, "a.json", load_window),
         "guidance": (text["guidance"], same, "a.json", load_guidance),
         "partition in JSON": (text["partition"], same, "a.json", files.parse),
         "partition in TOML": (shipped, same, "a.toml", files.parse),

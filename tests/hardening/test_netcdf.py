@@ -11,7 +11,7 @@ import xarray as xr
 
 import gmm
 from gmm.netcdf import load_dataset
-from gmm.window_file import read_window
+from gmm.window_file import load_window
 from paper_figures.shipped import measure
 from tests.hardening import hdf5
 
@@ -61,7 +61,7 @@ def test_texts_that_multiply_are_refused(attribute, curve, tmp_path, held):
 
 @pytest.mark.parametrize("name", ["pipe", "."])
 def test_what_is_no_regular_file_is_refused(name, folder, held):
-    for read in (load_dataset, gmm.EntropyCurve.load, read_window, gmm.load_guidance):
+    for read in (load_dataset, gmm.EntropyCurve.load, load_window, gmm.load_guidance):
         with pytest.raises(ValueError, match="a folder, a pipe or a device"):
             read(folder / name)
         with pytest.raises(ValueError, match="no such file"):

@@ -16,14 +16,14 @@ import pytest
 
 from gmm import guidance_specs, schema, window_file
 from gmm.guidance_specs import GuidanceFile, load_guidance
-from gmm.window_file import WindowFile, read_window
+from gmm.window_file import WindowFile, load_window
 from neural.decisions import files
 from neural.decisions.files import PartitionFile
 
 FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
 KINDS = {"window": WindowFile, "guidance": GuidanceFile, "partition": PartitionFile}
 READERS = {
-    "window": read_window,
+    "window": load_window,
     "guidance": load_guidance,
     "partition": lambda path: files.parse(Path(path)),
 }

@@ -213,7 +213,7 @@ def test_schedules_of_every_kind():
         online_entropy(denoiser, range(3), guidance=1.0, **call).entropy, plain.entropy
     )
     guided = online_entropy(denoiser, range(3), guidance=gmm.cfg(2.0), **call)
-    assert guided.metadata["guidance"] == gmm.cfg(2.0).to_dict()
+    assert guided.metadata["guidance"] == gmm.cfg(2.0).as_dict()
     assert guided.cross_entropy[-1] < plain.entropy[-1]
     measured = online_entropy(denoiser, range(3), guidance=Measured(2.0), **call)
     np.testing.assert_allclose(measured.entropy, guided.entropy, atol=ROUNDING)

@@ -53,7 +53,7 @@ def mp_integrals(mixture, alpha, sigma, digits=30):
             for a, b in zip(*np.asarray(mixture.means), strict=True)
         ]
         parts = mp.matrix(5, 1)
-        step, half = mp.mpf("0.025"), mp.mpf("0.5")
+        step, half = mp.mpf("0.04"), mp.mpf("0.5")
         ratio = mp.log(weights[0] / weights[1])
         largest = mp.mpf(0)
         for k in range(1200):

@@ -8,9 +8,9 @@ from scipy.integrate import solve_ivp
 import gmm
 from theory import binary_entropy, guided_curve, guided_pair
 
-# The values to meet are printed to four digits.
+# The published values have four digits.
 PRINTED = 6e-5
-# The flow's quantiles start at ρ = FIRST_RHO, right to first order in √FIRST_RHO = 1e-4 of what they move by there.
+# The flow's quantiles start at ρ = SMALLEST_RHO, and their start is right to first order in √SMALLEST_RHO = 1e-4.
 FLOW = 1e-6
 # What the extrapolated answer promises.
 PROMISED = 1e-4
@@ -83,7 +83,7 @@ def test_the_flow_is_the_equation_of_each_quantile():
     mean = mass @ end / mass.sum()
     variance = mass @ (end - mean) ** 2 / mass.sum()
     found = guided_pair(ENERGY, gmm.cfg(w), [rho], sampler="flow")
-    # The start at FIRST_RHO = 1e-8 is right to first order in √FIRST_RHO.
+    # The start at SMALLEST_RHO = 1e-8 is right to first order in √SMALLEST_RHO.
     assert found.mean[0] == pytest.approx(mean, abs=1e-7)
     assert found.variance[0] == pytest.approx(variance, abs=1e-7)
 

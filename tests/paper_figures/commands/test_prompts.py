@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gmm.curve import load_dataset
-from gmm.window_file import read_window
+from gmm.window_file import load_window
 from paper_figures import cli
 from paper_figures.studies.comparison import curve_of
 from paper_figures.studies.sources import GAP, ONLINE
@@ -32,7 +32,7 @@ def test_window_between_two_prompts(folder, tmp_path, capsys):
     assert not (tmp_path / "o").exists()
     printed = run(capsys, *asked, "--out", tmp_path / "o")
     assert "half by" in printed
-    found = read_window(tmp_path / "o" / "window.json")
+    found = load_window(tmp_path / "o" / "window.json")
     assert found.cells == {CAT: (CAT,), DOG: (DOG,)}
     assert found.prior_entropy == pytest.approx(np.log(2))
     # The steps that diffusers takes, on the model's own axis, and how wide the bars of two samples are.

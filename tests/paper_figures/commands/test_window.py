@@ -8,7 +8,7 @@ import pytest
 import theory
 from gmm.curve import EntropyCurve
 from gmm.process import edm
-from gmm.window_file import read_window
+from gmm.window_file import load_window
 from neural.models import Grid
 from paper_figures.commands.window import in_steps
 from paper_figures.studies.window import steps_of
@@ -39,7 +39,7 @@ def test_the_window_of_a_pair(tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {
         f"window.{end}" for end in ("json", "nc", "png", "pdf")
     }
-    found = read_window(tmp_path / "window.json")
+    found = load_window(tmp_path / "window.json")
     exact = theory.window_of(theory.Problem(edm(), 64.0))
     for place, level in ((found.low, exact.low), (found.median, exact.median), (found.high, exact.high)):
         # The chain's steps of 0.27 in log noise gain a little more than the diffusion does: a hundredth here.
@@ -97,7 +97,7 @@ def test_classes_by_name_on_a_network_as_published(data, tmp_path, capsys):
     assert "did you mean 'golden retriever'" in line
     run(capsys, "window", *common, "--classes", "golden retriever", "tabby cat", "--out", tmp_path / "a")
     run(capsys, "window", *common, "--classes", 207, 281, "--out", tmp_path / "b")
-    by_name, by_index = (read_window(tmp_path / name / "window.json") for name in "ab")
+    by_name, by_index = (load_window(tmp_path / name / "window.json") for name in "ab")
     assert by_name.cells == {"golden retriever": (207,), "tabby": (281,)}
     assert by_name == by_index
     assert np.isfinite(by_name.sigma).all()
@@ -107,6 +107,6 @@ def test_classes_by_name_on_a_network_as_published(data, tmp_path, capsys):
 def test_a_window_for_each_level(tmp_path, capsys):
     line = ["--model", "mixture:tree:2x2:64", "--samples", 256, "--steps", 32, "--estimator", "gap"]
     run(capsys, "window", *line, "--out", tmp_path)
-    coarse, fine = (read_window(tmp_path / f"window-{level}.json") for level in (1, 2))
+    coarse, fine = (load_window(tmp_path / f"window-{level}.json") for level in (1, 2))
     assert (coarse.question, fine.question) == ("level 1", "classes")
     assert coarse.median.sigma > fine.median.sigma

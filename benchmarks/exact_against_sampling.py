@@ -1,0 +1,119 @@
+"""What does a curve cost by line integrals and by sampling, and how large is its error?
+
+Random classes with covariances of their own, at noise levels from open to nearly decided. The error of the exact
+routes is the bound that they state, relative to the entropy; the error of sampling is its standard error, and the
+seconds to reach 1e-3 follow from two sizes, since the error falls as 1/√n. Both run in turn, in one process.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+import gmm
+import theory
+from benchmarks.harness import in_turn, show
+
+PROCESS = gmm.vp()
+TIMES = np.array([0.3, 0.8, 1.6])
+SIZES = (2**10, 2**12)
+WANTED = 1e-3
+REPEATS = 3
+MOST_SAMPLED = 100  # dimensions; sampling takes minutes beyond
+
+
+class Case(NamedTuple):
+    """A row: its name, the classes, and the tolerance of the cluster expansion."""
+
+    name: str
+    mixture: gmm.Mixture
+    tolerance: float = 1e-9
+
+
+def run() -> None:
+    """Print the table."""
+    with jax.enable_x64(True):
+        show(
+            "random classes, three noise levels; exact: bound of the error relative to the entropy",
+            (
+                "classes",
+                "route",
+                "exact: error",
+                "exact: ms a time",
+                f"sampled to {WANTED:g}: ms a time",
+                "sampled / exact",
+            ),
+            [_row(case) for case in cases()],
+        )
+
+
+def cases() -> list[Case]:
+    """The rows of the table, from cheap to dear."""
+    return [
+        Case("2, isotropic, d = 10^6", _mixture(2, 10**6, "isotropic")),
+        Case("2, diagonal, d = 64", _mixture(2, 64, "diagonal")),
+        Case("2, diagonal, d = 10^6", _mixture(2, 10**6, "diagonal")),
+        Case("2, rank 8 + isotropic, d = 10^4", _mixture(2, 10**4, "low rank")),
+        Case("2, full, d = 784", _mixture(2, 784, "full")),
+        Case("3, diagonal, d = 64", _mixture(3, 64, "diagonal")),
+        Case("3, full, d = 8", _mixture(3, 8, "full")),
+        Case("4, diagonal, d = 64", _mixture(4, 64, "diagonal"), 1e-6),
+        Case("4, diagonal, d = 64", _mixture(4, 64, "diagonal"), 1e-9),
+    ]
+
+
+def _mixture(classes: int, dim: int, kind: str) -> gmm.Mixture:
+    """Classes that are half decided at times of order one: means and covariances differ by as much as that takes."""
+    rng = np.random.default_rng(dim + classes)
+    means = rng.normal(size=(classes, dim)) * 2 / np.sqrt(dim)
+    spread = 1 + np.minimum(0.5, 4 / np.sqrt(dim)) * rng.uniform(-1, 1, size=(classes, dim))
+    covariance: Callable[[], gmm.Covariance] = {
+        "isotropic": lambda: gmm.Isotropic(1 + 2 / np.sqrt(dim) * np.arange(classes)),
+        "diagonal": lambda: gmm.Diagonal(spread),
+        "low rank": lambda: gmm.LowRank(
+            rng.normal(size=(classes, dim, 8)) / np.sqrt(dim), np.full(classes, 1.0)
+        ),
+        "full": lambda: gmm.Full(_full(rng, spread)),
+    }[kind]
+    return gmm.Mixture(np.full(classes, 1 / classes), means, covariance())
+
+
+def _full(rng: np.random.Generator, spread: np.ndarray) -> np.ndarray:
+    """(K, d, d) covariances with the given variances along axes of their own."""
+    turns = [np.linalg.qr(rng.normal(size=(spread.shape[1],) * 2))[0] for _ in spread]
+    return np.stack([(turn * var) @ turn.T for turn, var in zip(turns, spread, strict=True)])
+
+
+def _seconds_of_sampling(spent: dict[str, float], stderr: float) -> float:
+    """Seconds to the wanted error, from two sizes and the standard error at the larger one."""
+    few, many = (spent[str(size)] for size in SIZES)
+    needed = SIZES[1] * (stderr / WANTED) ** 2
+    return max(few + (many - few) / (SIZES[1] - SIZES[0]) * (needed - SIZES[0]), few)
+
+
+def _row(case: Case) -> tuple[str, ...]:
+    def exact() -> gmm.EntropyCurve:
+        return theory.exact_curve(case.mixture, PROCESS, TIMES, tolerance=case.tolerance)
+
+    def sampled(samples: int) -> gmm.EntropyCurve:
+        options = {"key": jax.random.key(0), "samples": samples, "exact": False}
+        return gmm.class_entropy(case.mixture, PROCESS, TIMES, **options)
+
+    sizes = SIZES if case.mixture.dim <= MOST_SAMPLED else ()
+    calls: dict[str, Callable[[], object]] = {"exact": exact}
+    calls |= {str(size): lambda size=size: sampled(size) for size in sizes}
+    spent = {name: float(np.median(values)) for name, values in in_turn(calls, REPEATS).items()}
+    curve = exact()
+    each = 1e3 / len(TIMES)
+    sampling = (
+        _seconds_of_sampling(spent, float(np.nanmax(sampled(sizes[1]).entropy_stderr))) if sizes else np.nan
+    )
+    return (
+        case.name,
+        str(curve.metadata["route"]),
+        f"{curve.metadata['relative_error']:.0e}",
+        f"{each * spent['exact']:.3g}",
+        f"{each * sampling:.3g}",
+        f"{sampling / spent['exact']:.3g}",
+    )
