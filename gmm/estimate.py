@@ -49,10 +49,14 @@ def carrying(total: Float[np.ndarray, "..."], norm: Float[np.ndarray, "..."]) ->
         return np.where(norm > 0, (total / norm) ** 2, 0.0)
 
 
-def mean_of(values: Float[np.ndarray, "... n"]) -> Estimate:
-    """Mean over the last axis of independent values >= 0; the error is NaN where few of them carry the mean."""
+def mean_of(values: Float[np.ndarray, "... n"], least: float = 0.0) -> Estimate:
+    """Mean over the last axis of independent values >= 0; the error is NaN where few of them carry the mean.
+
+    It is also NaN where their sum is below `least`: many small values do not rule out a few large ones.
+    """
     mean, stderr = values.mean(axis=-1), values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
     scale = np.abs(values).max(axis=-1, keepdims=True)
     unit = values / np.where(scale > 0, scale, 1.0)
     known = carrying(unit.sum(axis=-1), np.sqrt(np.sum(unit**2, axis=-1))) >= CARRYING
+    known &= values.sum(axis=-1) >= least
     return Estimate(mean, np.where(known, stderr, np.nan))
