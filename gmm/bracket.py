@@ -67,13 +67,13 @@ def bracketed_values(
 def _middle(decision: Members, pairs: PairTerms, basis: ClusterBasis, alpha: float, sigma: float) -> tuple:
     """Values and errors of one noise level, in the order of `ExactValues`."""
     cells = decision.cell_count
-    found = pairs.terms(alpha, sigma)
-    high = total_of([term for term, _ in found], cells)
+    pair_terms = pairs.terms(alpha, sigma)
+    high = total_of([term for term, _ in pair_terms], cells)
     triples = _triples(decision, basis, alpha, sigma, high)
     step = total_of([term for term, _ in triples], cells)
     # Of three components the triple is the last term: it is not a side of the bracket but part of the value.
     share = 1.0 if decision.mixture.components <= 3 else 0.5
-    errors = [bound for _, bound in (*found, *triples)] + [_scaled(step, 1 - share, size=True)]
+    errors = [bound for _, bound in (*pair_terms, *triples)] + [_scaled(step, 1 - share, size=True)]
     value = total_of([high, _scaled(step, share)], cells)
     return averaged(decision, value), averaged(decision, total_of(errors, cells))
 

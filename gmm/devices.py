@@ -65,13 +65,13 @@ def agreed(flags: Callable[[], Sequence[bool]], count: int = 1) -> list[bool]:
         return list(flags())
     from jax.experimental import multihost_utils
 
-    found, trouble = [0] * count, ValueError("the first process refuses, and says why")
+    answers, refusal = [0] * count, ValueError("the first process refuses, and says why")
     if jax.process_index() == 0:
         try:
-            found = list(map(int, flags()))
+            answers = list(map(int, flags()))
         except ValueError as error:
-            found, trouble = [-1] * count, error
-    found = np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(found, np.int32)))
-    if (found < 0).any():
-        raise trouble
-    return found.astype(bool).tolist()
+            answers, refusal = [-1] * count, error
+    answers = np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(answers, np.int32)))
+    if (answers < 0).any():
+        raise refusal
+    return answers.astype(bool).tolist()

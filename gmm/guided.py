@@ -129,9 +129,9 @@ def guided_entropy(
     grid = schedule(process, times)
     path = _path_times(task, process, grid.t, guidance, steps, sampler)
     table = table_of(process, path, guidance)
-    seen = np.isin(path[1:], grid.t)
-    mean, stderr = averages(task, process, table, seen, check_key(key), samples, sampler, progress)
-    order = np.searchsorted(-path[1:][seen], -grid.t)
+    observed = np.isin(path[1:], grid.t)
+    mean, stderr = averages(task, process, table, observed, check_key(key), samples, sampler, progress)
+    order = np.searchsorted(-path[1:][observed], -grid.t)
     entropy, cross, agreement, rate, weight = mean[:, order]
     prior = np.asarray(task.decision.prior, np.float64)
     return EntropyCurve(
@@ -213,8 +213,8 @@ def guided_samples(
     size = -(-samples // blocks)
     keys = jax.random.split(check_key(key), blocks)
     name = f"plain {sampler}" if guidance.is_plain and mixture.components >= PLAIN_PAYS else sampler
-    found = [end_states(task, process, table, key, size=size, sampler=name) for key in keys]
-    return jnp.concatenate(found)[:samples]
+    parts = [end_states(task, process, table, key, size=size, sampler=name) for key in keys]
+    return jnp.concatenate(parts)[:samples]
 
 
 def last_time(mixture: Mixture, process: Process) -> float:
@@ -255,10 +255,12 @@ def _target(
         raise ValueError(f"guidance of kind {guidance.kind!r} {needs}")
     if guide is not None and guide.means.shape != mixture.means.shape:
         raise ValueError(f"guide must have means of shape {mixture.means.shape}, got {guide.means.shape}")
-    kept = guidance if guidance.of_state else None
+    state_schedule = guidance if guidance.of_state else None
     log_prior = jnp.log(decision.prior[target])
     inside = mixture.take(members)
-    return Target(decision, inside, guide and guide.take(members), kept, jnp.asarray(target), log_prior)
+    return Target(
+        decision, inside, guide and guide.take(members), state_schedule, jnp.asarray(target), log_prior
+    )
 
 
 def _path_times(

@@ -68,8 +68,8 @@ def _read(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> tuple[xr.D
             dataset = xr.decode_cf(_dataset(out, limit), decode_times=False, decode_timedelta=False)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"cannot read {name} as NetCDF: {error}") from error
-    told = dataset.attrs.pop(CHECKSUM, None)
-    return dataset, None if told is None else told == _checksum(dataset)
+    checksum = dataset.attrs.pop(CHECKSUM, None)
+    return dataset, None if checksum is None else checksum == _checksum(dataset)
 
 
 def save_dataset(path: str | os.PathLike[str], dataset: xr.Dataset) -> None:
@@ -80,9 +80,9 @@ def save_dataset(path: str | os.PathLike[str], dataset: xr.Dataset) -> None:
     Raises:
         ValueError: when `path` cannot be written.
     """
-    kept = io.BytesIO()
-    dataset.assign_attrs({CHECKSUM: _checksum(dataset)}).to_netcdf(kept, engine="h5netcdf")
-    write_whole(path, kept.getbuffer())
+    buffer = io.BytesIO()
+    dataset.assign_attrs({CHECKSUM: _checksum(dataset)}).to_netcdf(buffer, engine="h5netcdf")
+    write_whole(path, buffer.getbuffer())
 
 
 def load_whole(path: str | os.PathLike[str]) -> xr.Dataset | None:
@@ -167,19 +167,19 @@ def _dataset(out: IO[bytes], limit: int) -> xr.Dataset:
     line = out.readline(_MOST_TEXT)
     if not line.endswith(b"\n"):
         raise _CutShortError
-    told = json.loads(line)
-    if "error" in told:
-        raise ValueError(told["error"])
+    announced = json.loads(line)
+    if "error" in announced:
+        raise ValueError(announced["error"])
     variables = {}
-    for about in told["variables"]:
-        shape = tuple(map(int, about["shape"]))
-        if "texts" in about:
-            values = _texts(about["texts"]).reshape(shape)
+    for variable in announced["variables"]:
+        shape = tuple(map(int, variable["shape"]))
+        if "texts" in variable:
+            values = _texts(variable["texts"]).reshape(shape)
         else:
-            values = _numbers(out, np.dtype(about["dtype"]), shape, limit)
+            values = _numbers(out, np.dtype(variable["dtype"]), shape, limit)
             limit -= values.nbytes
-        variables[about["name"]] = (tuple(about["dims"]), values, _attributes(about["attrs"]))
-    return xr.Dataset(variables, attrs=_attributes(told["attrs"]))
+        variables[variable["name"]] = (tuple(variable["dims"]), values, _attributes(variable["attrs"]))
+    return xr.Dataset(variables, attrs=_attributes(announced["attrs"]))
 
 
 def _texts(texts: list[str]) -> np.ndarray:
@@ -193,21 +193,21 @@ def _numbers(out: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], limit: int
     if dtype.kind not in "iufb" or math.prod(shape) * dtype.itemsize > limit:
         raise ValueError("it holds more values than it has announced")
     values = np.empty(shape, dtype)
-    wanted = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-    while wanted:
-        count = out.readinto(wanted)  # type: ignore[attr-defined]
+    remaining = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    while remaining:
+        count = out.readinto(remaining)  # type: ignore[attr-defined]
         if not count:
             raise _CutShortError
-        wanted = wanted[count:]
+        remaining = remaining[count:]
     return values
 
 
-def _attributes(told: dict[str, Any]) -> dict[str, Any]:
-    def value(given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        dtype = np.dtype(given["dtype"])
-        made = np.asarray(given["values"], dtype)
-        return made if made.ndim else made[()]
+def _attributes(encoded: dict[str, Any]) -> dict[str, Any]:
+    def value(entry: Any) -> Any:
+        if not isinstance(entry, dict):
+            return entry
+        dtype = np.dtype(entry["dtype"])
+        array = np.asarray(entry["values"], dtype)
+        return array if array.ndim else array[()]
 
-    return {name: value(given) for name, given in told.items()}
+    return {name: value(entry) for name, entry in encoded.items()}

@@ -66,10 +66,10 @@ def main(path: str, limit: int) -> None:
 
 def _size(path: str) -> int:
     # Once more than in the parent: the name may stand for something else by now.
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise RefusedError("it is a folder, a pipe or a device, not a regular file")
-    return found.st_size
+    return status.st_size
 
 
 def _confine(seconds: int, memory: int) -> None:
@@ -95,22 +95,22 @@ def _check(h5py: Any, file: Any, allowed: int) -> None:
             raise RefusedError(
                 f"{name!a} is a {kind.__name__}, which may lead to another file; only hard links are read"
             )
-        found = file.get(name, getclass=True)
-        if found is h5py.Dataset:
+        type_of_entry = file.get(name, getclass=True)
+        if type_of_entry is h5py.Dataset:
             taken += _check_variable(h5py, name, file[name])
             if taken > allowed:
                 raise RefusedError(
                     f"its values would take {taken / 2**20:.0f} MiB, above the {allowed / 2**20:.0f} MiB that its size "
                     "and the limit allow"
                 )
-        elif found is not h5py.Group:  # groups are never entered
-            raise RefusedError(f"{name!a} is a {found.__name__}, which NetCDF has not")
+        elif type_of_entry is not h5py.Group:  # groups are never entered
+            raise RefusedError(f"{name!a} is a {type_of_entry.__name__}, which NetCDF has not")
 
 
 def _check_variable(h5py: Any, name: str, variable: Any) -> int:
     """Bytes that the values of a variable take."""
-    made = variable.id.get_create_plist()
-    if made.get_layout() == h5py.h5d.VIRTUAL or made.get_external_count():
+    properties = variable.id.get_create_plist()
+    if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
         raise RefusedError(f"the values of {name!a} lie in other files")
     _check_attributes(h5py, repr(name), variable)
     if variable.shape is None:
@@ -132,15 +132,15 @@ def _check_attributes(h5py: Any, place: str, owner: Any) -> None:
     if len(owner.attrs) > MAX_ATTRIBUTES:
         raise RefusedError(f"{place} has {len(owner.attrs)} attributes; at most {MAX_ATTRIBUTES} are read")
     for name in owner.attrs:
-        found = owner.attrs.get_id(name)
-        is_text = h5py.check_string_dtype(found.dtype) is not None
+        attribute = owner.attrs.get_id(name)
+        is_text = h5py.check_string_dtype(attribute.dtype) is not None
         if name in _DIMENSIONS or is_text:
             continue
-        if found.dtype.kind not in "iufb" or found.dtype.itemsize > 8:
+        if attribute.dtype.kind not in "iufb" or attribute.dtype.itemsize > 8:
             raise RefusedError(
-                f"attribute {name!a} of {place} has type {found.dtype}; numbers and texts are read"
+                f"attribute {name!a} of {place} has type {attribute.dtype}; numbers and texts are read"
             )
-        if math.prod(found.shape or ()) > MAX_TEXTS:
+        if math.prod(attribute.shape or ()) > MAX_TEXTS:
             raise RefusedError(f"attribute {name!a} of {place} is too large")
 
 

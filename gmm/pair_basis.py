@@ -84,8 +84,10 @@ class Coordinates(NamedTuple):
         size = float(np.linalg.norm(terms))
         if not self.gathered:
             return size
-        own, nodes = np.abs(weights[: self.gathered]), np.abs(terms[: self.gathered])
-        return size + 4 * float(own.sum() * (nodes / np.where(own > 0, own, 1)).max())
+        weight_sizes, term_sizes = np.abs(weights[: self.gathered]), np.abs(terms[: self.gathered])
+        return size + 4 * float(
+            weight_sizes.sum() * (term_sizes / np.where(weight_sizes > 0, weight_sizes, 1)).max()
+        )
 
     @property
     def log_sides(self) -> Array:
@@ -200,8 +202,8 @@ class Dense:
         basis = scale[:, None] * vectors
         step = alpha * (self.step @ basis)
         rest = self.rest.at(alpha, sigma)
-        own = len(rest.count)
-        gram = np.zeros((len(mu) + own, len(mu) + own))
+        extra = len(rest.count)
+        gram = np.zeros((len(mu) + extra, len(mu) + extra))
         gram[: len(mu), : len(mu)] = noise * (basis.T @ basis)
         gram[len(mu) :, len(mu) :] = np.diag(rest.count_noise / rest.count)
         return Coordinates(

@@ -29,10 +29,10 @@ def _check_labels(name: str, values: ArrayLike | Sequence[int]) -> np.ndarray:
         raise ValueError(f"{name} must have shape (K,), got {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{name} must be integers, got {labels.dtype}")
-    found = np.unique(labels[labels != OUTSIDE])
-    if labels.min() < OUTSIDE or not np.array_equal(found, np.arange(len(found))) or not len(found):
+    used = np.unique(labels[labels != OUTSIDE])
+    if labels.min() < OUTSIDE or not np.array_equal(used, np.arange(len(used))) or not len(used):
         raise ValueError(
-            f"{name} must use every cell 0..C-1 (and {OUTSIDE} for outside), got {found[:10]}; "
+            f"{name} must use every cell 0..C-1 (and {OUTSIDE} for outside), got {used[:10]}; "
             f"np.unique({name}, return_inverse=True)[1] makes them so"
         )
     return labels
@@ -73,13 +73,13 @@ class Partition:
         Raises:
             ValueError: when no cell is named, one does not exist or one is named twice.
         """
-        wanted = np.asarray(cells).reshape(-1)
-        distinct = wanted.size > 0 and len(np.unique(wanted)) == len(wanted)
-        if not distinct or not np.isin(wanted, np.arange(self.cells)).all():
-            raise ValueError(f"cells must be distinct numbers in 0..{self.cells - 1}, got {wanted.tolist()}")
-        wanted = wanted.astype(int)
+        chosen = np.asarray(cells).reshape(-1)
+        distinct = chosen.size > 0 and len(np.unique(chosen)) == len(chosen)
+        if not distinct or not np.isin(chosen, np.arange(self.cells)).all():
+            raise ValueError(f"cells must be distinct numbers in 0..{self.cells - 1}, got {chosen.tolist()}")
+        chosen = chosen.astype(int)
         renumber = np.full(self.cells + 1, OUTSIDE)
-        renumber[wanted] = np.arange(len(wanted))
+        renumber[chosen] = np.arange(len(chosen))
         # The last entry serves label -1.
         return Partition(renumber[self.labels])
 

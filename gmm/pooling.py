@@ -89,11 +89,11 @@ def read_off(
         return Reading(value, unknown, unknown, unknown)
     rng = np.random.default_rng(seed)
     drawn = np.stack([statistic(_drawn(runs, rng.integers(count, size=count))) for _ in range(draws)])
-    told = np.isfinite(drawn)
+    has_value = np.isfinite(drawn)
     with np.errstate(invalid="ignore"):
-        spread = np.sqrt(np.nanvar(np.where(told.any(axis=0), drawn, 0.0), axis=0, ddof=1))
+        spread = np.sqrt(np.nanvar(np.where(has_value.any(axis=0), drawn, 0.0), axis=0, ddof=1))
     # Drawing n with replacement has the variance (n-1)/n of what it stands for.
-    stderr = np.where(told.mean(axis=0) >= 0.9, spread * np.sqrt(count / (count - 1)), np.nan)
+    stderr = np.where(has_value.mean(axis=0) >= 0.9, spread * np.sqrt(count / (count - 1)), np.nan)
     half = student.ppf(0.5 + CONFIDENCE / 2, count - 1) * stderr
     return Reading(value, stderr, value - half, value + half)
 
@@ -114,10 +114,10 @@ def _stacked(runs: Sequence[EntropyCurve], name: str) -> np.ndarray | None:
     return None if any(value is None for value in values) else np.stack(values)
 
 
-def _stderr(values: np.ndarray, own: np.ndarray | None) -> np.ndarray:
+def _stderr(values: np.ndarray, run_stderr: np.ndarray | None) -> np.ndarray:
     count = len(values)
     spread = values.std(axis=0, ddof=1) / np.sqrt(count)
-    if own is None:
+    if run_stderr is None:
         return spread
-    added = np.sqrt(np.sum(own**2, axis=0)) / count
+    added = np.sqrt(np.sum(run_stderr**2, axis=0)) / count
     return np.where(np.isfinite(added), added, spread)

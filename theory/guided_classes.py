@@ -90,13 +90,13 @@ def guided_many_classes(
     # Near the start both samplers follow u = (w-1) √ρ.
     first, start = 0.5 * math.log(SMALLEST_RHO), [(w - 1) * math.sqrt(SMALLEST_RHO), 1.0]
     options = {"rtol": TOLERANCE, "atol": TOLERANCE, "method": "LSODA"}
-    way = solve_ivp(drift, (first, last), start, events=wins, **options)
-    if not len(way.t_events[0]):
+    solution = solve_ivp(drift, (first, last), start, events=wins, **options)
+    if not len(solution.t_events[0]):
         raise ValueError(
             f"kappa must be small enough for the class to be known on clean data, got {kappa:g}: "
             f"at w = 1 that is below ½ log(1 + μ²/s²) = {0.5 * math.log1p(mean_variance / variance):.4g}"
         )
-    clock, (u, b) = float(way.t_events[0][0]), way.y_events[0][0]
+    clock, (u, b) = float(solution.t_events[0][0]), solution.y_events[0][0]
     left = math.exp(clock - last) if sampler == "sde" else 1.0  # what the plain dynamics leave of u
     return Distortion(float(u * left), float(1 + (b - 1) * left**2), math.exp(2 * clock))
 

@@ -87,8 +87,8 @@ class Directions:
 def opening_directions(moments: ClassMoments) -> Directions:
     """Eigenvectors of B - W with positive eigenvalues; the others never open."""
     values, vectors = eigenvectors(moments.total() - 2 * moments.within)
-    kept = np.flatnonzero(values > 0)[::-1]
-    return Directions(-np.log(values[kept]), vectors[:, kept].T)
+    opening = np.flatnonzero(values > 0)[::-1]
+    return Directions(-np.log(values[opening]), vectors[:, opening].T)
 
 
 def covariance_log_snr(largest: float) -> float:
@@ -106,28 +106,28 @@ def pair_log_snr(moments: ClassMoments) -> Float[np.ndarray, "C C"]:
     spectrum, frame = np.linalg.eigh(moments.within)
     coordinates = moments.centred @ frame
     first, second = np.triu_indices(len(coordinates), 1)
-    found = np.full((len(coordinates),) * 2, np.nan)
+    log_snr = np.full((len(coordinates),) * 2, np.nan)
     size = max(1, _BLOCK // len(spectrum))
     for start in range(0, len(first), size):
         i, j = first[start : start + size], second[start : start + size]
-        found[i, j] = _half_decided((coordinates[i] - coordinates[j]) ** 2, np.maximum(spectrum, 0))
-    return np.fmax(found, found.T)
+        log_snr[i, j] = _half_decided((coordinates[i] - coordinates[j]) ** 2, np.maximum(spectrum, 0))
+    return np.fmax(log_snr, log_snr.T)
 
 
 def _half_decided(
     squares: Float[np.ndarray, "p d"], spectrum: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, " p"]:
     """Log-SNR at which ¼ Σ_k squares_k/(1/γ + spectrum_k) reaches the ρ of half entropy, by bisection."""
-    wanted = _half_rho()
+    half_rho = _half_rho()
 
     def rho(log_snr: np.ndarray) -> np.ndarray:
         return 0.25 * np.sum(squares * shares(log_snr[:, None], spectrum)[0], axis=1)
 
     low, high = (np.full(len(squares), end) for end in _LOG_SNR_RANGE)
-    never = rho(high) < wanted
+    never = rho(high) < half_rho
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        reached = rho(middle) >= wanted
+        reached = rho(middle) >= half_rho
         low, high = np.where(reached, low, middle), np.where(reached, middle, high)
     return np.where(never, np.nan, 0.5 * (low + high))
 
