@@ -117,7 +117,7 @@ def _pulls(
 
 
 def _only(task: Target, x: Array) -> tuple[Array, ...]:
-    """The component of each state, where the target has only one: nothing is to be weighed then."""
+    """The component of each state if the target has only one, so that no posterior is needed; empty otherwise."""
     return (jnp.zeros(len(x), int),) if task.inside.components == 1 else ()
 
 
@@ -211,7 +211,7 @@ _STEPS: Mapping[str, Callable[..., Array]] = {
 
 
 def _rows(table: Table, dtype: jnp.dtype) -> tuple[Table, Array]:
-    """What steps scan over: the table in the states' precision, times in their own, and each step's number."""
+    """Inputs of the scan over steps: the table in the precision of the states, times in their own, and step numbers."""
     cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), table)
     steps = cast.steps._replace(t=jnp.asarray(table.steps.t), end=())
     times = {"after": jnp.asarray(table.after), "middle": jnp.asarray(table.middle)}
@@ -341,6 +341,6 @@ def _observe(
 
 
 def _entropy(log_p: Float[Array, "n C"]) -> Float[Array, " n"]:
-    """-Σ p log p; a posterior of zero counts for nothing, in the derivative too."""
+    """-Σ p log p; a posterior of zero contributes nothing, also to the derivative."""
     p = jnp.exp(log_p)
     return -jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, log_p, 0), 0), axis=-1)

@@ -1,10 +1,10 @@
-"""The program that reads one strange NetCDF file, in a process of its own; run by `gmm.netcdf`, never imported.
+"""The program that reads one untrusted NetCDF file in a separate process; run by `gmm.netcdf`, never imported.
 
-HDF5 is a large library with a file system inside: a file can ask it for other files, for any amount of memory, for
-a loop without end, and a few changed bytes can end the process. So a process without anything to lose, with
-limits of time and memory, checks what the file asks for, reads it, and writes plain arrays to its standard
-output: a line of JSON (attributes; name, dimensions, type and shape of every variable), then the values of the
-variables in that order. What is wrong with the file is a line with the single entry ``error``.
+HDF5 is a large library: a file can make it open other files, allocate any amount of memory or loop without end, and a
+few changed bytes can end the process. Therefore a separate process with limits on time and memory checks the file,
+reads it, and writes plain arrays to its standard output: a line of JSON (attributes; name, dimensions, type and shape
+of every variable), then the values of the variables in that order. An error is a line with the single entry
+``error``.
 
 It imports neither JAX nor this project, and starts in a fraction of a second.
 """
@@ -57,7 +57,7 @@ def main(path: str, limit: int) -> None:
     except RefusedError:
         raise
     except MemoryError as error:
-        raise RefusedError("it asks for more memory than its size allows") from error
+        raise RefusedError("it would take more memory than its size allows") from error
     except Exception as error:  # h5py raises many kinds for a damaged file
         raise RefusedError(
             f"it is no NetCDF file, or damaged: {' '.join(str(error).split())}"[:300]
@@ -65,7 +65,7 @@ def main(path: str, limit: int) -> None:
 
 
 def _size(path: str) -> int:
-    # Once more than in the parent: the name may stand for something else by now.
+    # Checked again, as in the parent: the name may refer to something else by now.
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise RefusedError("it is a folder, a pipe or a device, not a regular file")
@@ -75,7 +75,7 @@ def _size(path: str) -> int:
 def _confine(seconds: int, memory: int) -> None:
     try:
         import resource
-    except ImportError:  # Windows: the parent's patience is the only limit
+    except ImportError:  # Windows: the time limit of the parent is the only one
         return
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -84,7 +84,7 @@ def _confine(seconds: int, memory: int) -> None:
 
 
 def _check(h5py: Any, file: Any, allowed: int) -> None:
-    """Everything that could reach beyond the file, before anything follows it."""
+    """Raise RefusedError for anything that could reach beyond the file, before it is followed."""
     if len(file) > MAX_VARIABLES:
         raise RefusedError(f"it has {len(file)} variables; at most {MAX_VARIABLES} are read")
     _check_attributes(h5py, "the file", file)
@@ -104,7 +104,7 @@ def _check(h5py: Any, file: Any, allowed: int) -> None:
                     "and the limit allow"
                 )
         elif type_of_entry is not h5py.Group:  # groups are never entered
-            raise RefusedError(f"{name!a} is a {type_of_entry.__name__}, which NetCDF has not")
+            raise RefusedError(f"{name!a} is a {type_of_entry.__name__}, which NetCDF does not have")
 
 
 def _check_variable(h5py: Any, name: str, variable: Any) -> int:
@@ -124,7 +124,7 @@ def _check_variable(h5py: Any, name: str, variable: Any) -> int:
     return count * variable.dtype.itemsize
 
 
-# Attributes by which HDF5 spells the dimensions of NetCDF: references, which h5netcdf resolves.
+# Attributes in which HDF5 stores the dimensions of NetCDF: references, which h5netcdf resolves.
 _DIMENSIONS = ("DIMENSION_LIST", "REFERENCE_LIST")
 
 
@@ -158,7 +158,7 @@ class _Texts:
 
 
 def _contents(file: Any) -> tuple[dict, list]:
-    """What is said about the file, and the arrays of its variables of numbers."""
+    """The description of the file, and the arrays of its variables of numbers."""
     texts, arrays, variables = _Texts(), [], []
     for name, variable in file.variables.items():
         about = {

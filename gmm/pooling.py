@@ -1,8 +1,8 @@
-"""Curves from independent runs of one measurement: their mean, and how sure anything read off it is.
+"""Curves from independent runs of one measurement: their mean, and numbers read off it with their errors.
 
-A number read off a curve (a half entropy, the end of a window) is no mean, and its points share their noise.
-What it varies by is therefore asked of the runs: they are drawn again with replacement (Efron 1979), the curves of
-each draw averaged and read again.
+A number read off a curve (a half entropy, the end of a window) is not a mean, and the points of a curve share their
+noise. Its error is therefore estimated by the bootstrap (Efron 1979): runs are drawn again with replacement, and the
+number is read off the mean curve of each draw.
 """
 
 import dataclasses
@@ -25,7 +25,8 @@ class Reading(NamedTuple):
 
     Attributes:
         value: off the pooled curve.
-        stderr: by drawing the runs again; NaN where there is but one, or a draw in ten gives no number.
+        stderr: by drawing the runs again; NaN where there is only one run, or more than a tenth of the draws give no
+            number.
         low, high: ends of the 95% interval, by Student's t with one degree of freedom less than there are runs.
     """
 
@@ -38,7 +39,7 @@ class Reading(NamedTuple):
 def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
     """The mean of curves from independent runs of equal size at the same points.
 
-    Standard errors are the runs' own, added in squares; where a run's own is unknown, that of the spread over runs.
+    Standard errors are those of the runs, added in squares; where one is unknown, that of the spread over runs.
 
     Args:
         runs: one or more curves, equal in points, prior and units. Facts are those of the first.
@@ -76,9 +77,9 @@ def read_off(
 
     Args:
         runs: as in `pool`.
-        statistic: curve -> (k,) numbers, NaN where the curve does not tell.
-        seed: of the draws.
-        draws: how many.
+        statistic: curve -> (k,) numbers, NaN where the curve does not determine them.
+        seed: seed of the draws.
+        draws: number of draws.
     """
     value = np.asarray(statistic(pool(runs)), float)
     count = len(runs)
@@ -92,14 +93,14 @@ def read_off(
     has_value = np.isfinite(drawn)
     with np.errstate(invalid="ignore"):
         spread = np.sqrt(np.nanvar(np.where(has_value.any(axis=0), drawn, 0.0), axis=0, ddof=1))
-    # Drawing n with replacement has the variance (n-1)/n of what it stands for.
+    # The variance of n draws with replacement is (n-1)/n of that of independent runs.
     stderr = np.where(has_value.mean(axis=0) >= 0.9, spread * np.sqrt(count / (count - 1)), np.nan)
     half = student.ppf(0.5 + CONFIDENCE / 2, count - 1) * stderr
     return Reading(value, stderr, value - half, value + half)
 
 
 def _drawn(runs: Sequence[EntropyCurve], chosen: np.ndarray) -> EntropyCurve:
-    """The mean of chosen runs: what a statistic reads, and nothing more."""
+    """The mean of the chosen runs, with the fields that a statistic may use."""
     first = runs[0]
     means = {name: np.mean([getattr(runs[i], name) for i in chosen], axis=0) for name in ("entropy", "rate")}
     return dataclasses.replace(first, **means, entropy_stderr=first.entropy_stderr / np.sqrt(len(chosen)))

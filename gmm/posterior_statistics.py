@@ -72,7 +72,7 @@ def per_point(
     """`Statistics` of each of n points.
 
     Args:
-        decision: what is asked.
+        decision: the decision.
         noisy: the law of the points.
         x: (n, d) points.
         at: their posteriors.

@@ -378,12 +378,12 @@ def speciation_time(
     """
     rule = CRITERIA[choose("criterion", criterion, tuple(CRITERIA))]
 
-    def one(value: float) -> float:
+    def time_of(value: float) -> float:
         problem = Problem(process, float(value), variance, classes, family)
         return problem.time(rule.log_snr(problem))
 
     values = np.asarray(energy, float)
-    return np.array([one(value) for value in values.reshape(-1)]).reshape(values.shape)[()]
+    return np.array([time_of(value) for value in values.reshape(-1)]).reshape(values.shape)[()]
 
 
 def why_none(problem: Problem, criterion: str) -> str:
