@@ -9,7 +9,7 @@ export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-.PHONY: help figures test slow typecheck torch lint parity bench clean
+.PHONY: help figures test slow typecheck torch lint hardening minimum wheel parity bench clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -34,6 +34,25 @@ lint: $(VENV)/lint.stamp  ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+hardening: $(VENV)/test.stamp  ## hostile files, then kills, interruptions and full disks
+	$(PYTEST) tests/hardening tests/hardening/processes.py
+
+# The floors that pyproject.toml declares, in an environment of their own.
+minimum:  ## the quick tests with the oldest supported dependencies
+	$(PYTHON) -m venv --clear .venv-minimum
+	.venv-minimum/bin/python -m pip install --quiet uv
+	.venv-minimum/bin/uv pip install --quiet --python .venv-minimum/bin/python --resolution lowest-direct --editable ".[test]"
+	.venv-minimum/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not parity" tests/gmm tests/theory tests/paper_figures
+
+wheel: $(VENV)/run.stamp  ## build sdist and wheel, install the wheel in an empty environment, and run it
+	rm -rf dist .venv-wheel
+	$(PIP) build
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet dist/*.whl
+	cd dist && ../.venv-wheel/bin/speciation figures --fast --only four-points --out figures
+	cd dist && ../.venv-wheel/bin/speciation show figures/four-points-fast.nc
+
 parity: $(VENV)/parity.stamp  ## full-size networks against torch-based oracles; not part of CI
 	$(PYTEST) -m parity
 
@@ -52,4 +71,4 @@ $(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/diffusers.stamp $(VENV)/parity.sta
 	@touch $@
 
 clean:  ## remove the virtual environment and every made figure
-	rm -rf $(VENV) figures
+	rm -rf $(VENV) .venv-minimum .venv-wheel dist figures

@@ -38,6 +38,7 @@ from gmm.partition import Partition, restrict
 from gmm.process import PROCESSES, Process, ddpm, edm, flow, scaled_linear_betas, ve, vp, vp_linear
 from gmm.reduction import Reduction, reduce
 from gmm.whitened import Whitened, guided_whitened
+from gmm.window_file import MeasuredWindow, load_window, save_window
 from gmm.windows import Window, window
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Isotropic",
     "Kernel",
     "LowRank",
+    "MeasuredWindow",
     "Mixture",
     "Partition",
     "Process",
@@ -81,6 +83,7 @@ __all__ = [
     "kernel_distance",
     "limited_interval",
     "load_guidance",
+    "load_window",
     "log_posterior",
     "log_prob",
     "negative",
@@ -94,6 +97,7 @@ __all__ = [
     "reverse_sde",
     "sample",
     "save_guidance",
+    "save_window",
     "scaled_linear_betas",
     "score",
     "sliced_distance",

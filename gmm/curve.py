@@ -77,6 +77,24 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
+def positions(log_snr: Float[ArrayLike, "..."], name: str) -> Float[np.ndarray, "..."]:
+    """(...) positions of noise levels on an axis that all processes share.
+
+    Args:
+        log_snr: log of alpha²/sigma².
+        name: "log-snr", "sigma" or "timestep", as in `EntropyCurve.axis`.
+    """
+    log_snr = np.asarray(log_snr, np.float64)
+    if name == "timestep":
+        with jax.enable_x64(True):
+            chain = ddpm(scaled_linear_betas())
+            table = np.asarray(chain.log_snr_table)
+            inside = (log_snr <= table[0]) & (log_snr >= table[-1])
+            index = np.asarray(chain.time_at_log_snr(jnp.asarray(log_snr)))
+        return np.where(inside, index, np.nan)
+    return {"log-snr": log_snr, "sigma": np.exp(-0.5 * log_snr)}[choose("axis", name, AXES[1:])]
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EntropyCurve:
     """H[Z|X_t] and its rate at T points of a forward process, with standard errors.
@@ -182,14 +200,16 @@ class EntropyCurve:
                 log-SNR on Stable Diffusion 1.5's 1000-step chain (NaN outside it).
         """
         choose("axis", name, AXES)
-        if name == "timestep":
-            with jax.enable_x64(True):
-                chain = ddpm(scaled_linear_betas())
-                table = np.asarray(chain.log_snr_table)
-                inside = (self.log_snr <= table[0]) & (self.log_snr >= table[-1])
-                index = np.asarray(chain.time_at_log_snr(jnp.asarray(self.log_snr)))
-            return np.where(inside, index, np.nan)
-        return {"t": self.t, "log-snr": self.log_snr, "sigma": self.sigma}[name]
+        return self.t if name == "t" else positions(self.log_snr, name)
+
+    def positions_at(self, noise: Float[ArrayLike, "..."], name: str = "t") -> Float[np.ndarray, "..."]:
+        """(...) positions of noise levels log(sigma/alpha) on an axis, also between the curve's points.
+
+        Exact on every axis but "t": there as in `times_at`.
+        """
+        choose("axis", name, AXES)
+        noise = np.asarray(noise, np.float64)
+        return self.times_at(noise) if name == "t" else positions(-2 * noise, name)
 
     def take(self, index: np.ndarray | slice) -> "EntropyCurve":
         """The curve of some of its points, in the order of `index`."""
@@ -200,8 +220,18 @@ class EntropyCurve:
     def times_at(self, noise: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
         """(...) the process's own times at log(sigma/alpha), by the cubic through the points; NaN beyond them."""
         at, first = np.unique(-0.5 * self.log_snr, return_index=True)
+        if len(at) < 2:
+            return np.where(np.asarray(noise) == at, self.t[first], np.nan)
         cubic = CubicHermiteSpline(at, self.t[first], -2 / self.log_snr_slope[first])
         return np.asarray(cubic(noise, extrapolate=False))
+
+    def noise_at(self, t: Float[ArrayLike, "..."]) -> Float[np.ndarray, "..."]:
+        """(...) log(sigma/alpha) at the process's own times, by the cubic through the points; NaN beyond them."""
+        at, first = np.unique(self.t, return_index=True)
+        if len(at) < 2:
+            return np.where(np.asarray(t) == at, -0.5 * self.log_snr[first], np.nan)
+        cubic = CubicHermiteSpline(at, -0.5 * self.log_snr[first], -0.5 * self.log_snr_slope[first])
+        return np.asarray(cubic(t, extrapolate=False))
 
     def rate_per_log_noise(self) -> tuple[np.ndarray, np.ndarray]:
         """dH/d log(sigma/alpha) and its standard error, (T,) each: the rate that no clock changes."""

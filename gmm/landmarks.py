@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from gmm.checks import choose
 from gmm.curve import EntropyCurve
 from gmm.estimate import Estimate
-from gmm.windows import crossing, window
+from gmm.windows import check_coverage, crossing, window
 
 LANDMARKS = ("half", "peak", "low", "median", "high")
 """Half the prior entropy; the fastest decision in log noise; the window's ends and the middle of its information."""
@@ -41,7 +41,8 @@ _NOWHERE = Estimate(np.asarray(np.nan), np.asarray(np.nan))
 def landmarks(curve: EntropyCurve, share: float = 0.8) -> Float[np.ndarray, " 5"]:
     """log(σ/α) at the `LANDMARKS` of a curve; NaN at those outside its noise range."""
     try:
-        interval = window(curve, share)
+        check_coverage(curve, share)
+        interval = window(curve, share, allow_partial=True)
         ends = [interval.low, interval.median, interval.high]
     except ValueError:
         ends = [np.nan, np.nan, np.nan]

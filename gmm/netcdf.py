@@ -80,7 +80,7 @@ def save_dataset(path: str | os.PathLike[str], dataset: xr.Dataset) -> None:
     Raises:
         ValueError: when `path` cannot be written.
     """
-    buffer = io.BytesIO()
+    buffer = _Memory()
     dataset.assign_attrs({CHECKSUM: _checksum(dataset)}).to_netcdf(buffer, engine="h5netcdf")
     write_whole(path, buffer.getbuffer())
 
@@ -101,6 +101,13 @@ def load_whole(path: str | os.PathLike[str]) -> xr.Dataset | None:
             return dataset
     damaged(path)
     return None
+
+
+class _Memory(io.BytesIO):
+    """Bytes that outlive the writer, which older releases of xarray let close them."""
+
+    def close(self) -> None:
+        pass
 
 
 def _checksum(dataset: xr.Dataset) -> str:

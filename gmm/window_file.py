@@ -8,18 +8,24 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
+from gmm.curve import EntropyCurve
 from gmm.files import write_aside
 from gmm.outside_files import read_outside
 from gmm.schema import Finite, Positive, from_json, from_values
+from gmm.windows import Window, window
 
 FORMAT = "speciation-window/1"
 PLACES = ("low", "median", "high")
 MAX_BYTES = 1 << 20
+_NORMAL_95 = 1.96  # standard errors on either side of a 95% interval
+_WIDEST = 300.0  # half-width of an interval in log(σ/α) that floats hold
 
 Cells = Annotated[Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=2)]
 Step = Annotated[int, Field(ge=0)]
@@ -65,6 +71,52 @@ class SamplerSteps:
     last: Finite | None = None
     inside: tuple[Step, Step] | None = None
 
+    @classmethod
+    def from_sigmas(cls, sampler: str, sigmas: Sequence[float], window: Window) -> "SamplerSteps":
+        """The steps of a sampler that evaluates at the falling levels σ/α `sigmas`, and those within a window.
+
+        Raises:
+            ValueError: unless sigmas are positive, finite and falling.
+        """
+        levels = np.asarray(sigmas, np.float64)
+        if levels.ndim != 1 or not len(levels) or not (np.isfinite(levels) & (levels > 0)).all():
+            raise ValueError(f"sigmas of {sampler} must be positive, finite numbers, got {sigmas!r:.60}")
+        if (np.diff(levels) >= 0).any():
+            raise ValueError(f"sigmas of {sampler} must fall from step to step")
+        noise, index = np.log(levels)[::-1], np.arange(len(levels), dtype=float)[::-1]
+        places = np.array([window.high, window.median, window.low])
+        found = np.interp(places, noise, index)
+        outside = (places < noise[0]) | (places > noise[-1])
+        first, median, last = (None if out else float(i) for i, out in zip(found, outside, strict=True))
+        inside = np.flatnonzero((levels >= np.exp(window.low)) & (levels <= np.exp(window.high)))
+        within = (int(inside[0]), int(inside[-1])) if len(inside) else None
+        return cls(sampler, len(levels), tuple(map(float, levels)), first, median, last, within)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decided:
+    """How much of a decision a curve holds.
+
+    Attributes:
+        share: share of H[Z] that is gained from the most to the least noise measured; stderr: its standard error.
+        entropy_low, entropy_high: entropy in nats at the least and at the most noise measured, each with its standard
+            error. Standard errors are None where unknown.
+    """
+
+    share: Finite
+    stderr: Finite | None
+    entropy_low: Finite
+    entropy_low_stderr: Finite | None
+    entropy_high: Finite
+    entropy_high_stderr: Finite | None
+
+    @classmethod
+    def of(cls, window: Window) -> "Decided":
+        """How much is decided along the curve of a window."""
+        known = (window.decided_stderr, window.entropy_low_stderr, window.entropy_high_stderr)
+        share, low, high = (float(e) if math.isfinite(e) else None for e in known)
+        return cls(window.decided, share, window.entropy_low, low, window.entropy_high, high)
+
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredWindow:
@@ -80,6 +132,7 @@ class MeasuredWindow:
         low, median, high: at the window's little noise, middle of information and much noise.
         samplers: the window in the steps of samplers.
         facts: what made it: estimator, samples, seed, versions.
+        decided: how much of the decision was measured; None in files of earlier versions.
     """
 
     model: str
@@ -93,6 +146,59 @@ class MeasuredWindow:
     high: Place
     samplers: tuple[SamplerSteps, ...] = ()
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    decided: Decided | None = None
+
+    @classmethod
+    def from_curve(
+        cls,
+        curve: EntropyCurve,
+        *,
+        samplers: Mapping[str, Sequence[float]] = MappingProxyType({}),
+        model: str = "",
+        question: str = "classes",
+        cells: Cells | None = None,
+        share: float = 0.8,
+        allow_partial: bool = False,
+        facts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> "MeasuredWindow":
+        """The window of a curve, which `save_window` writes for samplers.
+
+        Args:
+            curve: an entropy curve.
+            samplers: σ/α of each evaluation, falling, by the sampler's name.
+            model: name of the model; by default that of the curve's denoiser.
+            question: name of the decision.
+            cells: conditions of each cell, by the cells' names; by default the curve's conditions, or numbers.
+            share: the window holds this central share of the information.
+            allow_partial: see `gmm.window`.
+            facts: further facts beside the curve's metadata.
+
+        Raises:
+            ValueError: as `gmm.window`, or when the levels of a sampler do not fall.
+        """
+        curve = curve.in_units("nats")
+        found, metadata = window(curve, share, allow_partial=allow_partial), curve.metadata
+        places = zip(
+            (found.low, found.median, found.high),
+            (found.t_low, found.t_median, found.t_high),
+            (found.low_stderr, found.median_stderr, found.high_stderr),
+            strict=True,
+        )
+        low, median, high = (_place(*place) for place in places)
+        return cls(
+            model=model or str(metadata.get("denoiser", "")),
+            question=question,
+            cells=_cells(curve) if cells is None else cells,
+            process=str(metadata.get("process", "")),
+            share=share,
+            prior_entropy=curve.prior_entropy,
+            low=low,
+            median=median,
+            high=high,
+            samplers=tuple(SamplerSteps.from_sigmas(name, s, found) for name, s in samplers.items()),
+            facts={**metadata, **facts},
+            decided=Decided.of(found),
+        )
 
     @property
     def sigma(self) -> tuple[float, float, float]:
@@ -145,6 +251,7 @@ class WindowFile:
     window: _Places
     samplers: tuple[SamplerSteps, ...]
     facts: dict[str, Any]
+    decided: Decided | None = None
 
 
 def save_window(path: str | os.PathLike[str], window: MeasuredWindow) -> None:
@@ -182,8 +289,34 @@ def _window(contents: WindowFile) -> MeasuredWindow:
         raise ValueError("sigma must rise from low over median to high")
     for sampler in contents.samplers:
         _check_steps(sampler)
-    shared = ("model", "question", "cells", "process", "share", "prior_entropy", "samplers", "facts")
+    shared = (
+        "model",
+        "question",
+        "cells",
+        "process",
+        "share",
+        "prior_entropy",
+        "samplers",
+        "facts",
+        "decided",
+    )
     return MeasuredWindow(**{name: getattr(contents, name) for name in shared}, **places)
+
+
+def _place(log_sigma: float, t: float, stderr: float) -> Place:
+    if not math.isfinite(stderr):
+        return Place(math.exp(log_sigma), -2 * log_sigma, t)
+    half = min(_NORMAL_95 * stderr, _WIDEST)
+    interval = (math.exp(log_sigma - half), math.exp(log_sigma + half))
+    return Place(math.exp(log_sigma), -2 * log_sigma, t, stderr, interval)
+
+
+def _cells(curve: EntropyCurve) -> dict[str, tuple[Any, ...]]:
+    """One cell for each of the curve's conditions, or for each number of a cell where conditions share cells."""
+    count = curve.per_cell.shape[1]
+    conditions = curve.metadata.get("conditions", ())
+    members = list(conditions) if len(conditions) == count > 1 else list(range(max(count, 2)))
+    return {str(member): (member,) for member in members}
 
 
 def _check_steps(sampler: SamplerSteps) -> None:

@@ -5,6 +5,7 @@ the axis log(σ/α), which does not depend on the clock of a process.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from jaxtyping import Float
@@ -14,6 +15,10 @@ from gmm.curve import EntropyCurve
 
 # At the ends of a curve this share of its information may be missing beyond what the window leaves out.
 _COVERAGE = 0.5
+# A window of a curve along which less than this share of H[Z] is decided would be taken for a decision.
+LEAST_DECIDED = 0.5
+# Standard errors, and a share of H[Z] for rounding, by which entropies may leave [0, H[Z]].
+_STDERRS, _ROUNDING = 4.0, 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +29,9 @@ class Window:
         share: the share.
         low, median, high: log(σ/α), low < median < high; stderr of each in the same units.
         t_low, t_median, t_high: the process's own times there.
+        decided: share of H[Z] that is gained from the most to the least noise of the curve, with its standard error.
+        entropy_low, entropy_high: entropy at the least and at the most noise of the curve, each with its standard
+            error. NaN where a window was computed from no curve.
     """
 
     share: float
@@ -36,6 +44,12 @@ class Window:
     t_low: float
     t_median: float
     t_high: float
+    decided: float = math.nan
+    decided_stderr: float = math.nan
+    entropy_low: float = math.nan
+    entropy_low_stderr: float = math.nan
+    entropy_high: float = math.nan
+    entropy_high_stderr: float = math.nan
 
     @property
     def width(self) -> float:
@@ -48,7 +62,7 @@ class Window:
         return tuple(float(np.exp(level)) for level in (self.low, self.median, self.high))  # type: ignore
 
 
-def window(curve: EntropyCurve, share: float = 0.8) -> Window:
+def window(curve: EntropyCurve, share: float = 0.8, *, allow_partial: bool = False) -> Window:
     """The interval of log-noise that holds the central `share` of the information in a curve.
 
     Between its points the curve is the cubic through its entropies and rates. Standard errors combine the change of
@@ -58,22 +72,68 @@ def window(curve: EntropyCurve, share: float = 0.8) -> Window:
     Args:
         curve: an entropy curve, points in any order.
         share: in (0, 1).
+        allow_partial: whether to compute a window although the curve is not that of a whole decision.
 
     Raises:
-        ValueError: when share is out of range, or the curve does not reach far enough towards noise or data
-            to hold the window's ends.
+        ValueError: when share is out of range or the curve has fewer than 4 points; and, unless `allow_partial`, when
+            an entropy is outside [0, H[Z]] by more than its error, less than half of H[Z] is decided along the curve
+            (`LEAST_DECIDED`), or the curve does not reach far enough towards noise or data to hold the window's ends.
     """
     if not 0 < share < 1:
         raise ValueError(f"share must be in (0, 1), got {share}")
     if len(curve.t) < 4:
         raise ValueError(f"curve must have at least 4 points for a window, got {len(curve.t)}")
     noise, entropy, slope = _rising(curve)
-    _check_coverage(curve, noise, slope, entropy, 0.5 * (1 - share) * (curve.prior_entropy - entropy[0]))
-    places = _places(noise, entropy, slope, curve.prior_entropy, share)
     order = np.argsort(-curve.log_snr)
+    decided = _decided(curve, order)
+    if not allow_partial:
+        _check_range(curve)
+        check_coverage(curve, share)
+        _check_decided(curve, decided["decided"])
+    places = _places(noise, entropy, slope, curve.prior_entropy, share)
     errors = _errors(noise, entropy, slope, curve.entropy_stderr[order], curve.prior_entropy, share)
     times = np.interp(places, noise, curve.t[order])
-    return Window(share, *map(float, (*places, *errors, *times)))
+    return Window(share, *map(float, (*places, *errors, *times)), **decided)
+
+
+def _decided(curve: EntropyCurve, order: np.ndarray) -> dict[str, float]:
+    """The fields of `Window` that say how much is decided; `order` sorts the points by rising noise."""
+    ends, errors = curve.entropy[order[[0, -1]]], curve.entropy_stderr[order[[0, -1]]]
+    return {
+        "decided": float((ends[1] - ends[0]) / curve.prior_entropy),
+        "decided_stderr": float(np.hypot(*errors) / curve.prior_entropy),
+        "entropy_low": float(ends[0]),
+        "entropy_low_stderr": float(errors[0]),
+        "entropy_high": float(ends[1]),
+        "entropy_high_stderr": float(errors[1]),
+    }
+
+
+_WAY_OUT = "pass allow_partial=True to compute a window all the same"
+
+
+def _check_range(curve: EntropyCurve) -> None:
+    """Raise ValueError where an entropy is outside [0, H[Z]] by more than its error."""
+    prior = curve.prior_entropy
+    allowed = _STDERRS * np.nan_to_num(curve.entropy_stderr) + _ROUNDING * prior
+    outside = np.maximum(-curve.entropy, curve.entropy - prior) - allowed
+    worst = int(np.argmax(outside))
+    if outside[worst] > 0:
+        raise ValueError(
+            f"curve must lie in 0..H[Z] = {prior:.4g} {curve.units}, got {curve.entropy[worst]:.4g} ± "
+            f"{curve.entropy_stderr[worst]:.2g} at sigma/alpha = {curve.sigma[worst]:.3g}: the estimate contradicts "
+            f"itself, which a poor or wrongly wrapped network causes (neural.check_denoiser); {_WAY_OUT}"
+        )
+
+
+def _check_decided(curve: EntropyCurve, decided: float) -> None:
+    """Raise ValueError where too small a share of H[Z] is decided along the curve."""
+    if decided < LEAST_DECIDED:
+        raise ValueError(
+            f"curve must decide at least {LEAST_DECIDED:.0%} of H[Z] = {curve.prior_entropy:.4g} {curve.units}, got "
+            f"{decided:.2%}: its smallest entropy is {curve.entropy.min():.4g}; the classes overlap, the network does "
+            f"not separate them, or the curve ends too early; {_WAY_OUT}"
+        )
 
 
 def _places(
@@ -137,9 +197,10 @@ def _rising(curve: EntropyCurve) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return -0.5 * curve.log_snr[order], np.maximum.accumulate(curve.entropy[order]), rate
 
 
-def _check_coverage(
-    curve: EntropyCurve, noise: np.ndarray, slope: np.ndarray, entropy: np.ndarray, tail: float
-) -> None:
+def check_coverage(curve: EntropyCurve, share: float) -> None:
+    """Raise ValueError where the curve does not reach far enough to hold the ends of the window of `share`."""
+    noise, entropy, slope = _rising(curve)
+    tail = 0.5 * (1 - share) * (curve.prior_entropy - entropy[0])
     missing_high = curve.prior_entropy - entropy[-1]
     # Towards data the remaining information is unknown; a falling curve bounds it by its last slope
     # (information decays at least as fast as e^{-log-noise}).
@@ -151,7 +212,7 @@ def _check_coverage(
         if missing > _COVERAGE * tail + 3 * np.nan_to_num(curve.entropy_stderr).max():
             raise ValueError(
                 f"curve must cover the decision: beyond log(sigma/alpha) = {end:.3g} it still gains about "
-                f"{missing:.2g} {curve.units}; add times with {direction}"
+                f"{missing:.2g} {curve.units}; add times with {direction}, or pass allow_partial=True"
             )
 
 

@@ -1,5 +1,9 @@
 """Networks behind one protocol: ``denoise(x, t, condition) -> E[x_0 | x_t, condition]``."""
 
+from neural.adapters.diffusers_pipelines import from_diffusers
+from neural.adapters.guided_pipelines import guide_pipeline
+from neural.adapters.torch_networks import from_torch
+from neural.check import CheckRow, DenoiserCheck, NetworkWarning, check_denoiser
 from neural.checkpoints import Checkpoint, CheckpointError, read_torch_pickle
 from neural.denoiser import Denoiser, MixtureDenoiser, from_function, mixture_denoiser
 from neural.edm2 import EDM2, load_edm2
@@ -28,20 +32,27 @@ __all__ = [
     "SD15",
     "VAE",
     "Calibration",
+    "CheckRow",
     "Checkpoint",
     "CheckpointError",
     "Denoiser",
+    "DenoiserCheck",
     "MixtureDenoiser",
     "Model",
+    "NetworkWarning",
     "PosteriorPaths",
     "Preset",
     "SampleQuality",
     "VisionJudge",
     "calibration",
+    "check_denoiser",
     "evaluations",
     "frechet_distance",
+    "from_diffusers",
     "from_function",
+    "from_torch",
     "gap_entropy",
+    "guide_pipeline",
     "judge_of",
     "load_edm2",
     "load_judge",

@@ -29,6 +29,7 @@ from gmm.checks import check_values
 from gmm.mixture import Mixture, denoise
 from gmm.process import Process
 from gmm.pytree import pytree, set_fields
+from neural.predictions import check_prediction, to_x0
 
 State = Float[Array, "n ..."]
 Conditions = Any  # what `encode` returns: a pytree of arrays (K, ...), integers (K,) in the simplest case
@@ -115,24 +116,41 @@ def mixture_denoiser(mixture: Mixture, process: Process) -> MixtureDenoiser:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FunctionDenoiser:
-    """A person's own function as a denoiser; made by `from_function`."""
+    """A function as a denoiser; made by `from_function`."""
 
     function: Callable[..., Any]
     process: Process
     conditions: tuple[int, ...]
     state_shape: tuple[int, ...]
     traceable: bool
-    knows_unconditional: bool
+    has_unconditional: bool
+    prediction: str = "x0"
+    data_range: tuple[float, float] | None = None
+    sigma_data: float = 0.5
 
     @property
     def unconditional(self) -> "FunctionDenoiser | None":
-        """Itself, if the function knows the law without condition."""
-        return self if self.knows_unconditional else None
+        """The denoiser itself, if the function takes condition None."""
+        return self if self.has_unconditional else None
 
     def denoise(self, x: State, t: Any, condition: Any = None) -> State:
-        """The function's answer; through a callback to the host where JAX cannot trace the function."""
+        """E[x_0 | x_t, condition]; through a callback to the host where JAX cannot trace the function."""
+        return self.to_x0(x, t, self.output(x, t, condition))
+
+    def to_x0(self, x: State, t: Any, output: State) -> State:
+        """E[x_0 | x_t, condition] from the function's output."""
+        denoised = to_x0(self.prediction, self.process, x, t, output, self.sigma_data)
+        return denoised if self.data_range is None else jnp.clip(denoised, *self.data_range)
+
+    def output(self, x: State, t: Any, condition: Any = None) -> State:
+        """The function's own output."""
         if self.traceable:
-            return self.function(x, t, condition)
+            try:
+                return self.function(x, t, condition)
+            except _UNTRACEABLE as error:
+                raise ValueError(
+                    "JAX cannot trace the denoiser's function; pass traceable=False, and it is called with NumPy arrays"
+                ) from error
         arguments = (x, t) if condition is None else (x, t, condition)
         result = jax.ShapeDtypeStruct(x.shape, x.dtype)
         return jax.pure_callback(
@@ -141,12 +159,20 @@ class FunctionDenoiser:
 
     def _on_host(self, x: Any, t: Any, condition: Any = None) -> np.ndarray:
         condition = None if condition is None else np.asarray(condition)
-        found = np.asarray(self.function(np.asarray(x), np.asarray(t), condition))
-        if found.shape != x.shape:
+        output = np.asarray(self.function(np.asarray(x), np.asarray(t), condition))
+        if output.shape != x.shape:
             raise ValueError(
-                f"the denoiser's function must return the shape of x, {x.shape}; got {found.shape}"
+                f"the denoiser's function must return the shape of x, {x.shape}; got {output.shape}"
             )
-        return found.astype(x.dtype)
+        return output.astype(x.dtype)
+
+
+_UNTRACEABLE = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerBoolConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.ConcretizationTypeError,
+)
 
 
 def from_function(
@@ -157,26 +183,52 @@ def from_function(
     *,
     traceable: bool = True,
     unconditional: bool = False,
+    prediction: str = "x0",
+    data_range: tuple[float, float] | None = None,
+    sigma_data: float = 0.5,
 ) -> FunctionDenoiser:
-    """A denoiser from a function (x, t, condition) -> E[x_0 | x_t, condition].
+    """A denoiser from a function (x, t, condition) -> prediction.
 
     Args:
         function: called with x (n, *state_shape), t () and an integer, or n integers, of `conditions`; must
             return an array like x.
-        process: forward process whose time t is.
-        conditions: integers that the function knows; where it knows words, their numbers in a list.
+        process: forward process with the time t.
+        conditions: integers that the function takes; for words, their numbers in a list.
         state_shape: shape of one state.
-        traceable: False for functions that JAX cannot trace (torch, plain NumPy). They are given NumPy arrays and
-            run on the host, one call a step: the slower path, since states travel and the devices wait.
-        unconditional: whether the function takes condition None for the law without condition.
+        traceable: False for functions that JAX cannot trace (torch, plain NumPy). They are called with NumPy arrays
+            on the host, once per step; this is slower, since states travel and the devices wait.
+        unconditional: whether the function takes condition None for the law without a condition.
+        prediction: what the function returns: "x0" (E[x_0 | x_t] itself), "eps", "v", "velocity" or "F"; formulas
+            in `neural.predictions`.
+        data_range: (low, high) to clip E[x_0 | x_t] to, or None. Clipping removes values that no data have, such as
+            those of an eps-network at much noise; the result is then no longer a posterior mean near the ends.
+        sigma_data: standard deviation of the data in EDM's preconditioning, for "F".
 
     Raises:
-        ValueError: when conditions are not integers or the shape is not one.
+        ValueError: when conditions are not integers, the shape is not one, process is none, or prediction or
+            data_range is not allowed.
     """
+    check_prediction(prediction, process, data_range, sigma_data)
+    shape = check_conditions(conditions, state_shape)
+    return FunctionDenoiser(
+        function,
+        process,
+        tuple(conditions),
+        shape,
+        traceable,
+        unconditional,
+        prediction,
+        data_range,
+        sigma_data,
+    )
+
+
+def check_conditions(conditions: Sequence[int], state_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of one state as integers; raises ValueError unless conditions are integers and sizes positive."""
     check_values("conditions", np.asarray(conditions), "integers", _whole)
     shape = tuple(int(size) for size in state_shape)
     check_values("state_shape", np.asarray(shape, int), "positive sizes", lambda a: a > 0)
-    return FunctionDenoiser(function, process, tuple(conditions), shape, traceable, unconditional)
+    return shape
 
 
 def _whole(values: np.ndarray) -> np.ndarray:

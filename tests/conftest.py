@@ -22,6 +22,10 @@ settings.load_profile("repeatable")
 
 def pytest_addoption(parser):
     parser.addoption("--typecheck", action="store_true", help="check array annotations at run time")
+    parser.addoption(
+        "--fuzz", type=int, default=5_000, help="changed files over all readers (tests/hardening)"
+    )
+    parser.addoption("--stops", type=int, default=10, help="stops of each command (make hardening)")
 
     parser.addoption(
         "--strict-numerics",

@@ -23,6 +23,7 @@ ROOMS = (
     "files",
     "interruption",
     "progress",
+    "terminal",
 )
 ROOMS_WITHOUT_OPTIONS = ("studies", "drawing", "formats")
 LONGEST_BODY = 40  # lines of a function after its docstring

@@ -171,10 +171,11 @@ def gap_entropy(
     Args:
         denoiser: any denoiser.
         conditions: K conditions, the classes of the decision.
-        data: x_0 (m, ...) and labels (m,): positions in the list `conditions`, -1 for points to leave out. Every point
-            is used for at most one path while its class has unused points; after that, points are used again, and the
-            error bars describe these data and not the law that they were drawn from. None: the model's own samples,
-            by Heun's sampler.
+        data: x_0 (m, ...) and labels (m,): the conditions of the points, or their positions in the list `conditions`
+            with -1 for points to leave out; see `Options.labels` and `metadata["labels"]`. Every point is used for at
+            most one path while its class has unused points; after that, points are used again, and the error bars
+            describe these data and not the law that they were drawn from. None: the model's own samples, by Heun's
+            sampler.
         partition: as in `online_entropy`.
         prior: as in `online_entropy`.
         key: JAX random key.
@@ -365,8 +366,10 @@ def _run_on(
         source = own_samples(chain, key, question.times)
         samples, facts = 1024 if samples is None else samples, {"samples_of_x0": "the model's own"}
     else:
-        x, labels = states_of(question, "data", data[0]), np.asarray(data[1])
-        source, samples, facts = data_source(chain, key, x, labels_inside(question, labels, len(x)), samples)
+        x = states_of(question, "data", data[0])
+        labels, reading = labels_inside(question, np.asarray(data[1]), len(x))
+        source, samples, facts = data_source(chain, key, x, labels, samples)
+        facts |= {"labels": reading}
     return (
         _run(question, chain, key, samples, source=source, facts=facts.get("hash", ""), keep=keep),
         samples,

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Int
+from jaxtyping import Array, ArrayLike, Float
 
 from gmm.checks import check_finite, check_shape, check_values, choose
 from gmm.guidance import Guidance, cfg
@@ -19,8 +19,9 @@ from neural.estimators.rows import make_rows
 from neural.progress import Progress
 from neural.samplers import edm_times
 
+POSITIONS, CONDITIONS = "positions", "conditions"
 Partitions = Partition | Sequence[Partition] | None
-Data = tuple[Float[ArrayLike, "m ..."], Int[ArrayLike, " m"]]
+Data = tuple[Float[ArrayLike, "m ..."], Any]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,6 +40,9 @@ class Options:
         batch: number of states in one call of the network; by default as many as make 2^20 numbers.
         folder: where finished chunks are kept; the same call reads them again.
         progress: called with (trajectories done, total).
+        labels: what the labels of data are: "conditions" (values of the list of conditions; points with another label
+            are left out) or "positions" in that list. None: positions, unless only conditions are possible; where
+            both are possible and differ, ValueError. `metadata["labels"]` says which.
     """
 
     times: Float[ArrayLike, " T"] | None = None
@@ -48,6 +52,7 @@ class Options:
     batch: int | None = None
     folder: str | os.PathLike[str] | None = None
     progress: Progress | None = None
+    labels: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,6 +115,8 @@ def make_question(
         ValueError: naming the argument that does not fit.
     """
     choose("start", options.start, STARTS)
+    if options.labels is not None:
+        choose("labels", options.labels, (POSITIONS, CONDITIONS))
     check_values(
         "within_variance", options.within_variance, "finite and >= 0", lambda v: np.isfinite(v) & (v >= 0)
     )
@@ -298,15 +305,47 @@ def _shares(question: Question, chain: Chain, shares: Any) -> Float[Array, " K"]
     return jnp.asarray(np.broadcast_to(value, (question.total,))[question.inside], chain.dtype)
 
 
-def labels_inside(question: Question, labels: np.ndarray, count: int) -> np.ndarray:
-    """Labels as numbers of the conditions inside the decision, -1 for the others."""
-    check_shape("data labels", labels, f"({count},), one a point", [(count,)])
-    if not np.issubdtype(labels.dtype, np.integer):
+def labels_inside(question: Question, labels: np.ndarray, count: int) -> tuple[np.ndarray, str]:
+    """Labels as positions among the conditions inside the decision, -1 for the others; and how they were read."""
+    check_shape("data labels", labels, f"({count},), one per point", [(count,)])
+    if labels.dtype.kind not in "iuUSO":
         raise ValueError(
-            f"data labels must be integers, numbers of conditions in their list, got {labels.dtype}"
+            f"data labels must be integers or words, conditions or their positions in the list, got {labels.dtype}"
         )
-    allowed = f"-1..{question.total - 1}, numbers of conditions in their list"
-    check_values("data labels", labels, allowed, lambda a: (a >= -1) & (a < question.total))
+    reading = _reading(question, labels)
+    positions = labels if reading == POSITIONS else _positions(question.given, labels)
     places = np.full(question.total + 1, -1)  # the last entry serves label -1
     places[question.inside] = np.arange(len(question.inside))
-    return places[labels]
+    return places[positions], reading
+
+
+def _reading(question: Question, labels: np.ndarray) -> str:
+    """Whether labels are positions of conditions in their list, or the conditions themselves; see `Options.labels`."""
+    whole, last = np.issubdtype(labels.dtype, np.integer), question.total - 1
+    left_out = labels == -1 if whole else np.zeros(len(labels), bool)
+    not_positions = ~((labels >= -1) & (labels <= last)) if whole else np.ones(len(labels), bool)
+    in_list = _positions(question.given, labels)
+    known = _positions(list(question.denoiser.conditions or ()), labels) >= 0
+    not_conditions = ~(known | (in_list >= 0) | left_out)
+    reading = question.options.labels or (CONDITIONS if not_positions.any() else POSITIONS)
+    wrong = not_positions if reading == POSITIONS else not_conditions
+    if wrong.any():
+        raise ValueError(
+            f"data labels must be -1..{last}, positions of conditions in their list, or the denoiser's conditions; got "
+            f"{labels[wrong].tolist()[0]!r}"
+        )
+    both = not not_positions.any() and bool(np.all((in_list >= 0) | left_out))
+    if question.options.labels is None and both and not np.array_equal(in_list, labels):
+        raise ValueError(
+            'data labels could be conditions or their positions in the list: pass labels="conditions" or '
+            'labels="positions"'
+        )
+    return reading
+
+
+def _positions(conditions: Sequence[Any], labels: np.ndarray) -> np.ndarray:
+    """Position of each label in the list of conditions, -1 for labels that are not in it."""
+    positions = np.full(len(labels), -1)
+    for position, condition in enumerate(conditions):
+        positions[labels == condition] = position
+    return positions

@@ -15,9 +15,16 @@ from gmm.checks import choose
 from neural import checkpoints
 from neural.checkpoints import Checkpoint, CheckpointError
 from neural.models.model import Model
+from neural.models.own import is_own, load_own
 
 # Each defines KIND. Kinds that recognise files by fewer features come later.
-_MODULES = ("neural.models.mixtures", "neural.models.trained", "neural.models.edm2", "neural.models.sd15")
+_MODULES = (
+    "neural.models.mixtures",
+    "neural.models.trained",
+    "neural.models.edm2",
+    "neural.models.sd15",
+    "neural.models.diffusers",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +78,15 @@ def model_names() -> dict[str, str]:
     return {name: about for kind in _kinds() for name, about in kind.names.items()}
 
 
-def load_model(source: str | os.PathLike[str], *, dtype: str = "float32") -> Model:
+def load_model(source: str | os.PathLike[str], *, dtype: str = "float32", trust_code: bool = False) -> Model:
     """The model that a name or a path stands for.
 
     Args:
         source: a name (`model_names`), or a file or folder that holds a model: an EDM2 ``.pkl`` or
-            ``.safetensors``.
+            ``.safetensors``; or an own denoiser, ``module:object`` or ``path/to/file.py:object`` (`neural.models.own`).
         dtype: precision of the computation: "float32", or "float64" where JAX is set to 64 bit; for some networks
-            also "bfloat16" or "float16".
+            also "bfloat16" or "float16". An own denoiser chooses its own.
+        trust_code: whether an own denoiser may be loaded, which executes the user's code.
 
     Raises:
         ValueError: for an unknown name, with the nearest known one; for a path without a known model; for a precision
@@ -89,6 +97,13 @@ def load_model(source: str | os.PathLike[str], *, dtype: str = "float32") -> Mod
         if name in kind.names or kind.answers(name):
             return _load(kind, name, dtype)
     path = Path(name).expanduser()
+    if not path.exists() and is_own(name):
+        if not trust_code:
+            raise ValueError(
+                f"model {name!r} is a Python object, and loading it executes its code; pass trust_code=True if you "
+                "trust that code"
+            )
+        return load_own(name)
     if not path.exists():
         known = list(model_names())
         close = difflib.get_close_matches(name, known, n=1)

@@ -1,20 +1,16 @@
 """The picture of a comparison."""
 
-from collections.abc import Callable
-
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from gmm.curve import EntropyCurve
 from paper_figures.drawing import style, u_turn
 from paper_figures.drawing.view import View
 from paper_figures.studies.comparison import curve_of, difference
 from paper_figures.studies.sources import GAP, LABELS, ONLINE
 
-ToAxis = Callable[[np.ndarray], np.ndarray]
 # What is exact is black and grey, what is trained has colour.
 _LOOKS = {
     LABELS["exact"]: {"color": "black", "linestyle": "-"},
@@ -35,26 +31,34 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     has_turns = "u_turn" in dataset
     rows = len(levels) + 1 + has_turns
     figure, axes = style.new_figure(rows, 2, height=0.7 + 2.3 * rows)
+    reference = str(dataset.attrs["reference"])
     axis = view.on("sigma")
     looks = _looks([str(source) for source in dataset.source.values])
     titles = []
     for row, level in enumerate(levels):
         _draw_level(axes[row], dataset, level, looks, view, axis)
-        name = "" if len(levels) == 1 and level == "classes" else f": {style.literal(level)}"
+        name = "" if len(levels) == 1 else f": {style.literal(level)}"
         titles += [f"entropy{name}", f"rate{name}"]
     below = axes[len(levels)]
     _draw_places(below[0], dataset, looks, axis)
-    _draw_differences(below[1], dataset, looks, view, axis)
-    titles += ["half entropy, and the central 80% of information", _difference_title(dataset)]
+    titles += ["half entropy and the central 80%"]
+    if reference:
+        _draw_differences(below[1], dataset, reference, looks, view, axis)
+        titles += [f"difference from {style.literal(reference)}"]
+    else:
+        below[1].remove()
+        below[0].set_subplotspec(below[0].get_gridspec()[len(levels), :])
     if has_turns:
         any_curve = curve_of(dataset, str(dataset.source.values[0]), levels[0])
-        u_turn.draw(axes[-1], dataset, looks, _to_axis(any_curve, axis))
+        u_turn.draw(axes[-1], dataset, looks, style.to_axis(any_curve, axis))
         titles += ["forward and back", "U-turns against the measured posterior"]
         for ax in axes[-1]:
             style.noise_axis(ax, axis)
-    style.letter_panels(axes.flat, titles)
-    for ax in axes.flat:
+    style.letter_panels(figure.axes, titles)
+    for ax in figure.axes:
         _zoom(ax, dataset, axis)
+    if reference:
+        style.fit_height(below[1])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
     return figure
@@ -83,7 +87,7 @@ def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: st
         for source in map(str, dataset.source.values):
             names.append(style.literal(source if len(dataset.level) == 1 else f"{level}: {source}"))
             part = dataset.sel(source=source, level=level)
-            place = _to_axis(curve_of(dataset, source, level), axis)
+            place = style.to_axis(curve_of(dataset, source, level), axis)
             _draw_place(ax, len(names) - 1, part, place, looks[source]["color"])
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.4, -0.6)
@@ -91,7 +95,7 @@ def _draw_places(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], axis: st
     style.noise_axis(ax, axis)
 
 
-def _draw_place(ax: Axes, row: int, part: xr.Dataset, place: ToAxis, color: str) -> None:
+def _draw_place(ax: Axes, row: int, part: xr.Dataset, place: style.ToAxis, color: str) -> None:
     ends = place(part.place.sel(landmark=["low", "high"]).values)
     if np.isfinite(ends).all():
         ax.plot(ends, [row, row], color=color, alpha=0.35, linewidth=7, linestyle="-", solid_capstyle="butt")
@@ -104,28 +108,21 @@ def _draw_place(ax: Axes, row: int, part: xr.Dataset, place: ToAxis, color: str)
             ax.plot([low, high], [row, row], color=color, linewidth=1.1, linestyle="-")
 
 
-def _to_axis(curve: EntropyCurve, axis: str) -> ToAxis:
-    """A function from log(σ/α) to positions on an axis, by the curve's own points."""
-    if axis == "sigma":
-        return np.exp
-    noise, shown = style.positions(curve, axis)
-    return lambda log_sigma: np.interp(log_sigma, noise, shown, left=np.nan, right=np.nan)
-
-
-def _draw_differences(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], view: View, axis: str) -> None:
-    reference = str(dataset.attrs["reference"])
+def _draw_differences(
+    ax: Axes, dataset: xr.Dataset, reference: str, looks: dict[str, dict], view: View, axis: str
+) -> None:
     styles = [line["linestyle"] for line in style.sequence(len(dataset.level))]
     for level, dashes in zip(map(str, dataset.level.values), styles, strict=True):
         for source in map(str, dataset.source.values):
-            if not reference or source == reference:
+            if source == reference:
                 continue
             curve = curve_of(dataset, source, level)
             noise, gap, stderr = difference(curve, curve_of(dataset, reference, level))
             line = looks[source] if len(styles) == 1 else looks[source] | {"linestyle": dashes}
             style.band(
-                ax, _to_axis(curve, axis)(noise), view.information(gap), view.information(stderr), **line
+                ax, style.to_axis(curve, axis)(noise), view.information(gap), view.information(stderr), **line
             )
-    if reference and len(styles) > 1:
+    if len(styles) > 1:
         named = zip(map(str, dataset.level.values), styles, strict=True)
         ax.legend(
             handles=[
@@ -137,11 +134,6 @@ def _draw_differences(ax: Axes, dataset: xr.Dataset, looks: dict[str, dict], vie
     below = word if word.isascii() and word.isalnum() else "reference"
     ax.set_ylabel(f"$H - H_{{\\mathrm{{{below}}}}}$  ({view.unit})")
     style.noise_axis(ax, axis)
-
-
-def _difference_title(dataset: xr.Dataset) -> str:
-    reference = dataset.attrs["reference"]
-    return f"difference from {reference}" if reference else "nothing to compare with"
 
 
 def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
@@ -158,10 +150,4 @@ def _zoom(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
     low, high = min(ends), max(ends)
     margin = _MARGIN * (high - low)
     curve = curve_of(dataset, str(dataset.source.values[0]), str(dataset.level.values[0]))
-    noise = -0.5 * curve.log_snr
-    wanted = np.array([low - margin, high + margin])
-    if axis != "sigma":
-        wanted = np.clip(wanted, noise.min(), noise.max())
-    shown = _to_axis(curve, axis)(wanted)
-    if np.isfinite(shown).all() and shown[0] != shown[1]:
-        ax.set_xlim(*shown)
+    style.limit_noise(ax, curve, axis, low - margin, high + margin)

@@ -23,7 +23,8 @@ def draw(curve: EntropyCurve, view: View) -> Figure:
     style.letter_panels(axes.flat, ("entropy", "rate"))
     window = window_or_none(curve)
     if window is not None:
-        ends = np.interp([window.low, window.high], *style.positions(curve, axis))
+        ends = style.to_axis(curve, axis)(np.array([window.low, window.high]))
         for ax in axes.flat:
-            ax.axvspan(*ends, color="0.93", zorder=0)
+            if np.isfinite(ends).all():
+                ax.axvspan(*ends, color="0.93", zorder=0)
     return figure

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.ticker import MaxNLocator
 
+from gmm.curve import EntropyCurve
 from paper_figures.drawing.style import (
     PAGE_WIDTH,
     View,
@@ -20,14 +21,17 @@ from paper_figures.drawing.style import (
     literal,
     noise_axis,
     sequence,
+    to_axis,
 )
-from paper_figures.formats.curves import axis_positions, unstack
+from paper_figures.formats.curves import unstack
 from paper_figures.studies.data import CLASS, POINT
 
 SHOWN_DIRECTIONS, IMAGE_COLUMNS = 8, 4
 # More names than these do not fit beside a matrix.
 MOST_NAMES = 12
 MARKS = {"entropy-rate": "^", "half-entropy": "D", "cloning": "o", "curvature": "s", "covariance": "|"}
+# A legend of marks lies beside its panel: inside, its marks would look like data.
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
 EXACT = {CLASS: "class, exact", POINT: "point, exact"}
 
 
@@ -54,10 +58,8 @@ def _positions(dataset: xr.Dataset, t: Any, axis: str) -> np.ndarray:
     """Times on the chosen axis, through the exact curve's own points; NaN outside them."""
     if axis == "t":
         return np.asarray(t, float)
-    curve = dataset.sel(curve=CLASS)
-    places = axis_positions(curve.t.values, curve.log_snr.values, axis)
-    order = np.argsort(curve.t.values)
-    return np.interp(t, curve.t.values[order], places[order], left=np.nan, right=np.nan)
+    curve = unstack(dataset.sel(curve=[CLASS]), "curve")[0]
+    return to_axis(curve, axis)(curve.noise_at(t))
 
 
 def _draw_curves(entropy: Axes, rate: Axes, dataset: xr.Dataset, view: View, axis: str) -> None:
@@ -86,7 +88,7 @@ def _draw_times(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
             ax.plot(place, row, shape, color=f"C{mark}", markersize=size, label=label, linestyle="none")
     ax.set_yticks(range(len(sources)), [EXACT.get(source, source) for source in sources])
     ax.set_ylim(len(sources) - 0.5, -0.5)
-    ax.legend(fontsize="x-small", ncols=1)
+    ax.legend(fontsize="x-small", **BESIDE)
     noise_axis(ax, axis)
 
 
@@ -116,21 +118,20 @@ def _draw_directions(ax: Axes, dataset: xr.Dataset, axis: str) -> None:
     number = np.arange(1, len(places) + 1)
     ax.plot(places, number, "o", color="C0", label="between classes")
     largest = dataset.covariance.values[: max(len(places), SHOWN_DIRECTIONS)]
-    exceeded = _positions(dataset, _exceeded(dataset, largest), axis)
+    curve = unstack(dataset.sel(curve=[CLASS]), "curve")[0]
+    exceeded = to_axis(curve, axis)(_exceeded(curve, largest))
     ax.plot(exceeded, np.arange(1, len(exceeded) + 1), "|", color="0.5", markersize=9, label="covariance")
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(ylabel="direction", ylim=(max(len(places), len(exceeded)) + 0.6, 0.4))
-    ax.legend(fontsize="x-small")
+    ax.legend(fontsize="x-small", **BESIDE)
     noise_axis(ax, axis)
 
 
-def _exceeded(dataset: xr.Dataset, eigenvalues: np.ndarray) -> np.ndarray:
-    """Times at which α²Λ = α² + σ², on the curve's own clock; NaN for Λ <= 1."""
-    curve = dataset.sel(curve=CLASS)
-    order = np.argsort(curve.log_snr.values)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        level = -np.log(np.where(eigenvalues > 1, eigenvalues - 1, np.nan))
-    return np.interp(level, curve.log_snr.values[order], curve.t.values[order], left=np.nan, right=np.nan)
+def _exceeded(curve: EntropyCurve, eigenvalues: np.ndarray) -> np.ndarray:
+    """log(σ/α) at which α²Λ = α² + σ²; NaN for Λ <= 1, and outside the curve."""
+    noise = 0.5 * np.log(np.where(eigenvalues > 1, eigenvalues - 1, np.nan))
+    ends = np.log([curve.sigma.min(), curve.sigma.max()])
+    return np.where((noise >= ends[0]) & (noise <= ends[1]), noise, np.nan)
 
 
 def _draw_images(figure: Figure, place: SubplotSpec, dataset: xr.Dataset) -> Axes:

@@ -3,7 +3,9 @@
 import contextlib
 import io
 import math
+import re
 import string
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from gmm.curve import EntropyCurve
 from gmm.files import write_whole
@@ -26,8 +29,12 @@ PAGE_WIDTH = 7.2
 BAND_STDERRS = 2
 # Formats of a result's picture.
 PICTURES = (".png", ".pdf")
+# Inches between a title and the next panel's left edge.
+_TITLE_GAP = 0.1
 # Beyond this the palette is too light for lines on white paper.
 _LIGHTEST = 0.86
+# Below so many decades a logarithmic axis has evenly spaced ticks, and ticks at 1, 2 and 5.
+_FEW_DECADES = (0.7, 1.7)
 _DASHES = ("-", (0, (5, 1.2)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 _AXIS_LABELS = {
@@ -76,8 +83,37 @@ def lay_out(picture: Figure) -> None:
     engine = picture.get_layout_engine()
     if engine is not None:
         engine.execute(picture)
+        if _break_titles(picture):
+            engine.execute(picture)
     picture.set_layout_engine("none")
     _keep_titles(picture)
+
+
+def _break_titles(picture: Figure) -> bool:
+    """Break titles that would run into the next panel's into lines; returns whether there were any."""
+    titled = [ax for ax in picture.axes if ax.get_title("left")]
+    broken = False
+    for ax in titled:
+        text = ax.set_title(ax.get_title("left"), loc="left")
+        room = _room_right(ax, titled, picture)
+        if text.get_window_extent().width > room > 0:
+            text.set_text(_in_lines(text.get_text(), math.ceil(text.get_window_extent().width / room)))
+            broken = True
+    return broken
+
+
+def _room_right(ax: Axes, titled: Iterable[Axes], picture: Figure) -> float:
+    """Pixels from the panel's left edge to that of the next panel in its row, or to the end of the page."""
+    box = ax.get_window_extent()
+    others = [other.get_window_extent() for other in titled]
+    level = [one.x0 for one in others if one.x0 > box.x0 + 1 and one.y0 < box.y1 <= one.y1 + 1]
+    return min([*level, picture.bbox.width]) - box.x0 - _TITLE_GAP * picture.dpi
+
+
+def _in_lines(text: str, lines: int) -> str:
+    """A title broken at spaces outside formulas into so many lines of about the same length."""
+    solid = re.sub(r"(?<!\\)\$.*?(?<!\\)\$", lambda found: found[0].replace(" ", "\0"), text)
+    return textwrap.fill(solid, len(solid) // lines + 4, break_long_words=False).replace("\0", " ")
 
 
 def _keep_titles(picture: Figure) -> None:
@@ -155,25 +191,83 @@ def power_label(value: float) -> str:
     return rf"$10^{{{exponent:.0f}}}$" if exponent >= 2 and exponent.is_integer() else f"{value:g}"
 
 
+class _LogTicks(LogLocator):
+    """Ticks of a logarithmic axis, few enough for their labels: powers of ten, or 1, 2, 5 where those are few."""
+
+    def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
+        decades = abs(math.log10(vmax / vmin))
+        if decades < _FEW_DECADES[0]:
+            return np.asarray(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax))
+        self.set_params(subs=(1.0, 2.0, 5.0) if decades < _FEW_DECADES[1] else (1.0,))
+        return np.asarray(super().tick_values(vmin, vmax))
+
+
+def log_ticks(ax: Axes) -> None:
+    """Make the horizontal axis logarithmic, with labels that do not run into each other."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(_LogTicks())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_power(value)))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def short_power(value: float) -> str:
+    """A positive number as a tick's label: plain from 0.001 to 1000, else in powers of ten."""
+    if value <= 0 or 1e-3 <= value <= 1e3:
+        return f"{value:.4g}"
+    exponent = math.floor(math.log10(value) + 1e-9)
+    lead = f"{value / 10.0**exponent:.3g}"
+    power = rf"10^{{{exponent}}}"
+    return f"${power}$" if lead == "1" else rf"${lead}\times {power}$"
+
+
 def noise_axis(ax: Axes, name: str) -> None:
     """Label and scale the horizontal axis `name` so that noise grows to the right."""
     ax.set_xlabel(_AXIS_LABELS[name])
     if name == "sigma" and ax.get_xscale() != "log":
-        ax.set_xscale("log")
+        log_ticks(ax)
     if name == "log-snr" and not ax.xaxis_inverted():
         ax.invert_xaxis()
 
 
-def positions(curve: EntropyCurve, axis: str) -> tuple[np.ndarray, np.ndarray]:
-    """log(σ/α), rising, and where it is on an axis that reaches it: timesteps do not reach every noise level."""
-    order = np.argsort(-curve.log_snr)
-    noise, shown = -0.5 * curve.log_snr[order], curve.axis(axis)[order]
-    reached = np.isfinite(shown)
-    if not reached.any():
+ToAxis = Callable[[Any], np.ndarray]
+
+
+def to_axis(curve: EntropyCurve, axis: str) -> ToAxis:
+    """A function from log(σ/α) to positions on an axis, NaN where the axis does not reach.
+
+    Raises:
+        ValueError: when the axis reaches none of the curve's noise levels.
+    """
+    if not np.isfinite(curve.axis(axis)).any():
         raise ValueError(
             f"axis must reach the curve's noise levels, got {axis}, which reaches none; draw over sigma or log-snr"
         )
-    return noise[reached], shown[reached]
+    return lambda noise: curve.positions_at(noise, axis)
+
+
+def limit_noise(ax: Axes, curve: EntropyCurve, axis: str, low: float, high: float) -> None:
+    """Show log(σ/α) from `low` to `high`, as far as the axis reaches them: timesteps do not reach every level."""
+    noise, shown = -0.5 * curve.log_snr, curve.axis(axis)
+    reached = noise[np.isfinite(shown)]
+    ends = np.array([low, high])
+    if axis in ("t", "timestep"):
+        ends = np.clip(ends, reached.min(), reached.max())
+    ends = to_axis(curve, axis)(ends)
+    if np.isfinite(ends).all() and ends[0] != ends[1]:
+        ax.set_xlim(*ends)
+
+
+def fit_height(ax: Axes) -> None:
+    """Choose the vertical limits by what lies within the horizontal ones."""
+    low, high = sorted(ax.get_xlim())
+    drawn = [line.get_xydata() for line in ax.lines if line.get_transform() == ax.transData]
+    drawn += [path.vertices for band in ax.collections for path in band.get_paths()]
+    points = np.concatenate([np.asarray(one, float).reshape(-1, 2) for one in drawn])
+    seen = points[(points[:, 0] >= low) & (points[:, 0] <= high), 1]
+    seen = seen[np.isfinite(seen)]
+    if seen.size and np.ptp(seen) > 0:
+        margin = mpl.rcParams["axes.ymargin"] * np.ptp(seen)
+        ax.set_ylim(seen.min() - margin, seen.max() + margin)
 
 
 def entropy_label(view: View) -> str:
@@ -183,8 +277,9 @@ def entropy_label(view: View) -> str:
 
 def rate_label(view: View, axis: str) -> str:
     """Label of an axis that shows the rate belonging to a noise axis."""
-    over = "t" if axis == "t" else r"\log(\sigma/\alpha)"
-    return rf"$dH/d{over}$  ({view.unit})"
+    if axis == "t":
+        return f"$dH/dt$  ({view.unit} per unit $t$)"
+    return rf"$dH/d\log(\sigma/\alpha)$  ({view.unit})"
 
 
 def draw_entropy(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:

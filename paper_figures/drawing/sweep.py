@@ -76,9 +76,8 @@ def _draw_law(ax: Axes, ours: xr.Dataset, k: int, label: str) -> None:
 
 def _noise_at(cell: xr.Dataset) -> float:
     """log(σ/α) at t_peak, between the cell's points."""
-    t, noise = cell.t.values, -0.5 * cell.log_snr.values
     peak = float(cell.t_peak)
-    return float(np.interp(peak, t, noise)) if math.isfinite(peak) else math.nan
+    return float(_curve(cell, math.nan).noise_at(peak)) if math.isfinite(peak) else math.nan
 
 
 def _curve(cell: xr.Dataset, prior_entropy: float) -> EntropyCurve:

@@ -1,12 +1,11 @@
 """A trained network against quadrature: every level of a tree of classes, by both estimators."""
 
-import functools
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullFormatter
 
 from gmm.curve import EntropyCurve
 from gmm.landmarks import LANDMARKS
@@ -23,12 +22,14 @@ A network trained on samples of eight Gaussian classes in a binary tree of three
 (zoo:tree), against quadrature. (a) Entropy of each level's decision: lines are exact, markers the trained network's own
 posterior along its stochastic trajectories, with bars of two standard errors. (b) Their rates. (c) Where each level
 decides: bars are the exact windows that hold the central 80% of the information, markers the ends and the median as
-the network has them, by the online posterior (circles) and by the denoiser gap on samples (crosses). (d) The network's
-entropy minus the exact one, with bands of two standard errors. Exact curves are computed; those of the network are
+the network has them, by the online posterior (circles) and by the denoiser gap on samples (crosses). (d-f) The
+network's entropy minus the exact one, one level each: by the online posterior (solid) and by the gap (dashed, red),
+with bands of two standard errors. Exact curves are computed; those of the network are
 shipped results of `python -m paper_figures.shipped.measure tree`.
 """
 
 LEVELS = ("coarse", "middle", "fine")
+_GAP_COLOR = "#b3341f"  # that of the gap in the pictures of comparisons
 
 
 def compute(settings: Settings) -> xr.Dataset:
@@ -63,40 +64,40 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
-    """Entropies, rates, windows, differences."""
-    figure, axes = style.new_figure(2, 2, height=5.0)
+    """Entropies, rates, windows; differences, one panel for each level."""
+    figure, axes = style.new_figure(2, 3, height=4.6)
+    for ax in axes[1, 1:]:
+        ax.sharey(axes[1, 0])
     axis = view.on("sigma")
     lines = style.sequence(len(LEVELS))
     exact = unstack(dataset, "level", "exact_")
-    for curve, name, line, level in zip(exact, LEVELS, lines, dataset.level.values, strict=True):
-        line = {**line, "linestyle": "-"}
+    for row, (curve, name, line) in enumerate(zip(exact, LEVELS, lines, strict=True)):
+        part, line = dataset.isel(level=row), {**line, "linestyle": "-"}
         style.draw_entropy(axes[0, 0], curve, view, axis, label=name, **line)
         style.draw_rate(axes[0, 1], curve, view, axis, label=name, **line)
-        online, gap = unstack(dataset.sel(level=level), "estimator")
+        online, _ = unstack(part, "estimator")
         marks = {"every": slice(None, None, 5), "fmt": "o", "markersize": 2.5, "color": line["color"]}
         style.mark_entropy(axes[0, 0], online, view, axis, **marks)
         style.mark_rate(axes[0, 1], online, view, axis, **marks)
-        here = dataset.here.sel(level=level).values
-        for estimate, of, dashes in ((online, "online", "-"), (gap, "gap", "--")):
-            off = view.information(estimate.entropy - here)
-            look = {"color": line["color"], "linestyle": dashes, "label": f"{name}, {of}"}
-            style.band(
-                axes[1, 1], estimate.axis(axis), off, view.information(estimate.entropy_stderr), **look
-            )
-    _draw_windows(axes[1, 0], dataset, exact, lines, axis)
-    axes[1, 1].set_ylabel(f"network − exact  ({view.unit})")
-    axes[1, 1].axhline(0, color="0.5", linewidth=0.8)
+        _draw_difference(axes[1, row], part, line["color"], view, axis)
+    _draw_windows(axes[0, 2], dataset, exact, lines, axis)
+    axes[1, 0].set_ylabel(f"network − exact  ({view.unit})")
     axes[0, 0].legend(title="level")
-    axes[1, 1].legend(ncols=2, fontsize=6)
-    names = ("entropy", "rate", "windows", "network against exact")
+    axes[1, 0].legend()
+    names = ("entropy", "rate", "windows", *(f"network against exact: {name}" for name in LEVELS))
     style.letter_panels(axes.flat, names)
-    for ax in axes[1]:
-        style.noise_axis(ax, axis)
-    if axis == "sigma":  # less than two decades: the usual labels would run into each other
-        axes[1, 0].xaxis.set_major_locator(FixedLocator([1, 2, 5, 10, 20, 50]))
-        axes[1, 0].xaxis.set_major_formatter(FormatStrFormatter("%g"))
-        axes[1, 0].xaxis.set_minor_formatter(NullFormatter())
+    style.noise_axis(axes[0, 2], axis)
     return figure
+
+
+def _draw_difference(ax: Axes, part: xr.Dataset, color: Any, view: View, axis: str) -> None:
+    """Both estimators minus the exact entropy, at one level."""
+    looks = ({"linestyle": "-", "color": color}, {"linestyle": "--", "color": _GAP_COLOR})
+    for estimate, of, look in zip(unstack(part, "estimator"), ("online", "gap"), looks, strict=True):
+        off, stderr = estimate.entropy - part.here.values, estimate.entropy_stderr
+        style.band(ax, estimate.axis(axis), view.information(off), view.information(stderr), label=of, **look)
+    ax.axhline(0, color="0.5", linewidth=0.8)
+    style.noise_axis(ax, axis)
 
 
 def _draw_windows(
@@ -104,9 +105,7 @@ def _draw_windows(
 ) -> None:
     places = [LANDMARKS.index(name) for name in ("low", "median", "high")]
     for row, (level, curve) in enumerate(zip(dataset.level.values, exact, strict=True)):
-        noise, log_noise = curve.axis(axis), np.log(curve.sigma)
-        order = np.argsort(log_noise)
-        on_axis = functools.partial(np.interp, xp=log_noise[order], fp=noise[order])
+        on_axis = style.to_axis(curve, axis)
         part = dataset.sel(level=level)
         low, _, high = on_axis(part.exact_landmark.values[places])
         ax.barh(row, high - low, left=low, height=0.5, color=lines[row]["color"], alpha=0.3)

@@ -16,7 +16,15 @@ from gmm.guidance import Guidance
 from gmm.samplers import SAMPLERS
 from neural.denoiser import mixture_denoiser
 from neural.samplers import ddim, heun
-from paper_figures.drawing.style import BAND_STDERRS, View, kinds, letter_panels, new_figure, noise_axis
+from paper_figures.drawing.style import (
+    BAND_STDERRS,
+    View,
+    kinds,
+    letter_panels,
+    new_figure,
+    noise_axis,
+    sequence,
+)
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.shipped.guided import GRIDS, KINDS, grid_times, schedules
@@ -29,7 +37,8 @@ schedule with its strength rising from no guidance at the left; lower and furthe
 overlaps (‖m‖² = 4), reverse SDE: surprise of the target on clean data against the exact Kullback-Leibler distance from
 its class, both from the Fokker-Planck equation. (c, d) Ten orthogonal classes of energy 10: share of posterior mass on
 other classes against the sliced Wasserstein distance from the class, reverse SDE and probability flow. "Window"
-guides inside the measured window only, "above" and "below" at more and at less noise only. (e, f) Exact
+guides inside the measured window only, "above" and "below" at more and at less noise only; a colour means one schedule
+in all of (a-d). (e, f) Exact
 Wasserstein error of what an unguided sampler makes of a pair in 64 dimensions (‖m‖² = 64), by the grid of its steps:
 along the decision (e) and in all coordinates (f), Heun full, DDIM dashed; "entropic" has equal class information in
 every step, "mixed" half of that and half of EDM.
@@ -190,8 +199,9 @@ def _same_commitment(dataset: xr.Dataset, sampler: str, kind: str) -> float:
 def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Weights; costs; grids."""
     figure, axes = new_figure(2, 3, height=5.0)
-    _draw_weights(axes[0, 0], dataset)
-    lines = dict(zip(KINDS, kinds(len(KINDS)), strict=True))
+    every = dict.fromkeys([*KINDS, *map(str, dataset.schedule.values)])
+    lines = dict(zip(every, kinds(len(every)), strict=True))
+    _draw_weights(axes[0, 0], dataset, lines)
     plain = float(view.information(dataset.plain_surprise))
     for kind in KINDS:
         at, line = dataset.sel(kind=kind), lines[kind] | {"marker": _MARKERS[kind], "markersize": 3}
@@ -221,11 +231,11 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
 _MARKERS = dict(zip(KINDS, "os^v<D>", strict=True))
 
 
-def _draw_weights(ax: Axes, dataset: xr.Dataset) -> None:
+def _draw_weights(ax: Axes, dataset: xr.Dataset, lines: dict[str, dict]) -> None:
     ax.axvspan(dataset.attrs["window_low"], dataset.attrs["window_high"], color="0.9", linewidth=0)
-    for name, line in zip(dataset.schedule.values, kinds(dataset.sizes["schedule"]), strict=True):
+    for name in map(str, dataset.schedule.values):
         marks = {"marker": ".", "markevery": 5} if name == "dynamic negative" else {}
-        ax.plot(dataset.noise, dataset.weight.sel(schedule=name), label=str(name), **line, **marks)
+        ax.plot(dataset.noise, dataset.weight.sel(schedule=name), label=name, **lines[name], **marks)
     noise_axis(ax, "sigma")
     ax.set(ylabel="mean weight $w$", ylim=(-2.5, 7.5))
     ax.legend(ncols=2, loc="upper center", fontsize=5.5, handlelength=1.8, columnspacing=0.8)
@@ -233,10 +243,11 @@ def _draw_weights(ax: Axes, dataset: xr.Dataset) -> None:
 
 def _draw_grids(axes: np.ndarray, dataset: xr.Dataset) -> None:
     for ax, name in zip(axes, ("along", "in_all"), strict=True):
-        for grid, line, marker in zip(GRIDS, kinds(len(GRIDS)), "os^v", strict=True):
+        # Shades and marks that no schedule has: a colour means one schedule through all panels.
+        for grid, line, marker in zip(GRIDS, sequence(len(GRIDS)), "hPX*", strict=True):
             for solver, dashes in (("heun", "-"), ("ddim", (0, (4, 1.5)))):
                 y = dataset[name].sel(grid=grid, solver=solver)
-                look = {"color": line["color"], "linestyle": dashes, "marker": marker, "markersize": 3}
+                look = {"color": line["color"], "linestyle": dashes, "marker": marker, "markersize": 4}
                 ax.plot(dataset.steps, y, label=grid if solver == "heun" else None, **look)
         ax.set(xscale="log", yscale="log", xlabel="steps", ylabel="Wasserstein error (s.d.)")
         ax.set_xticks(dataset.steps.values, [str(n) for n in dataset.steps.values])

@@ -21,6 +21,8 @@ from paper_figures.studies.question import Question
 PLAIN = "none"
 # Paths along which the weight of a schedule that depends on the state is averaged.
 WEIGHT_PATHS = 64
+# How far beside a jump its two sides lie, as a part of the level.
+_BESIDE = 1e-9
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -172,6 +174,26 @@ def _mean_weight(
         tracked = np.asarray(schedule.tracked(tracked, step))
         weights.append(float(np.mean(np.asarray(schedule.weight(1.0, tracked)))))
     return np.array(weights)
+
+
+def weights_at_levels(
+    schedule: Guidance, ends: tuple[float, float], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weight of a schedule that depends on the noise level alone.
+
+    Args:
+        schedule: with `of_state` False.
+        ends: log(σ/α) between which it is wanted.
+        count: how many levels, equally far apart; both sides of every jump come on top.
+
+    Returns:
+        log(σ/α), rising, and the weights there.
+    """
+    jumps = np.array([level for level in schedule.jumps if np.exp(ends[0]) < level < np.exp(ends[1])])
+    sides = np.log(np.concatenate([jumps * (1 - _BESIDE), jumps * (1 + _BESIDE)]))
+    noise = np.sort(np.concatenate([np.linspace(*ends, count), sides]))
+    with jax.enable_x64(True):
+        return noise, np.asarray(schedule.weight(np.exp(noise)), np.float64)
 
 
 def write(folder: Path, measured: Sequence[MeasuredSchedule]) -> None:

@@ -113,6 +113,7 @@ def gap(question: Question) -> Source:
             question.decision.conditions,
             data=fresh_samples(question, jax.random.fold_in(key, 1)) if is_mixture else data,
             key=key,
+            labels="positions",
             **_options(question, parts, progress),
         )
 

@@ -32,8 +32,8 @@ class SweepSettings:
 
     Attributes:
         family: one of FAMILIES.
-        method: one of METHODS; "auto" takes quadrature where there is one, else the reduced problem, else
-            the full one.
+        method: one of METHODS; "auto" takes quadrature where there is one, line integrals for two and three classes
+            otherwise, else the reduced problem.
         points: noise levels for each cell.
         samples: noisy points for each noise level, where sampling is needed.
         seed: seed of every random number.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
+import theory
 from gmm import families
 from gmm.clock import times_at
 from gmm.curve import EntropyCurve
@@ -23,6 +24,8 @@ from theory.landmarks import fastest_of, half_entropy_of
 OK = "ok"
 POINT_FIELDS = ("t", "log_snr", "entropy", "entropy_stderr", "rate", "rate_stderr")
 SCALARS = ("t_peak", "t_peak_stderr", "t_half", "t_half_stderr", "t_instability", "window_lo", "window_hi")
+# Cells of few classes without a closed form: the route of `theory.exact_curve`. More classes are sampled sooner.
+LINE_INTEGRALS = {2: "pair", 3: "cluster"}
 # The grid of noise levels reaches from hardly any information to hardly any doubt.
 FIRST_RHO = 1e-3
 LAST_RHO, LAST_RHO_PER_LOG_CLASS = 40.0, 8.0
@@ -41,7 +44,7 @@ class Result:
 
     Attributes:
         status: "ok", or why there is nothing.
-        method: "quadrature", "reduced" or "full"; empty where there is nothing.
+        method: "quadrature", "pair", "cluster", "reduced" or "full"; empty where there is nothing.
         arrays: (points,) values of POINT_FIELDS and () values of SCALARS.
     """
 
@@ -68,7 +71,9 @@ def method_of(cell: Cell, settings: SweepSettings) -> str:
     """How a cell is computed: the method of the settings, or for "auto" the cheapest exact one."""
     if settings.method != "auto":
         return settings.method
-    return "quadrature" if has_quadrature(cell, settings.family) else "reduced"
+    if has_quadrature(cell, settings.family):
+        return "quadrature"
+    return LINE_INTEGRALS.get(cell.classes, "reduced")
 
 
 def has_quadrature(cell: Cell, family: str) -> bool:
@@ -82,7 +87,7 @@ def memory(cell: Cell, settings: SweepSettings) -> int:
     size = np.dtype(settings.dtype).itemsize
     if method == "quadrature":
         return 8 * settings.points * (cell.classes if cell.prior != UNIFORM else 1)
-    if method == "reduced":
+    if method != "full":
         return (8 * 3 + size * COPIES_OF_TABLES) * cell.classes**2
     means = COPIES_OF_MEANS * cell.classes * cell.dim
     return size * (means + COPIES_OF_POINTS * FEWEST_POINTS * cell.dim) + 8 * 3 * cell.classes**2
@@ -104,6 +109,10 @@ def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = Non
         exact = exact_curve(cell, settings.family, process)
         curve = exact(times_at(process, grid))
         scalars = exact_scalars(cell, settings.family, process, grid, exact)
+    elif method in LINE_INTEGRALS.values():
+        exact = line_integrals(cell, settings, process)
+        curve = exact(times_at(process, grid))
+        scalars = scalars_of(process, grid, exact)
     else:
         curve = sampled_curve(cell, settings, process, times_at(process, grid), method == "full", progress)
         scalars = sampled_scalars(curve)
@@ -166,10 +175,22 @@ def exact_scalars(
             float(speciation_time(process, energy(cell, family), criterion=name, **shape))
             for name in criteria
         )
-    else:
-        places = np.array([find(exact, process, grid) for find in (fastest_of, half_entropy_of)])
-        peak, half = times_at(process, places).tolist()
+        return {"t_peak": peak, "t_peak_stderr": 0.0, "t_half": half, "t_half_stderr": 0.0}
+    return scalars_of(process, grid, exact)
+
+
+def scalars_of(process: Process, grid: np.ndarray, exact: Curve) -> dict[str, float]:
+    """Maximum of the rate and half of the entropy of an exact curve, searched for on it."""
+    places = np.array([find(exact, process, grid) for find in (fastest_of, half_entropy_of)])
+    peak, half = times_at(process, places).tolist()
     return {"t_peak": peak, "t_peak_stderr": 0.0, "t_half": half, "t_half_stderr": 0.0}
+
+
+def line_integrals(cell: Cell, settings: SweepSettings, process: Process) -> Curve:
+    """The curve of two or three classes of any means, as a function of times."""
+    with jax.enable_x64(True):
+        low = mixture(cell, settings, full=False)
+    return lambda t: theory.exact_curve(low, process, t)
 
 
 # ------------------------------------------------------------------------------------------ sampled

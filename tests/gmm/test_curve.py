@@ -12,6 +12,7 @@ import xarray as xr
 import gmm
 import theory
 from gmm import EntropyCurve, ddpm, scaled_linear_betas, vp
+from gmm.clock import times_at
 from gmm.curve import AXES, FORMAT, load_dataset, versions
 
 LOG2 = np.log(2)
@@ -345,3 +346,23 @@ def test_points_of_a_curve_and_its_own_times():
     # The cubic between points 1/75 apart in t.
     np.testing.assert_allclose(made.times_at(noise), 1 / (1 + np.exp(-noise)), rtol=1e-6)
     assert np.isnan(made.times_at(np.log(made.sigma.max()) + 1))
+
+
+@pytest.mark.parametrize("process", [gmm.vp(), gmm.vp_linear(), gmm.edm(), gmm.flow()], ids=lambda p: p.name)
+def test_places_between_points_follow_the_process(process):
+    """Against the process's own clock, which the curve does not hold."""
+    noise = np.linspace(-3, 2, 60)
+    between = noise[:-1] + 0.31 * np.diff(noise)
+    curve = theory.entropy_curve(process, times_at(process, noise), 4.0)
+    np.testing.assert_allclose(curve.positions_at(between, "t"), times_at(process, between), rtol=1e-5)
+    np.testing.assert_allclose(curve.noise_at(times_at(process, between)), between, atol=1e-5)
+    np.testing.assert_allclose(curve.positions_at(between, "sigma"), np.exp(between), rtol=1e-12)
+    np.testing.assert_allclose(curve.positions_at(between, "log-snr"), -2 * between, rtol=1e-12)
+    assert np.isnan(curve.positions_at([-3.1, 2.1])).all()
+    assert np.isnan(curve.noise_at(times_at(process, np.array([-3.1, 2.1])))).all()
+
+
+def test_one_point_has_one_place():
+    curve = theory.entropy_curve(gmm.edm(), [2.0], 4.0)
+    np.testing.assert_array_equal(curve.positions_at([np.log(2.0), 3.0]), [2.0, np.nan])
+    np.testing.assert_allclose(curve.noise_at([2.0, 3.0]), [np.log(2.0), np.nan])

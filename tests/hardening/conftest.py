@@ -8,10 +8,6 @@ _TRIED: collections.Counter = collections.Counter()
 _HELD: collections.Counter = collections.Counter()
 
 
-def pytest_addoption(parser):
-    parser.addoption("--fuzz", type=int, default=5_000, help="mutated files over all readers")
-
-
 @pytest.fixture
 def held(request):
     """Call it with a category once an attempt has held; what failed before has been tried and has not held."""

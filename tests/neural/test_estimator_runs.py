@@ -274,3 +274,23 @@ def test_each_point_serves_one_path_unless_more_are_asked_for(denoiser):
     assert curve.metadata["paths_a_point"] == 1
     assert 30 < curve.metadata["samples"] <= 55
     assert curve.cross_entropy is not None
+
+
+def test_labels_may_be_conditions_or_their_positions(denoiser):
+    x, y = (np.asarray(part) for part in gmm.sample(denoiser.mixture, jax.random.key(5), 120))
+    call = {"key": jax.random.key(6), "samples": 20, "times": TIMES}
+    positions = gap_entropy(
+        denoiser, [2, 0], data=(x, np.select([y == 2, y == 0], [0, 1], -1)), **call, labels="positions"
+    )
+    own = gap_entropy(denoiser, [2, 0], data=(x, y), **call, labels="conditions")
+    np.testing.assert_array_equal(own.entropy, positions.entropy)
+    assert (own.metadata["labels"], positions.metadata["labels"]) == ("conditions", "positions")
+    # Of labels 0, 1 and 2, two positions cannot name the last: they are conditions, and class 1 is left out.
+    both = gap_entropy(denoiser, [0, 2], data=(x, y), **call)
+    assert both.metadata["labels"] == "conditions"
+    with pytest.raises(
+        ValueError, match='could be conditions or their positions in the list: pass labels="conditions"'
+    ):
+        gap_entropy(denoiser, [1, 0], data=(x[y < 2], y[y < 2]), **call)
+    with pytest.raises(ValueError, match="labels must be one of positions, conditions"):
+        gap_entropy(denoiser, [1, 0], data=(x, y), labels="names", **call)

@@ -1,10 +1,7 @@
-"""The recipe of docs/guidance.md in a small diffusers pipeline with random weights, against a loop by hand.
+"""Guidance schedules in a small diffusers pipeline with random weights, against a loop by hand.
 
 python -m pytest -m parity tests/parity/test_guidance_recipe.py
 """
-
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,12 +9,12 @@ import pytest
 pytest.importorskip("tests.neural.stable_diffusion.oracles")
 
 import gmm
+from neural import guide_pipeline
 from tests.neural.stable_diffusion import tiny
 from tests.neural.stable_diffusion.oracles import diffusers, torch
 
 pytestmark = pytest.mark.parity
 
-PAGE = Path(__file__).parents[2] / "docs" / "guidance.md"
 STEPS = 12
 SCHEDULES = {
     "cfg:3": gmm.cfg(3.0),
@@ -25,16 +22,8 @@ SCHEDULES = {
     "open": gmm.limited_interval(4.0, 2.0, np.inf),
     "ramp": gmm.weight_profile([-1.0, 0.5, 2.0], [1.0, 5.0, 1.0]),
 }
-# w = 1 is 1 + 1e-6 in the recipe, and both sides are float32.
+# w = 1 is 1 + 1e-6 in the pipeline, and both sides are float32.
 CLOSE = 1e-4
-
-
-@pytest.fixture(scope="module")
-def recipe():
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    names: dict = {}
-    exec(next(block for block in blocks if "callback_on_step_end" in block), names)
-    return names
 
 
 @pytest.fixture(scope="module")
@@ -88,11 +77,8 @@ def by_hand(pipe, schedule, inputs):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_the_recipe_samples_with_the_schedule(recipe, pipe, file, inputs, name):
-    weight = recipe["read_schedule"](file, name)
-    levels = np.geomspace(0.05, 14, 50)
-    np.testing.assert_allclose([weight(v) for v in levels], SCHEDULES[name].weight(levels), rtol=1e-5)
-    arguments = recipe["guide_by"](weight, pipe, STEPS)
+def test_a_pipeline_samples_with_the_schedule(pipe, file, inputs, name):
+    arguments = guide_pipeline(pipe, gmm.load_guidance(file)[name], STEPS)
     given = {key: value.clone() for key, value in inputs.items()}
     found = pipe(**given, height=16, width=16, output_type="latent", **arguments).images
     expected = by_hand(pipe, SCHEDULES[name], inputs)

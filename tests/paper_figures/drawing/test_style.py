@@ -17,15 +17,17 @@ from paper_figures.drawing.style import (
     draw_entropy,
     draw_rate,
     entropy_label,
+    fit_height,
     lay_out,
     letter_panels,
     new_figure,
     noise_axis,
     paper_style,
-    positions,
     power_label,
     rate_label,
     sequence,
+    short_power,
+    to_axis,
 )
 from theory import entropy_curve
 
@@ -60,21 +62,75 @@ def test_view_scales_information_and_keeps_a_panels_axis():
     assert View("log-snr").on("sigma") == "log-snr"
 
 
-def test_positions_are_those_that_an_axis_reaches():
+@pytest.mark.parametrize("axis", gmm.curve.AXES)
+def test_places_between_points_of_a_coarse_curve_are_exact(axis):
+    """At the noise levels of a fine curve a coarse one puts its marks where the fine one has its points."""
+    coarse = entropy_curve(gmm.vp(), np.geomspace(0.01, 6, 12), 20.0)
+    fine = entropy_curve(gmm.vp(), np.geomspace(0.0101, 5.99, 300), 20.0)
+    found, true = to_axis(coarse, axis)(np.log(fine.sigma)), fine.axis(axis)
+    # A cubic through twelve times; the other axes are formulas.
+    np.testing.assert_allclose(found, true, rtol=5e-3 if axis == "t" else 1e-12)
+
+
+def test_an_axis_that_reaches_no_noise_level_is_refused():
+    # Stable Diffusion's chain ends at σ/α = 14.6 (published constants of its schedule).
     curve = entropy_curve(gmm.edm(), np.geomspace(80, 0.002, 40), 20.0)
-    noise, shown = positions(curve, "sigma")
-    np.testing.assert_allclose(shown, np.geomspace(0.002, 80, 40), rtol=1e-12)
-    np.testing.assert_allclose(noise, np.log(shown), rtol=1e-12)
-    # Stable Diffusion's chain ends at σ/α = 14.6 and begins at 0.029 (published constants of its schedule).
-    noise, shown = positions(curve, "timestep")
-    assert 0 < len(noise) < 40
-    assert (np.exp(noise[[0, -1]]) > [0.0292, 11]).all()
-    assert (np.exp(noise[[0, -1]]) < [0.04, 14.62]).all()
-    assert (np.diff(shown) > 0).all()
-    assert shown[0] >= 0
-    assert shown[-1] <= 999
+    assert np.isfinite(to_axis(curve, "timestep")(np.log([0.03, 14.5]))).all()
+    assert np.isnan(to_axis(curve, "timestep")(np.log([0.029, 14.7]))).all()
     with pytest.raises(ValueError, match="axis must reach the curve's noise levels, got timestep"):
-        positions(entropy_curve(gmm.edm(), [20.0, 40.0], 20.0), "timestep")
+        to_axis(entropy_curve(gmm.edm(), [20.0, 40.0], 20.0), "timestep")
+
+
+@pytest.mark.parametrize("ends", [(2.6, 11), (3, 3.1), (1, 40), (0.002, 80), (1e-4, 1e6), (9, 2e4)])
+@pytest.mark.parametrize("width", [1.4, 3.5])
+def test_labels_of_a_noise_axis_do_not_run_into_each_other(ends, width):
+    with paper_style():
+        figure = Figure(figsize=(width, 2), layout="constrained")
+        ax = figure.subplots()
+        noise_axis(ax, "sigma")
+        ax.set_xlim(*ends)
+        lay_out(figure)
+        figure.draw_without_rendering()
+        shown = [label for label in ax.get_xticklabels(which="both") if label.get_text()]
+        boxes = [label.get_window_extent() for label in shown]
+    boxes = sorted(
+        (box.x0, box.x1) for box in boxes if ax.bbox.x0 - 1 <= (box.x0 + box.x1) / 2 <= ax.bbox.x1 + 1
+    )
+    assert len(boxes) >= 2
+    assert all(first[1] < second[0] for first, second in itertools.pairwise(boxes))
+
+
+def test_labels_of_ticks():
+    shown = [short_power(value) for value in (0.01, 0.5, 1000, 1e4, 2e4, 1e-6)]
+    assert shown == ["0.01", "0.5", "1000", "$10^{4}$", r"$2\times 10^{4}$", "$10^{-6}$"]
+
+
+def test_titles_do_not_run_into_the_next_panel():
+    long = r"entropy: a name that is much longer than a panel is wide, with $\alpha = 3$ and \$5 in it"
+    with paper_style():
+        picture, axes = new_figure(2, 2, height=4)
+        letter_panels(axes.flat, (long, long, "short", long))
+        lay_out(picture)
+        boxes = [ax.set_title(ax.get_title("left"), loc="left").get_window_extent() for ax in axes.flat]
+        edges = [ax.get_window_extent() for ax in axes.flat]
+    assert boxes[0].x1 < edges[1].x0
+    assert boxes[1].x1 <= picture.bbox.width
+    assert boxes[3].y1 < edges[1].y0
+    assert axes[1, 0].get_title("left").endswith("short")
+    assert axes[0, 0].get_title("left").replace("\n", " ").endswith(long)
+    assert r"$\alpha = 3$" in axes[0, 0].get_title("left")
+
+
+def test_height_follows_what_is_shown():
+    ax = Figure().subplots()
+    ax.plot([0.0, 1, 2, 3], [0.0, 1, 2, 100])
+    ax.fill_between([0.0, 1, 3], [-1.0, 0, 0], [0.0, 2, 50], alpha=0.1)
+    ax.axhline(-70)
+    ax.set_xlim(0, 2.5)
+    fit_height(ax)
+    low, high = ax.get_ylim()
+    assert -1.5 < low < -1
+    assert 2 < high < 2.5
 
 
 @pytest.mark.parametrize("axis", gmm.curve.AXES)
@@ -95,7 +151,8 @@ def test_rate_belongs_to_its_axis():
     np.testing.assert_array_equal(over_t, CURVE.rate)
     # dH/d log(σ/α) = dH/dt · (-2)/(dλ/dt); drawn with noise growing to the right.
     np.testing.assert_allclose(over_noise[::-1], -2 * CURVE.rate / CURVE.log_snr_slope)
-    assert rate_label(View(), "t") != rate_label(View(), "sigma")
+    assert "nat per unit $t$" in rate_label(View(), "t")
+    assert "per unit" not in rate_label(View(), "sigma")  # the logarithm of a ratio has no unit
     assert "bit" in entropy_label(View(units="bits"))
 
 

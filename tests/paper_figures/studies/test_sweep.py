@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -94,6 +95,21 @@ def test_sampling_agrees_with_quadrature(family, cell):
         assert abs(float(sampled.arrays[field] - exact.arrays[field])) < FIVE_SIGMA * error
         assert error < 0.1 * float(exact.arrays[field])
     assert float(sampled.arrays["t_instability"]) == pytest.approx(float(exact.arrays["t_instability"]))
+
+
+@pytest.mark.parametrize(("classes", "route"), [(2, "pair"), (3, "cluster")])
+def test_random_means_of_few_classes_are_exact(classes, route):
+    """|z| < 5 at 16 noise levels, of samples of the same classes."""
+    cell, settings = Cell("vp", classes, 30), SweepSettings("random", points=16)
+    exact = compute(cell, settings)
+    assert exact.method == route
+    assert (exact.arrays["entropy_stderr"] == 0).all()
+    mixture = sweep_cell.mixture(cell, settings, full=False)
+    options = {"key": jax.random.key(0), "samples": 4096}
+    sampled = gmm.class_entropy(mixture, gmm.vp(), exact.arrays["t"], **options)
+    gap = np.abs(sampled.entropy - exact.arrays["entropy"])
+    assert (gap < FIVE_SIGMA * sampled.entropy_stderr + 1e-9).all()
+    assert np.isfinite([exact.arrays["t_peak"], exact.arrays["t_half"]]).all()
 
 
 def test_full_sampling_agrees_with_quadrature():
