@@ -10,10 +10,10 @@ lie in more than one cell count. Under the same integral
     E[-log p(cell|X); Z in the cell] has the factor Σ_{k in A and the cell} a_k,
     1 - E Σ p(cell|X)² has the factor 1 - Σ_cells (Σ_{k in A and the cell} a_k)².
 
-The line (`gmm.chernoff`) becomes a plane: c is the minimum of a convex function on the simplex, and trapezoid sums
-on lattices err by sums of terms of one sign, which convexity bounds beforehand. Shifted lattices (two for four
-classes, three for three), whose leading errors add up to zero, give the value (their mean); the bound of what they
-leave is its error, or how far each is from the mean where that is less.
+The line (`gmm.chernoff`) becomes a plane: c is the minimum of a convex function on the simplex, and trapezoid sums on
+lattices have errors that are sums of terms of one sign, which convexity bounds beforehand. The value is the mean over
+shifted lattices (two for four classes, three for three), whose leading errors add up to zero; its error is the bound
+of what remains, or the distance of each lattice from the mean where that is less.
 
 T_A = (-1)^{|A|} E ∫ Π_{k∈A}(1 - e^{-sx_k/S}) ds/s² makes H an alternating sum of elementary symmetric functions of
 numbers in [0, 1]: every truncation brackets it (Bonferroni), and |T_A| is at most |T_B| for every B inside A.
@@ -35,7 +35,7 @@ Array = np.ndarray
 _LEFT_OUT = 1e-3
 _BLOCK = 2**16  # numbers in a temporary array that stays in the cache
 _EPS = float(np.finfo(np.float64).eps)
-# Lattices of more nodes than this take longer than anybody waits.
+# Lattices of more nodes than this would take many minutes.
 MAX_NODES = 2**26
 # More than a dual lattice has shortest vectors.
 _NEIGHBOURS = 24
@@ -130,7 +130,7 @@ def cluster_term(
 def _lattices(size: int) -> int:
     """How many lattices, shifted by multiples of 1/L of a step in every a_k but the last, have errors that cancel.
 
-    A neighbour in the dual lattice comes with e^{2πi j/L}, j the shift, for the last a_k too if L divides S.
+    A neighbour in the dual lattice has the factor e^{2πi j/L}, j the shift, for the last a_k too if L divides S.
     """
     return next(number for number in range(2, size + 1) if size % number == 0)
 

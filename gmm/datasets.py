@@ -34,7 +34,7 @@ _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# What the standard library raises on files that are not what they say.
+# Exceptions of the standard library for damaged files.
 _UNREADABLE = (OSError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, RuntimeError)
 
 
@@ -202,7 +202,7 @@ def _digits() -> LabelledData:
 
 
 def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype, limit: int) -> int:
-    """Bytes of an array, once the array and its float32 copy are known to fit."""
+    """Bytes of an array, after a check that the array and its float32 copy fit."""
     count = math.prod(shape)
     needed = count * (dtype.itemsize + (4 if dtype.kind in _NUMBERS else 0))
     if needed > limit:

@@ -26,7 +26,7 @@ from gmm.subset_basis import ClusterBasis, cluster_basis
 Array = np.ndarray
 # Subsets of more components take too many nodes.
 LARGEST_CLUSTER = 4
-# Largest error of a cluster expansion beside its entropy, unless asked for another.
+# Default bound of the error of a cluster expansion, relative to its entropy.
 TOLERANCE = 1e-9
 
 
@@ -164,9 +164,9 @@ def over_levels(
     sigma: Float[Array, " T"],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple]:
-    """A function of (alpha, sigma) at T noise levels, one thread a processor.
+    """The results of a function of (alpha, sigma) at T noise levels, computed on one thread for each processor.
 
-    Linear algebra runs on one thread in each: its own threads would wait for each other.
+    Linear algebra uses one thread in each of them, because several would wait for each other.
     """
     rows = []
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:

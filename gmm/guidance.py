@@ -1,4 +1,4 @@
-r"""Guidance schedules: how hard to pull towards a condition, as small values that mixtures and networks share.
+r"""Guidance schedules: the guidance scale w as a function of the noise level, for mixtures and for networks.
 
 With D_c the denoiser under the condition and D_0 a reference (usually the unconditional denoiser)::
 
@@ -410,7 +410,7 @@ def feedback(
 def power_law(omega: float, exponent: float = 1.0) -> Guidance:
     """w = 1 + ω g^a, g the length of the guidance vector (Pavasovic et al. 2025, arXiv 2502.07849).
 
-    g = ‖D_c - D_0‖ α/σ, the distance between the two predicted noises. For a > 0 guidance fades by itself where
+    g = ‖D_c - D_0‖ α/σ, the distance between the two predicted noises. For a > 0 guidance becomes weak where
     the two agree; a = 0 is classifier-free guidance of weight 1 + ω.
 
     Args:

@@ -80,7 +80,7 @@ class Partition:
         chosen = chosen.astype(int)
         renumber = np.full(self.cells + 1, OUTSIDE)
         renumber[chosen] = np.arange(len(chosen))
-        # The last entry serves label -1.
+        # The last entry is for label -1.
         return Partition(renumber[self.labels])
 
     def coarsen(self, groups: Sequence[int]) -> "Partition":
@@ -90,8 +90,10 @@ class Partition:
             ValueError: when `groups` does not name a group for every cell, or leaves a group empty.
         """
         if np.shape(groups) != (self.cells,):
-            raise ValueError(f"groups must have shape ({self.cells},), one per cell, got {np.shape(groups)}")
-        # The last entry serves label -1.
+            raise ValueError(
+                f"groups must have shape ({self.cells},), one for each cell, got {np.shape(groups)}"
+            )
+        # The last entry is for label -1.
         return Partition(np.append(_check_labels("groups", groups), OUTSIDE)[self.labels])
 
     def refines(self, coarse: "Partition") -> bool:

@@ -71,7 +71,7 @@ class Proposal(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """What is known of the points before they are drawn.
+    """Properties of the points that are known before they are drawn.
 
     Attributes:
         share: (C,) share of the points that are drawn for each cell, of means or of boundaries, whichever is less.

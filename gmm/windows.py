@@ -97,7 +97,7 @@ def window(curve: EntropyCurve, share: float = 0.8, *, allow_partial: bool = Fal
 
 
 def _decided(curve: EntropyCurve, order: np.ndarray) -> dict[str, float]:
-    """The fields of `Window` that say how much is decided; `order` sorts the points by rising noise."""
+    """The fields of `Window` about the share that the curve covers; `order` sorts its points by rising noise."""
     ends, errors = curve.entropy[order[[0, -1]]], curve.entropy_stderr[order[[0, -1]]]
     return {
         "decided": float((ends[1] - ends[0]) / curve.prior_entropy),

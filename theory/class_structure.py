@@ -1,4 +1,4 @@
-r"""When two Gaussian classes of any means and covariances are decided, and how that grows with the dimension.
+r"""Speciation times of two Gaussian classes of any means and covariances, and their growth with the dimension.
 
 A log-likelihood ratio of many weak coordinates is nearly Gaussian, and the classes are then a pair with
 ρ = -2 log C(½), C(½) their Bhattacharyya coefficient. With τ = σ²/α² large beside both spectra, Δ the difference of

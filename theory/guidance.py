@@ -1,4 +1,4 @@
-r"""Guided sampling of two classes, without sampling: one coordinate is all that guidance moves.
+r"""The law of guided paths of two classes, without sampling, from the one coordinate that guidance changes.
 
 Two classes ±m, within-class variance s², guided towards +m. Let q be the state's distance from the target's
 mean along m, in its standard deviations, and ρ the signal-to-noise ratio, ρ = ‖m‖²/(s² + (σ/α)²), which grows
@@ -120,7 +120,7 @@ def guided_curve(
     prior: float = 0.5,
     sampler: Sampler = "sde",
 ) -> EntropyCurve:
-    """What `gmm.guided_entropy` samples, for the pair ±m: entropy and cross-entropy along guided paths.
+    """The curve that `gmm.guided_entropy` samples, for the pair ±m: entropy and cross-entropy along guided paths.
 
     The rate is the derivative of the entropy, by differences over 1% of ρ.
 
@@ -239,7 +239,7 @@ def _check(pair: _Pair) -> None:
 
 
 def _nodes(pair: _Pair, rho: Array, refine: int) -> Array:
-    """log ρ of all steps: what is asked for and jumps of the weight are among them."""
+    """log ρ of all steps, with those of the results and those at which the weight jumps among them."""
     jumps = np.array([level for level in pair.guidance.jumps if math.isfinite(level)])
     corners = np.log(np.concatenate([[SMALLEST_RHO], rho, pair.energy / (pair.variance + jumps**2)]))
     corners = np.unique(corners[(corners >= math.log(SMALLEST_RHO)) & (corners <= math.log(rho[-1]))])
@@ -251,7 +251,7 @@ def _nodes(pair: _Pair, rho: Array, refine: int) -> Array:
 
 
 def _axis(pair: _Pair, last: float, refine: int) -> Array:
-    """Points q that hold the law up to ρ = last."""
+    """Points q that cover the law up to ρ = last."""
     rho, weights = _weights(pair, last)
     # Towards the target guidance reaches as far as it beats the pull back; away from it, to the other class.
     reach = np.linspace(0, 100, 1001)[None, :]
@@ -262,20 +262,20 @@ def _axis(pair: _Pair, last: float, refine: int) -> Array:
 
 
 def _weights(pair: _Pair, last: float) -> tuple[Array, Array]:
-    """Ratios up to `last`, (100, 1), and weights that paths come by there, (300, 200)."""
+    """Ratios up to `last`, (100, 1), and the weights at typical states there, (300, 200)."""
     rho = np.geomspace(SMALLEST_RHO, last, 100)[:, None]
     probe = np.linspace(-DEVIATIONS, DEVIATIONS, 200)[None, :]
     return rho, np.concatenate([pair.weight(probe - shift * np.sqrt(rho), rho) for shift in (0, 1, 2)])
 
 
 def _away(weights: Array) -> float:
-    """How many √ρ weights below one carry a state away from the target."""
+    """The distance, in √ρ, by which weights below one move a state away from the target."""
     away = max(1 - float(weights.min()), 0)
     return 2 * max(away, 1) if away > 0 else 0.0
 
 
 def _fokker_planck(pair: _Pair, rho_out: Array, refine: int) -> Array:
-    """Rows of averages at `asked` (rising), with the divergence last."""
+    """Rows of averages at `rho_out` (rising), with the divergence last."""
     q = _axis(pair, rho_out[-1], refine)
     step, faces = q[1] - q[0], 0.5 * (q[1:] + q[:-1])
     density = np.exp(-0.5 * q**2)
@@ -317,9 +317,9 @@ def _divergence(q: Array, mass: Array, step: float) -> float:
 def _quantiles(pair: _Pair, rho_out: Array, refine: int) -> Array:
     """Rows as of `_fokker_planck` for the flow: Runge-Kutta steps of quantiles of N(0, 1).
 
-    Weights above one draw quantiles together, weights below one apart: nodes that are even at the start leave the
-    boundary of the two classes empty then. Even at the end, followed backwards, they are dense wherever the flow will
-    part them; Φ(q(start)) is the probability below each.
+    Weights above one draw quantiles together, weights below one apart: nodes that are even at the start then leave the
+    boundary of the two classes empty. Even at the end, followed backwards, they are dense wherever the flow
+    separates them; Φ(q(start)) is the probability below each.
     """
     nodes = _nodes(pair, rho_out, refine)
     away = _away(_weights(pair, rho_out[-1])[1])

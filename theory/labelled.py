@@ -1,4 +1,4 @@
-r"""When a labelled data set speciates, from means and covariances alone.
+r"""Speciation times of a labelled data set, from means and covariances alone.
 
 A data set's Gaussian surrogate has its class means m_c, priors π_c, and one within-class covariance W. With B the
 between-class covariance Σ_c π_c (m_c - m)(m_c - m)ᵀ, whose nonzero eigenvalues are those of the Gram matrix
@@ -8,7 +8,7 @@ between-class covariance Σ_c π_c (m_c - m)(m_c - m)ᵀ, whose nonzero eigenval
   opens where α²B u = Σ_t u, that is (B - W) u = (σ²/α²) u: the positive eigenvalues of B - W are the noise levels
   σ²/α² at which directions speciate, one by one, at most C - 1 of them. With W = s²I this is ρ = 1 of
   `theory.speciation`.
-* Two classes are told apart with ρ = ¼ α² (m_i - m_j)ᵀ Σ_t⁻¹ (m_i - m_j), which grows with the signal.
+* Two classes are distinguished by ρ = ¼ α² (m_i - m_j)ᵀ Σ_t⁻¹ (m_i - m_j), which grows with the signal.
 * Biroli, Bonnaire, de Bortoli, Mezard (Nat. Commun. 2024): α²Λ = α² + σ², Λ the largest eigenvalue of the data
   covariance B + W; ½ log Λ on the OU clock up to e^{-2t}.
 """
@@ -92,12 +92,12 @@ def opening_directions(moments: ClassMoments) -> Directions:
 
 
 def covariance_log_snr(largest: float) -> float:
-    """Where noise drowns the largest eigenvalue Λ of the data covariance: α²Λ = α² + σ²; NaN if Λ <= 1."""
+    """Log-SNR at which noise exceeds the largest eigenvalue Λ of the data covariance: α²Λ = α² + σ²; NaN if Λ <= 1."""
     return -math.log(largest - 1) if largest > 1 else math.nan
 
 
 def pair_log_snr(moments: ClassMoments) -> Float[np.ndarray, "C C"]:
-    """Where each pair of classes is half decided, taken alone and as equally likely.
+    """Log-SNR at which each pair of classes, alone and equally likely, is half decided.
 
     Returns:
         (C, C) log-SNR, symmetric; NaN on the diagonal, and for pairs that overlap too much to be half
