@@ -60,14 +60,13 @@ def squared_distances(
     x, y = x - centre, y - centre
     norms = jnp.sum(y * y, axis=-1)
     distances = _from_nearest(x, y, norms[None, :] - 2 * matmul(x, y.T))
-    error = rounding(jnp.sum(x * x, axis=-1), norms)
 
     def careful() -> Float[Array, "n K"]:
         if scale.shape[1] > 1:  # the nearest mean need not be that of the likeliest class
             return one_by_one(x, y, scale.T)
-        return scale * _resolved(x, y, distances, error)
+        return scale * _resolved(x, y, distances, rounding(jnp.sum(x * x, axis=-1), norms))
 
-    return if_harmful(error * jnp.max(scale), careful, lambda: scale * distances)
+    return if_harmful(_scaled_rounding(x, norms, jnp.max(scale)), careful, lambda: scale * distances)
 
 
 def alignments(
@@ -85,10 +84,8 @@ def alignments(
         longest: () largest ‖y‖² of all blocks where y is one of many, so that the term is the same for each.
     """
     norms = jnp.sum(y * y, axis=-1)
-    error = rounding(jnp.sum(x * x, axis=-1), norms if longest is None else longest)
-
     return if_harmful(
-        scale * error,
+        _scaled_rounding(x, norms if longest is None else longest, scale),
         lambda: -0.5 * scale * resolved_distances(x, y),
         lambda: scale * (matmul(x, y.T) - 0.5 * norms[None, :]),
     )
@@ -105,6 +102,14 @@ def rounding(x: Float[Array, " n"], y: Float[Array, "..."]) -> Float[Array, ""]:
     """Rounding error of products of x and y of these squared lengths, or of y alone: eps times the longest."""
     x, longest = lax.stop_gradient((jnp.max(x, initial=0), jnp.max(y)))
     return jnp.finfo(longest.dtype).eps * jnp.maximum(jnp.sqrt(x) * jnp.sqrt(longest), longest)
+
+
+def _scaled_rounding(
+    x: Float[Array, "n d"], norms: Float[Array, "..."], scale: Float[Array, ""]
+) -> Float[Array, ""]:
+    """`rounding` in units of the noise, where squares of states do not overflow."""
+    scaled = lax.stop_gradient(jnp.sqrt(scale) * x)
+    return rounding(jnp.sum(scaled * scaled, axis=-1), scale * norms)
 
 
 def if_harmful(error: Float[Array, ""], careful: Callable[[], Array], quick: Callable[[], Array]) -> Array:
@@ -149,7 +154,7 @@ def _resolved(
 
     def corrected() -> Float[Array, "n K"]:
         exact = lax.map(recomputed(lambda k: jnp.sum((x - y[k]) ** 2, axis=-1)), index.T)
-        place, result = jnp.arange(y.shape[0])[None, :], distances
+        place, result = jnp.arange(y.shape[0], dtype=index.dtype)[None, :], distances
         for k in range(few + 1):  # a scatter costs a hundred times as much as this one pass
             result = jnp.where(place == index[:, k, None], exact[k][:, None], result)
         return result
