@@ -35,7 +35,12 @@ class Number:
 
     @property
     def short(self) -> str:
-        """Value and error in one word, as 0.5002(3): the error in units of the last digit, no finer than 1e-4."""
+        """Value and error in one word, as 0.5002(3): the error in units of the last digit, no finer than 1e-4.
+
+        An error that is not known is left out.
+        """
+        if self.stderr is not None and math.isnan(self.stderr):
+            return f"{self.value:.4f}"
         stderr = self.stderr if self.stderr is not None and math.isfinite(self.stderr) else 0.0
         digits = min(4, max(0, -math.floor(math.log10(stderr)))) if stderr > 0 else 4
         return f"{self.value:.{digits}f}({math.ceil(stderr * 10**digits)})"

@@ -50,7 +50,7 @@ def test_the_example_runs(tmp_path):
 
 def test_code_is_executed_only_on_request(tmp_path):
     name = written(tmp_path, "raise SystemExit('executed')\n")
-    with pytest.raises(ValueError, match="loading it executes its code; pass trust_code=True"):
+    with pytest.raises(ValueError, match="loading it executes its code; say with `trust_code`"):
         load_model(name)
 
 
