@@ -158,18 +158,26 @@ class EntropyCurve:
         object.__setattr__(self, "metadata", dict(self.metadata))
 
     def __repr__(self) -> str:
-        sampled = self.entropy_stderr.max(initial=0.0)
         route = self.metadata.get("route", self.metadata.get("source", "unknown"))
         process = self.metadata.get("process", "unknown")
         name = process.get("name", process) if isinstance(process, Mapping) else process
         ends = "none" if not len(self.t) else f"{self.sigma.min():.4g} .. {self.sigma.max():.4g}"
         low, high = (f"{f(self.entropy):.4g}" if len(self.t) else "none" for f in (np.min, np.max))
-        error = f"standard error up to {sampled:.2g}" if sampled > 0 else "no sampling error"
         return (
             f"EntropyCurve of {len(self.t)} points, sigma/alpha = {ends}\n"
-            f"  entropy: {low} .. {high} of {self.prior_entropy:.4g} {self.units}, {error}\n"
+            f"  entropy: {low} .. {high} of {self.prior_entropy:.4g} {self.units}, {self._error}\n"
             f"  route: {route}; process: {name}"
         )
+
+    @property
+    def _error(self) -> str:
+        """The standard error of the entropy in words."""
+        if not np.any(self.entropy_stderr):
+            return "no sampling error"
+        known = self.entropy_stderr[np.isfinite(self.entropy_stderr)]
+        largest = f"standard error up to {known.max():.2g}" if len(known) else "standard error unknown"
+        unknown = len(self.t) - len(known)
+        return f"{largest}, unknown at {unknown} points" if unknown and len(known) else largest
 
     @property
     def _cells(self) -> tuple[int]:

@@ -8,6 +8,11 @@ from jaxtyping import Float
 # At least this many of the draws must carry an estimate for its standard error to be known. Of plain averages over
 # mixtures that pass, |z| > 5 was not seen in 4000; of those carried by 4 to 8 draws, it was in a third.
 CARRYING = 30
+# For a class that fewer than this many draws were made for, the number is larger: most of what carries it was drawn for
+# other classes, and what is only seen from its own side is missing.
+FEWEST, UNAIMED = 16, 80
+# Draws that agree to this relative error know their mean, however few they are.
+AGREEMENT = 1e-3
 
 
 class Estimate(NamedTuple):

@@ -72,7 +72,8 @@ def fastest(curve: EntropyCurve, per: str = "log-noise") -> Estimate:
     """log(σ/α) where the class is decided fastest, with its standard error; NaN where that is at an end of the curve.
 
     The maximum of a polynomial fitted to the rates and, integrated, to the entropies around the top. The error covers
-    errors of the points that are independent as well as smooth ones, and what a lower degree changes.
+    errors of the points that are independent as well as smooth ones, and what a lower degree changes. Points of unknown
+    error carry no weight; where hardly any other is left, the error of the place is unknown (NaN).
 
     Args:
         curve: an entropy curve, points in any order.
@@ -82,7 +83,12 @@ def fastest(curve: EntropyCurve, per: str = "log-noise") -> Estimate:
     top = _top_of(curve, per)
     if top is None:
         return _NOWHERE
-    degree = min(_DEGREE, 2 * len(top.noise) - 1 - _SPARE)
+    known = np.isfinite(top.rate_error).sum() + np.isfinite(top.entropy_error).sum()
+    if known < 2 * _FEWEST:
+        blank = np.zeros_like(top.noise)
+        place = _maximum(top._replace(rate_error=blank + _EXACT, entropy_error=blank + _EXACT), _FEWEST)
+        return Estimate(place.value, np.asarray(np.nan))
+    degree = min(_DEGREE, int(known) - 1 - _SPARE)
     # Few points: neighbouring degrees may agree by chance.
     compared = 3 if len(top.noise) > _DEGREE else 4
     best, *lower = (_maximum(top, degree - less) for less in range(compared))
@@ -122,9 +128,14 @@ def _top_of(curve: EntropyCurve, per: str) -> _Top | None:
     while len(order[first:last]) < _FEWEST:
         first, last = max(first - 1, 0), last + 1
     kept, least = slice(first, last), _EXACT * rate[best]
-    errors = (np.fmax(values, least) for values in (error, curve.entropy_stderr[order]))
+    errors = (_least_error(values, least) for values in (error, curve.entropy_stderr[order]))
     columns = np.log(curve.sigma[order]), rate, curve.entropy[order], *errors, log_clock
     return _Top(*(values[kept] for values in columns))
+
+
+def _least_error(stderr: np.ndarray, least: float) -> np.ndarray:
+    """Errors for weights: at least `least`; infinite, which is no weight, where the error is unknown."""
+    return np.where(np.isnan(stderr), np.inf, np.maximum(stderr, least))
 
 
 def _run(inside: np.ndarray, place: int) -> tuple[int, int]:
@@ -156,7 +167,7 @@ def _maximum(top: _Top, degree: int) -> Estimate:
     place = brentq(lambda at: line @ slope(at), grid[best], grid[best + 1], xtol=1e-12)
     bend = line @ (basis(place, 2) + clock(place, 1) * basis(place, 1) + clock(place, 2) * basis(place))
     moved = slope(place) @ fit[:-1] * (scale / abs(bend))
-    misfit = np.sum((values - design @ (fit @ values)) ** 2) / (len(values) - degree - 2)
+    misfit = np.sum((values - design @ (fit @ values)) ** 2) / (np.isfinite(errors).sum() - degree - 2)
     return Estimate(np.asarray(centre + scale * place), np.asarray(_spread(u, moved, misfit)))
 
 

@@ -14,9 +14,12 @@ from jaxtyping import Float
 from scipy.stats import t as student
 
 from gmm.curve import EntropyCurve
+from gmm.estimate import CARRYING
 
 DRAWS = 400
 CONFIDENCE = 0.95
+# Fewer runs may agree by chance.
+_RUNS = 8
 _MEANS = ("entropy", "rate", "per_cell", "clone_agreement", "cross_entropy")
 
 
@@ -38,7 +41,8 @@ class Reading(NamedTuple):
 def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
     """The mean of curves from independent runs of equal size at the same points.
 
-    Standard errors are the runs' own, added in squares; where a run's own is unknown, that of the spread over runs.
+    Standard errors are the runs' own, added in squares. Where a run's own is unknown, it is that of the spread over
+    runs; unknown (NaN) where this is large, because what few draws carry is mostly missing, or where runs are few.
 
     Args:
         runs: one or more curves, equal in points, prior and units. Facts are those of the first.
@@ -60,7 +64,9 @@ def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
         values = _stacked(runs, name)
         if values is not None:
             fields[name] = values.mean(axis=0)
-            fields[f"{name}_stderr"] = _stderr(values, _stacked(runs, f"{name}_stderr"))
+            own = _stacked(runs, f"{name}_stderr")
+            told = _told_by_runs(1 - values if name == "clone_agreement" else values)
+            fields[f"{name}_stderr"] = told if own is None else _added(own, told)
     fields["surprise_variance"] = np.mean([run.surprise_variance for run in runs], axis=0)
     return dataclasses.replace(first, **fields, metadata={**first.metadata, "runs": len(runs)})
 
@@ -114,10 +120,16 @@ def _stacked(runs: Sequence[EntropyCurve], name: str) -> np.ndarray | None:
     return None if any(value is None for value in values) else np.stack(values)
 
 
-def _stderr(values: np.ndarray, own: np.ndarray | None) -> np.ndarray:
-    count = len(values)
+def _added(own: np.ndarray, told: np.ndarray) -> np.ndarray:
+    added = np.sqrt(np.sum(own**2, axis=0)) / len(own)
+    return np.where(np.isfinite(added), added, told)
+
+
+def _told_by_runs(values: np.ndarray) -> np.ndarray:
+    """Standard errors by the spread over runs (first axis) of numbers >= 0; NaN where that tells none.
+
+    `carrying` of all draws together is the square of the mean over its standard error, up to what few runs leave open.
+    """
+    count, mean = len(values), values.mean(axis=0)
     spread = values.std(axis=0, ddof=1) / np.sqrt(count)
-    if own is None:
-        return spread
-    added = np.sqrt(np.sum(own**2, axis=0)) / count
-    return np.where(np.isfinite(added), added, spread)
+    return np.where((count >= _RUNS) & (CARRYING * spread**2 <= mean**2), spread, np.nan)

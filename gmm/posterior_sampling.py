@@ -27,7 +27,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 from gmm.covariance import Covariance
 from gmm.decision import Decision
 from gmm.devices import over_devices, rows_for
-from gmm.estimate import CARRYING, carrying
+from gmm.estimate import AGREEMENT, CARRYING, FEWEST, UNAIMED, carrying
 from gmm.mixture import BLOCK_ELEMENTS, Mixture, posterior_logits
 from gmm.posterior_statistics import Statistics, per_point, posterior
 from gmm.proposal import Coverage, Proposal, centres, coverage, has_boundaries, propose, weights
@@ -38,11 +38,9 @@ SIGNS = 2  # the antithetic pair
 _SCALARS = len(Statistics._fields) - 1  # statistics that are not of single cells
 # An error is known where this many draws carry the estimate (fewer than for plain averages, since a weighted statistic
 # is bounded by a few times its mean), or 0.6 of them; below the second number of draws it is not known,
-_COVERED, _FEWEST = 12, 16
-# nor is that of a cell that fewer draws than that are made for, unless this many, and 0.8 of all, carry it,
-_UNAIMED = 80
-# unless all draws agree to this.
-_AGREEMENT = 1e-3
+# nor is that of a cell that fewer draws than that are made for, unless `UNAIMED`, and 0.8 of all, carry it,
+# unless all draws agree.
+_COVERED = 12
 # α/σ is at least the smallest float to this power: squares of states then stay finite.
 _FAINT = 0.45
 
@@ -115,9 +113,9 @@ def _known(sums: Sums, coverage: Coverage, strata: int, boundary: bool) -> Bool[
     share, log_bound = (np.asarray(values, np.float64) for values in coverage)
     draws = DRAWS * strata
     needed = min(_COVERED if boundary else CARRYING, 0.6 * draws)
-    of_cell = np.where(draws * share < _FEWEST, max(_UNAIMED, 0.8 * draws), needed)
+    of_cell = np.where(draws * share < FEWEST, max(UNAIMED, 0.8 * draws), needed)
     enough = carrying(DRAWS * total, norm) >= np.append(np.full(_SCALARS, needed), of_cell)
-    known = (enough & (draws >= _FEWEST)) | (error <= _AGREEMENT * total)
+    known = (enough & (draws >= FEWEST)) | (error <= AGREEMENT * total)
     # Where nothing was seen, the error is known only if the bound leaves nothing to see.
     bound = np.append(np.full(_SCALARS, log_bound.max()), log_bound)
     return np.where(total == 0, bound < 0.9 * math.log(jnp.finfo(sums.total.dtype).tiny), known)

@@ -15,16 +15,16 @@ from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from neural.denoiser import state_dtype
 from neural.estimators.chain import Chain
+from neural.estimators.known import known_errors
 from neural.estimators.question import Question
-from neural.estimators.runs import Moments, Run, antiderivative
+from neural.estimators.runs import NAMES, Moments, Run, antiderivative
 from neural.estimators.trackers import COLUMNS, floor_of
 
 
-def estimates_of(moments: Moments) -> dict[str, Estimate]:
-    """Each statistic over time with its standard error, by name."""
-    stderr = moments.stderr
-    names = (*COLUMNS, "integral")
-    return {name: Estimate(moments.mean[:, i], stderr[:, i]) for i, name in enumerate(names)}
+def estimates_of(chain: Chain, result: Run, number: int) -> dict[str, Estimate]:
+    """Each statistic of a partition over time with its standard error, by name."""
+    mean, stderr = result.moments[number].mean, known_errors(chain, result, number)
+    return {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(NAMES)}
 
 
 def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
@@ -36,12 +36,15 @@ def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
 
 
 def _cells(
-    moments: Moments, cells: int, counts: np.ndarray | None, integrals: bool = False
+    moments: Moments, stderr: np.ndarray, cells: int, counts: np.ndarray | None, integrals: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(T, C) mean surprise given each cell, and its error; `counts` (C,) paths per cell, None if z is averaged out."""
-    begin = len(COLUMNS) + 1 + cells * integrals
+    """(T, C) mean surprise given each cell, and its error, NaN where `stderr` is.
+
+    `counts` holds the (C,) paths of each cell, None if z is averaged out.
+    """
+    begin = len(NAMES) + cells * integrals
     part = slice(begin, begin + cells)
-    mean, stderr = moments.mean[:, part], moments.stderr[:, part]
+    mean, stderr = moments.mean[:, part], stderr[:, part]
     if counts is None:
         return mean, stderr
     # Columns are zero for paths of other cells: sums over all paths are sums over the cell's own paths.
@@ -49,7 +52,8 @@ def _cells(
     total = moments.count * mean
     squares = moments.squares[:, part] + moments.count * mean**2
     variance = np.maximum(squares - total**2 / paths, 0) / (paths - 1)
-    return total / np.where(counts > 0, counts, np.nan)[None, :], np.sqrt(variance / paths)
+    error = np.where(np.isfinite(stderr), np.sqrt(variance / paths), np.nan)
+    return total / np.where(counts > 0, counts, np.nan)[None, :], error
 
 
 def online_curve(
@@ -62,11 +66,11 @@ def online_curve(
 ) -> EntropyCurve:
     """The curve of the tracked posterior's entropy; `crossed` adds the cross-entropy (class of a path known)."""
     moments, partition = result.moments[number], question.partitions[number]
-    column = estimates_of(moments)
+    column, errors = estimates_of(chain, result, number), known_errors(chain, result, number)
     crossed = crossed or chain.guidance is not None
     averaged_out = not crossed and chain.tracker == "classes" and chain.drive == "class"
     counts = np.bincount(partition.labels[result.z], minlength=partition.cells)
-    per_cell, per_cell_stderr = _cells(moments, partition.cells, None if averaged_out else counts)
+    per_cell, per_cell_stderr = _cells(moments, errors, partition.cells, None if averaged_out else counts)
     more: dict[str, Any] = {}
     if crossed:
         more = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
@@ -86,9 +90,9 @@ def gap_curve(
 ) -> EntropyCurve:
     """The curve of the integrated gap; `crossed` where the tracker's cross-entropy on data is part of it."""
     moments, partition = result.moments[number], question.partitions[number]
-    column = estimates_of(moments)
+    column, errors = estimates_of(chain, result, number), known_errors(chain, result, number)
     counts = np.bincount(partition.labels[result.z], minlength=partition.cells)
-    per_cell, per_cell_stderr = _cells(moments, partition.cells, counts, integrals=True)
+    per_cell, per_cell_stderr = _cells(moments, errors, partition.cells, counts, integrals=True)
     surprise = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
     curve = _curve(
         question, chain, number, column["integral"], column["own_rate"], facts,

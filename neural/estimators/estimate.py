@@ -1,8 +1,8 @@
 r"""H[Z|X_t] of any denoiser: the posterior tracked along its own trajectories, and the integral of the denoiser gap.
 
 docs/estimators.md explains the method; the formulas are in `tracking` (the step) and `trackers` (posteriors and rates).
-Every number has a standard error. Where no trajectory is undecided any more, value and error are both too small: events
-rarer than one in `samples` are only seen with more trajectories.
+Every number has a standard error. Where fewer than about thirty trajectories are undecided, the value is too small more
+often than not, and its error is unknown (NaN): rarer events are only seen with more trajectories.
 """
 
 import dataclasses
@@ -216,8 +216,10 @@ class Calibration:
         """Whether |excess| stays below `tolerance` times the prior entropy and `stderrs` standard errors, everywhere.
 
         The tolerance allows for finite steps, not for errors of the network: halve the steps to see which it is.
+        Where an error is unknown, the largest known one stands for it; without a known error the result is False.
         """
-        allowed = tolerance * self.curve.prior_entropy + stderrs * self.excess.stderr
+        stderr = np.nan_to_num(self.excess.stderr, nan=np.fmax.reduce(self.excess.stderr))
+        allowed = tolerance * self.curve.prior_entropy + stderrs * stderr
         return bool(np.all(np.abs(self.excess.value) <= allowed))
 
 
@@ -270,7 +272,7 @@ def calibration(
     facts |= {"source": "tracker on data", "route": "online"} | facts_of(question, key, samples)
     results = []
     for i in question.numbers:
-        column = estimates_of(result.moments[i])
+        column = estimates_of(chain, result, i)
         curve = online_curve(question, chain, result, i, facts, crossed=True)
         results.append(Calibration(curve, column["excess"], column["balance"]))
     return results if question.many else results[0]

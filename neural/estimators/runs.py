@@ -33,6 +33,7 @@ Source = Callable[
 # Default limit on the numbers in the largest array of a chunk: 64 states of 64 x 64 x 4, 4 MiB in float32. The
 # network's own memory is usually a few hundred times as much.
 STATE_NUMBERS = 2**20
+NAMES = (*COLUMNS, "integral", "taken")
 RECORD_NUMBERS = 2**22  # limit on the statistics of a chunk before they are averaged
 KEEP_NOTHING = Kept(None, None)
 
@@ -47,8 +48,13 @@ class Moments:
 
     @property
     def stderr(self) -> np.ndarray:
-        """(T, F) standard error of the mean."""
+        """(T, F) standard error of the mean, as the spread of these trajectories gives it; see `known`."""
         return np.sqrt(self.squares / (self.count - 1) / self.count)
+
+    @property
+    def norm(self) -> np.ndarray:
+        """(T, F) root of the sum of squares."""
+        return np.sqrt(self.squares + self.count * self.mean**2)
 
     def merged(self, other: "Moments") -> "Moments":
         """Moments of both groups of trajectories together (Chan, Golub, LeVeque 1983)."""
@@ -64,8 +70,8 @@ class Run:
     """All trajectories of an estimate.
 
     Attributes:
-        moments: for each partition the moments of `COLUMNS`, of "integral", of the cells and, on data, of the
-            integrals of the cells.
+        moments: for each partition the moments of `NAMES`, of the cells and, on data, of the integrals of the cells
+            and of what they take from the surprise.
         z: (N,) class of each trajectory.
         kept: log-weights (T, N, J) and states (T, N, d), where the caller asked to keep them.
     """
@@ -128,7 +134,7 @@ def run(
 def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
     """Number of trajectories in a chunk: what memory and `batch` allow, a multiple of the number of devices."""
     dim, predictions = int(np.prod(chain.shape)), chain.classes + (chain.reference is not None)
-    width = len(COLUMNS) + 1 + sum(2 * partition.cells for partition in chain.partitions)
+    width = len(NAMES) + sum(3 * partition.cells for partition in chain.partitions)
     size = STATE_NUMBERS // (dim * predictions)
     if batch is not None:  # `denoise_classes` takes all classes of a state in one call
         size = batch // chain.classes if hasattr(from_pytree(chain.denoiser), "denoise_classes") else batch
@@ -152,7 +158,10 @@ def _compute(
     paths = _placed(Paths(key, index, np.arange(len(index)) < count, z, start, x0), chain)
     moments, finite, kept = _chunk(chain, paths, _antiderivative(chain), keep)
     _check_finite(chain, np.asarray(finite))
-    host = tuple(Moments(count, *(np.asarray(part, np.float64) for part in pair)) for pair in moments)
+    host = tuple(
+        Moments(count, np.asarray(mean, np.float64), np.asarray(norm, np.float64) ** 2)
+        for mean, norm in moments
+    )
     return Run(host, z[:count], jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], kept))
 
 
@@ -189,17 +198,21 @@ def _with_integrals(
     rate = named["rate" if averaged(chain, paths) else "own_rate"]
     taken = antiderivative.astype(columns.dtype) @ rate
     scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
-    parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], by_cell]
+    parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], taken[:, :, None], by_cell]
     if paths.x0 is not None:
         own = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
-        parts.append(own[None] * (named["surprise"][:1] - taken)[:, :, None])
+        parts += [own[None] * (named["surprise"][:1] - taken)[:, :, None], own[None] * taken[:, :, None]]
     return jnp.concatenate(parts, axis=2)
 
 
 def _moments(values: Float[Array, "T n F"], real: Bool[Array, " n"]) -> tuple[Array, Array]:
+    """Means, and roots of the summed squared deviations: squares of 1e-25 would underflow in float32."""
     weight = real.astype(values.dtype)[None, :, None]
     mean = jnp.sum(weight * values, axis=1) / jnp.sum(weight)
-    return mean, jnp.sum(weight * (values - mean[:, None, :]) ** 2, axis=1)
+    away = weight * (values - mean[:, None, :])
+    scale = jnp.max(jnp.abs(away), axis=1)
+    unit = away / jnp.where(scale > 0, scale, 1)[:, None, :]
+    return mean, scale * jnp.sqrt(jnp.sum(unit**2, axis=1))
 
 
 def _antiderivative(chain: Chain) -> Float[np.ndarray, "T T"]:
@@ -277,7 +290,7 @@ def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
     """
     words = (
         facts, type(from_pytree(chain.denoiser)).__qualname__, type(chain.guidance).__qualname__,
-        chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
+        NAMES, chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
         chain.exhaustive, chain.same_condition, chain.given, str(chain.dtype),
     )  # fmt: skip
     return fingerprint(words, dataclasses.replace(chain, at_once=0), key)

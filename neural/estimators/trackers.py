@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from gmm.mixture import log_normalise
 from gmm.partition import cell_log_posterior
@@ -96,11 +96,18 @@ def log_drawn(log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
 
     A rare class can carry half of the entropy; drawn from the prior it would hardly be seen.
     """
+    mixed = jnp.logaddexp(log_prior, _equal_shares(log_prior)) - math.log(2)
+    return jnp.where(jnp.any(is_rare(log_prior)), mixed, log_prior)
+
+
+def is_rare(log_prior: Float[Array, " K"]) -> Bool[Array, " K"]:
+    """Which classes are rare: possible, and below a tenth of an equal share."""
+    return jnp.isfinite(log_prior) & (log_prior < _equal_shares(log_prior) + math.log(_RARE))
+
+
+def _equal_shares(log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
     possible = jnp.isfinite(log_prior)
-    equal = -jnp.log(jnp.sum(possible).astype(log_prior.dtype))
-    rare = jnp.any(possible & (log_prior < equal + math.log(_RARE)))
-    mixed = jnp.logaddexp(log_prior, jnp.where(possible, equal, -jnp.inf)) - math.log(2)
-    return jnp.where(rare, mixed, log_prior)
+    return jnp.where(possible, -jnp.log(jnp.sum(possible).astype(log_prior.dtype)), -jnp.inf)
 
 
 def _weight(chain: Chain, log_w: Float[Array, "n J"]) -> Float[Array, " n"]:

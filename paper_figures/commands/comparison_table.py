@@ -45,7 +45,7 @@ def _places(dataset: xr.Dataset, source: str, level: str) -> list[str]:
 
     def shown(mark: str) -> str:
         sigma = float(np.exp(part.place.sel(landmark=mark)))
-        return _shown(sigma, sigma * float(part.place_stderr.sel(landmark=mark)))
+        return with_error(sigma, sigma * float(part.place_stderr.sel(landmark=mark)))
 
     return [shown(mark) for mark in ("half", "peak", "low", "high")]
 
@@ -54,10 +54,4 @@ def _gaps(dataset: xr.Dataset, source: str, level: str, reference: str, view: Vi
     at, gap, stderr = largest(curve_of(dataset, source, level), curve_of(dataset, reference, level))
     gap, stderr = (float(view.information(value)) for value in (gap, stderr))
     moved = shift(dataset, source, level, "half")
-    return [_shown(gap, stderr), f"{np.exp(at):.3g}", _shown(*moved)]
-
-
-def _shown(value: float, stderr: float) -> str:
-    """A value with its error, or with a question mark where the error is not known."""
-    is_known = np.isfinite(stderr) or np.isnan(value)
-    return with_error(value, stderr) if is_known else f"{value:.4g} ± ?"
+    return [with_error(gap, stderr), f"{np.exp(at):.3g}", with_error(*moved)]

@@ -31,7 +31,7 @@ from paper_figures.drawing.style import PICTURES, View, save_pictures
 from paper_figures.figures import job
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.formats.curves import WINDOW_SHARE, window_or_none
-from paper_figures.formats.numbers import Number, numbers_of, with_error
+from paper_figures.formats.numbers import Number, numbers_of, up_to, with_error
 from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, tables, training
 from paper_figures.terminal import cell, console
 
@@ -135,19 +135,23 @@ def _draw_saved_curve(dataset: xr.Dataset, view: View) -> Picture:
 
 def _curve_facts(curve: EntropyCurve, view: View) -> list[tuple[str, str]]:
     """Facts in words: what the curve says, then what it was made from."""
-    sampled = curve.entropy_stderr.max()
     said = {
         "points": f"{len(curve.t)}, t = {curve.t.min():.4g} .. {curve.t.max():.4g}",
         "noise range, sigma/alpha": f"{curve.sigma.min():.4g} .. {curve.sigma.max():.4g}",
         "prior entropy": f"{curve.prior_entropy:.6g} {view.units}",
         "entropy, least noise": f"{curve.entropy[np.argmax(curve.log_snr)]:.6g} {view.units}",
         "entropy, most noise": f"{curve.entropy[np.argmin(curve.log_snr)]:.6g} {view.units}",
-        "largest standard error": f"{sampled:.2g} {view.units}" if sampled > 0 else "none (quadrature)",
+        "largest standard error": _largest_error(curve, view),
         "fastest in its own time": _fastest_fact(curve, "t"),
         "fastest in log noise": _fastest_fact(curve, "log-noise"),
         f"window, central {WINDOW_SHARE:.0%}": _window_fact(curve),
     }
     return [*said.items(), *((str(name), str(value)) for name, value in curve.metadata.items())]
+
+
+def _largest_error(curve: EntropyCurve, view: View) -> str:
+    is_exact = not np.any(curve.entropy_stderr)
+    return "none (quadrature)" if is_exact else up_to(curve.entropy_stderr, view.units)
 
 
 def _fastest_fact(curve: EntropyCurve, per: str) -> str:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable
 from typing import SupportsFloat
 
+import numpy as np
 import xarray as xr
+from jaxtyping import ArrayLike, Float
 
 ATTRIBUTE = "numbers"
 _ROUNDING = 1e-9
@@ -19,7 +21,7 @@ class Number:
     Attributes:
         label: what it is, with its unit.
         value: the number.
-        stderr: its standard error, or None where it is computed without sampling or fitting.
+        stderr: its standard error; None where it is computed without sampling or fitting, NaN where it is unknown.
         expected: what theory or a publication says it is, or None.
     """
 
@@ -37,11 +39,11 @@ class Number:
     def short(self) -> str:
         """Value and error in one word, as 0.5002(3): the error in units of the last digit, no finer than 1e-4.
 
-        An error that is not known is left out.
+        An unknown error is shown as 0.5002(?).
         """
-        if self.stderr is not None and math.isnan(self.stderr):
-            return f"{self.value:.4f}"
-        stderr = self.stderr if self.stderr is not None and math.isfinite(self.stderr) else 0.0
+        stderr = self.stderr or 0.0
+        if not math.isfinite(stderr):
+            return f"{self.value:.4f}(?)"
         digits = min(4, max(0, -math.floor(math.log10(stderr)))) if stderr > 0 else 4
         return f"{self.value:.{digits}f}({math.ceil(stderr * 10**digits)})"
 
@@ -52,11 +54,16 @@ class Number:
 
 
 def with_error(value: float, stderr: float | None) -> str:
-    """A value with its standard error, rounded to what it carries; "none" for NaN."""
+    """A value with its standard error, rounded to what it carries; "none" for a value of NaN.
+
+    An error of None is not shown: the value was computed without sampling. An unknown error (NaN) is shown as "?".
+    """
     if math.isnan(value):
         return "none"
-    if stderr is None or not math.isfinite(stderr):
+    if stderr is None:
         return f"{value:.6g}"
+    if not math.isfinite(stderr):
+        return f"{value:.4g} ± ?"
     if stderr <= _ROUNDING * max(1.0, abs(value)):
         return f"{value:.6g} ± <{_ROUNDING:.0e}"
     digits = max(0, 1 - math.floor(math.log10(abs(stderr))))
@@ -64,8 +71,19 @@ def with_error(value: float, stderr: float | None) -> str:
 
 
 def percent(share: float, stderr: float) -> str:
-    """A share with its standard error, in per cent."""
-    return f"{share:.1%} ± {stderr:.1%}"
+    """A share with its standard error, in per cent; "?" for an unknown error."""
+    return f"{share:.1%} ± {stderr:.1%}" if math.isfinite(stderr) else f"{share:.1%} ± ?"
+
+
+def up_to(stderrs: Float[ArrayLike, "..."], unit: str) -> str:
+    """The largest of some standard errors in words, and how many are unknown."""
+    errors = np.asarray(stderrs)
+    unknown = int(np.isnan(errors).sum())
+    largest = float(np.nanmax(errors)) if unknown < errors.size else math.nan
+    if math.isnan(largest):
+        return "unknown"
+    known = f"{largest:.2g} {unit}" if largest > 0 else "none"
+    return f"{known}; unknown at {unknown} of {errors.size} points" if unknown else known
 
 
 def number(

@@ -51,8 +51,7 @@ def laws(dataset: xr.Dataset) -> list[Number]:
             logarithmic = process == "vp"
             words, limit = _law(str(process))
             value, error = slope(np.log(kept.dim.values), t if logarithmic else _logarithm(str(process), t))
-            unknown = "" if math.isfinite(error) or math.isnan(value) else ", of too few points for an error"
-            numbers.append(number(f"{process}, K = {classes}: {words}{unknown}", value, error, limit))
+            numbers.append(number(f"{process}, K = {classes}: {words}", value, error, limit))
     return numbers
 
 

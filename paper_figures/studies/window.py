@@ -131,7 +131,7 @@ def _places(question: Question, log_sigma: np.ndarray, reading: Reading, delta: 
             sigma=float(np.exp(log_sigma[i])),
             log_snr=float(-2 * log_sigma[i]),
             t=float(t[i]),
-            stderr=float(stderr[i]),
+            stderr=float(stderr[i]) if np.isfinite(stderr[i]) else None,
             interval=_interval(low[i], high[i]),
         )
         for i in range(3)

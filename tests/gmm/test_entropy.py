@@ -187,7 +187,10 @@ def test_standard_errors_are_neither_too_small_nor_too_large(covariance):
         values = np.stack([getattr(run, name) for run in runs])
         errors = np.stack([getattr(run, f"{name}_stderr") for run in runs])
         z = (values - getattr(reference, name)) / np.hypot(errors, getattr(reference, f"{name}_stderr"))
-        variance = (z**2).mean(axis=0)
+        # Where a run cannot tell its error, the others are a selection.
+        known = np.isfinite(errors).all(axis=0)
+        assert known.mean() > 0.9, name
+        variance = (z**2).mean(axis=0)[known]
         assert variance.min() > Z_VARIANCE[0], name
         assert variance.max() < Z_VARIANCE[1] * 1.2, name  # small samples: t-like tails add a little
 

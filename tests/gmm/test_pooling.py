@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from gmm.curve import EntropyCurve
+from gmm.estimate import CARRYING
 from gmm.landmarks import half_entropy, landmarks
 from gmm.pooling import CONFIDENCE, pool, read_off
 
@@ -31,9 +32,21 @@ def test_pooling_averages_and_adds_errors_in_squares():
     np.testing.assert_allclose(pooled.entropy, normal_curve().entropy, atol=1e-15)
     np.testing.assert_allclose(pooled.entropy_stderr, 0.3 / np.sqrt(3))
     assert pooled.metadata["runs"] == 3
-    unknown = [dataclasses.replace(run, entropy_stderr=np.full_like(NOISE, np.nan)) for run in runs]
-    np.testing.assert_allclose(pool(unknown).entropy_stderr, 0.1 / np.sqrt(3))
+    unknown = dataclasses.replace(runs[0], entropy_stderr=np.where(NOISE < 0, np.nan, 0.3))
+    pooled = pool([unknown, *runs[1:]])
+    np.testing.assert_array_equal(np.isnan(pooled.entropy_stderr), NOISE < 0)
+    np.testing.assert_allclose(pooled.entropy_stderr[NOISE >= 0], 0.3 / np.sqrt(3))
     assert pool(runs[:1]) is runs[0]
+
+
+def test_unknown_errors_are_those_of_the_spread_over_many_runs_that_agree():
+    wobbles = np.linspace(-0.04, 0.04, 10)
+    runs = [normal_curve(wobble=w, stderr=np.nan) for w in wobbles]
+    found, spread = pool(runs).entropy_stderr, wobbles.std(ddof=1) / np.sqrt(10)
+    known = LN2 * stats.norm.cdf(NOISE) > np.sqrt(CARRYING) * spread
+    np.testing.assert_allclose(found[known], spread)
+    assert np.isnan(found[~known]).all()
+    assert np.isnan(pool(runs[:4]).entropy_stderr).all()
 
 
 def test_runs_of_different_measurements_are_not_pooled():

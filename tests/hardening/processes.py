@@ -21,7 +21,10 @@ COMMAND = [sys.executable, "-c", "from paper_figures.cli import main; main()"]
 TREE = ["--model", "zoo:tree", "--samples", "32", "--steps", "16"]
 COMMANDS = {
     "sweep": (["sweep", "--dims", "8", "16", "32", "--points", "40", "--out", "a/a.nc"], "a/a.nc"),
-    "data": (["data", "--data", "digits", "--limit", "300", "--levels", "16", "--samples", "32", "--out", "a"], "a/digits.nc"),
+    "data": (
+        ["data", "--data", "digits", "--limit", "300", "--levels", "16", "--samples", "32", "--out", "a"],
+        "a/digits.nc",
+    ),
     "compare": (["compare", *TREE, "--out", "a"], "a/compare.nc"),
     "figures": (["figures", "--fast", "--only", "four-points", "--out", "a"], "a/four-points-fast.nc"),
     "train": (["train", "--family", "pair", "--dim", "4", "--steps", "400", "--out", "a"], "a/training.nc"),

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import gmm
+from gmm.estimate import CARRYING
 from neural import (
     calibration,
     evaluations,
@@ -153,7 +154,11 @@ def test_paths_are_those_that_the_curve_averages(denoiser):
     )
     entropy = -np.sum(np.exp(paths.log_posterior) * paths.log_posterior, axis=2)
     np.testing.assert_allclose(entropy.mean(axis=1), curve.entropy, atol=ROUNDING)
-    np.testing.assert_allclose(entropy.std(axis=1, ddof=1) / np.sqrt(50), curve.entropy_stderr, atol=ROUNDING)
+    # Of entropies that few of the paths carry the error is unknown.
+    carrying = entropy.sum(axis=1) ** 2 / np.sum(entropy**2, axis=1)
+    stderr = np.where(carrying >= CARRYING, entropy.std(axis=1, ddof=1) / np.sqrt(50), np.nan)
+    np.testing.assert_allclose(stderr, curve.entropy_stderr, atol=ROUNDING)
+    assert 2 < np.isfinite(stderr).sum() < len(TIMES)
     assert paths.log_ratio is None
     assert paths.states is None
     assert curve.prior_entropy == pytest.approx(-np.sum(np.array([0.2, 0.3, 0.5]) * np.log([0.2, 0.3, 0.5])))
@@ -176,7 +181,12 @@ def test_extreme_separation_in_single_precision(x32):
     pair = gmm.reduce(gmm.families.pair(10**6, reduced=True))
     curve = online_entropy(mixture_denoiser(pair, gmm.vp()), [0, 1], key=jax.random.key(0), samples=64, steps=32,
                            times=gmm.time_grid(gmm.vp(), 12.0, 1e-3, 31))  # fmt: skip
-    assert all(np.isfinite(getattr(curve, name)).all() for name in FIELDS)
+    assert all(np.isfinite(getattr(curve, name)).all() for name in FIELDS if not name.endswith("stderr"))
+    # Where all trajectories are decided the sample does not tell how many would not be.
+    known = np.isfinite(curve.entropy_stderr)
+    assert known[0]
+    assert not known[curve.entropy < 1e-3].any()
+    assert np.isfinite(curve.rate_stderr[0])
     assert curve.entropy[0] == pytest.approx(np.log(2), abs=1e-4)
     assert curve.entropy[-1] < 1e-30
 

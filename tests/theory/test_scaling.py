@@ -97,7 +97,8 @@ def test_window_by_inverting_the_entropy():
     rho = 1e4 / (np.exp(2 * np.array([found.low, found.median, found.high])) + 1)
     np.testing.assert_allclose(theory.binary_entropy(rho) / math.log(2), [0.1, 0.5, 0.9], atol=1e-6)
     assert found.width == pytest.approx(found.high - found.low)
-    assert found.low_stderr == 0
+    # Exact points: what is left is what their spacing leaves open.
+    assert found.low_stderr < 1e-5
     narrow = theory.window(curve, share=0.5)
     assert found.low < narrow.low < narrow.high < found.high
 

@@ -96,4 +96,7 @@ def test_its_curve_is_the_exact_one(model, estimator):
     np.testing.assert_allclose(learned.rate, same.rate, rtol=1e-3, atol=SAME)
     exact = entropy_curve(gmm.edm(), TIMES, 16.0, classes=3)
     # What the project holds its estimators to: 2% of log K for the finite step, and the sampling error.
-    assert (np.abs(learned.entropy - exact.entropy) < 0.02 * math.log(3) + 3 * learned.entropy_stderr).all()
+    # Where so few paths are undecided that the error is unknown, the largest known one stands for it.
+    stderr = np.nan_to_num(learned.entropy_stderr, nan=np.nanmax(learned.entropy_stderr))
+    assert np.isfinite(learned.entropy_stderr[exact.entropy > 0.1]).all()
+    assert (np.abs(learned.entropy - exact.entropy) < 0.02 * math.log(3) + 3 * stderr).all()

@@ -62,7 +62,10 @@ def test_curves_are_those_of_quadrature(dataset):
     for source in map(str, dataset.source.values):
         curve = curve_of(dataset, source, "classes")
         gap = np.abs(curve.entropy - expected(source, curve).entropy)
-        assert (gap < SIGMAS * curve.entropy_stderr + 1e-4).all(), source
+        # Where so few paths are undecided that the error is unknown, the largest known one stands for it.
+        stderr = np.nan_to_num(curve.entropy_stderr, nan=np.nanmax(curve.entropy_stderr))
+        assert np.isfinite(curve.entropy_stderr).sum() > 5
+        assert (gap < SIGMAS * stderr + 1e-4).all(), source
 
 
 def test_places_and_their_errors_are_those_of_quadrature(dataset):

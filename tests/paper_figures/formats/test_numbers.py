@@ -5,7 +5,7 @@ import math
 import pytest
 import xarray as xr
 
-from paper_figures.formats.numbers import attach, number, numbers_of
+from paper_figures.formats.numbers import attach, number, numbers_of, percent, up_to
 
 
 def test_numbers_survive_the_file(tmp_path):
@@ -27,7 +27,8 @@ def test_dataset_without_numbers():
         (123.456, 12.0, "123 ± 12"),
         (0.5, 1e-17, "0.5 ± <1e-09"),
         (0.5, 0.0, "0.5 ± <1e-09"),
-        (0.5, math.nan, "0.5"),
+        (0.5, math.nan, "0.5 ± ?"),
+        (1234.5678, math.inf, "1235 ± ?"),
         (math.nan, None, "none"),
     ],
 )
@@ -46,3 +47,13 @@ def test_short_form_holds_the_error_in_its_last_digit():
     assert number("", 0.5, 1e-12).short == "0.5000(1)"
     assert number("", 0.5).short == "0.5000(0)"
     assert number("", 120.0, 3.0).short == "120(3)"
+    assert number("", 0.5, math.nan).short == "0.5000(?)"
+
+
+def test_unknown_errors_are_question_marks():
+    assert percent(0.25, 0.01) == "25.0% ± 1.0%"
+    assert percent(0.25, math.nan) == "25.0% ± ?"
+    assert up_to([0.1, 0.02], "nats") == "0.1 nats"
+    assert up_to([0.1, math.nan], "nats") == "0.1 nats; unknown at 1 of 2 points"
+    assert up_to([0.0, math.nan], "nats") == "none; unknown at 1 of 2 points"
+    assert up_to([math.nan], "nats") == "unknown"
