@@ -9,7 +9,10 @@ export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-.PHONY: help figures test slow typecheck torch lint hardening minimum wheel parity bench clean
+STRICT := $(addprefix tests/,gmm/test_late_times.py gmm/test_process.py gmm/test_reduction.py \
+  neural/test_trackers.py neural/edm2/test_denoiser.py neural/stable_diffusion/test_denoiser.py)
+
+.PHONY: help figures test slow typecheck strict torch lint hardening minimum wheel parity bench clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -25,6 +28,9 @@ slow: $(VENV)/test.stamp  ## the tests marked slow
 
 typecheck: $(VENV)/test.stamp  ## the tests once more, with the shapes of arrays checked while they run
 	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity" tests/gmm tests/theory tests/neural
+
+strict: $(VENV)/test.stamp  ## a part of the tests, with NaN, infinities and implicit promotion refused by JAX
+	$(PYTEST) -n 2 --dist worksteal --strict-numerics -m "not slow and not parity and not torch" $(STRICT)
 
 torch: $(VENV)/diffusers.stamp  ## tiny networks against torch, diffusers and transformers
 	$(PYTEST) -m "torch and not parity"

@@ -4,8 +4,10 @@ Under a JAX transformation values are unknown; then only shapes are checked and 
 through, so that inner functions stay jit-able.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,24 @@ from jaxtyping import Array, ArrayLike
 # How far rounding may move a class mean, in units of the within-class deviation and the distance to the next class:
 # a hundredth changes an entropy by less than 1e-4 nat.
 MOST_MOVED = 0.01
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def may_be_infinite(function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, whose result holds infinities by definition (log 0): `jax_debug_infs` does not stop it.
+
+    A NaN in the result still stops it under `jax_debug_nans`.
+    """
+
+    @functools.wraps(function)
+    def checked_for_nan_alone(*args: P.args, **kwargs: P.kwargs) -> R:
+        with jax.debug_infs(False):
+            return function(*args, **kwargs)
+
+    return checked_for_nan_alone
 
 
 def is_concrete(*values: object) -> bool:
@@ -30,6 +50,12 @@ def as_float(value: ArrayLike) -> Array:
     """
     array = jnp.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.floating) else array * 1.0
+
+
+def common_dtype(*values: ArrayLike | jnp.dtype) -> jnp.dtype:
+    """The dtype that holds all of `values`: promotion on purpose, which JAX's strict mode does not forbid here."""
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*values)
 
 
 def check_finite(name: str, value: object, way_out: str = "") -> None:

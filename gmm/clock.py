@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import is_concrete, padded
+from gmm.checks import is_concrete, may_be_infinite, padded
 from gmm.process import Process
 
 Times = Float[ArrayLike, " T"] | Sequence[float]
 """Times of a process as a person may give them: an array, or a list of numbers."""
 
 
+@may_be_infinite
 def in_float64(function: Callable[[Process, Array], Any], process: Process, values: Any) -> Any:
     """`function(process, values)` as float64 NumPy arrays, whatever the caller's precision.
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from gmm.checks import may_be_infinite
 from gmm.mixture import Mixture
 from gmm.partition import Partition
 from gmm.pytree import build
@@ -68,6 +69,7 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     return Decision(_taken(mixture, index, present), len(counts))
 
 
+@may_be_infinite
 @jax.jit
 def _taken(mixture: Mixture, index: Int[Array, " K"], present: Bool[Array, " K"]) -> Mixture:
     """The components `index`, absent ones at weight zero."""
@@ -75,6 +77,7 @@ def _taken(mixture: Mixture, index: Int[Array, " K"], present: Bool[Array, " K"]
     return taken.reweighted(jnp.where(present, taken.log_weights, -jnp.inf))
 
 
+@may_be_infinite
 @jax.jit
 def _centred(mixture: Mixture) -> Mixture:
     """The mixture with its means measured from their mean."""

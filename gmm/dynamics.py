@@ -22,7 +22,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_values, choose, is_concrete
+from gmm.checks import as_float, check_finite, check_values, choose, common_dtype, is_concrete
 from gmm.clock import in_float64, noise_at, times_at
 from gmm.estimate import Estimate
 from gmm.mixture import (
@@ -511,7 +511,7 @@ def check_states(x: Float[ArrayLike, "n d"], mixture: Mixture | None = None) -> 
         dim = "d" if mixture is None else f"{mixture.dim} like the mixture"
         raise ValueError(f"x must have shape (n, {dim}), got {x.shape}")
     check_finite("x", x)
-    return x if mixture is None else x.astype(jnp.result_type(x, mixture.dtype))
+    return x if mixture is None else x.astype(common_dtype(x, mixture.dtype))
 
 
 def _components(mixture: Mixture, component: Int[ArrayLike, "..."] | None, n: int) -> Int[Array, " n"] | None:

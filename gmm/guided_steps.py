@@ -123,7 +123,9 @@ def _only(task: Target, x: Array) -> tuple[Array, ...]:
 
 def _log_cells(task: Target, process: Process, x: Array, t: Array) -> Float[Array, "n C"]:
     noisy = _noisy(task, process, t)
-    joint = task.decision.by_cell(posterior_logits(noisy, x))
+    # Finite for a cell of weight zero, too: the derivative of a logsumexp of -inf alone would be NaN.
+    joint = jnp.maximum(posterior_logits(noisy, x), float(jnp.finfo(x.dtype).min))
+    joint = task.decision.by_cell(joint)
     return log_normalise(jax.nn.logsumexp(joint, axis=-1))
 
 

@@ -25,7 +25,9 @@ from gmm.checks import (
     check_rounding,
     check_shape,
     check_values,
+    common_dtype,
     is_concrete,
+    may_be_infinite,
 )
 from gmm.covariance import DIRECT_DIM, Covariance, matmul, recomputed
 from gmm.process import Process
@@ -83,7 +85,7 @@ class Mixture:
                 raise ValueError(
                     f"weights must sum to one, got {total:.9g}; pass normalise=True to rescale them"
                 )
-        dtype = jnp.result_type(weights, means, *jax.tree.leaves(covariance))
+        dtype = common_dtype(weights, means, *jax.tree.leaves(covariance))
         _check_cast(given, means, covariance)
         set_fields(
             self,
@@ -133,11 +135,13 @@ class Mixture:
         return f"Mixture(K={self.components}, d={self.dim}, {self.covariance!r}, {self.dtype})"
 
 
+@may_be_infinite
 @jax.jit
 def _renormalised(log_weights: Float[Array, " K"]) -> Float[Array, " K"]:
     return log_weights - jax.nn.logsumexp(log_weights)
 
 
+@may_be_infinite
 @jax.jit
 def _taken(mixture: Mixture, index: Int[Array, " m"]) -> Mixture:
     return build(
@@ -148,6 +152,7 @@ def _taken(mixture: Mixture, index: Int[Array, " m"]) -> Mixture:
     )
 
 
+@may_be_infinite
 @jax.jit
 def _log_normalised(weights: Float[Array, " K"]) -> Float[Array, " K"]:
     """log(weights / Σ weights); a component of weight zero is absent, and so is its weight's gradient."""
@@ -227,6 +232,7 @@ def score(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "... d
     return _checked(_score, mixture, x)
 
 
+@may_be_infinite
 def log_posterior(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "... K"]:
     """Log posterior log p(k|x) = log softmax_k(log π_k + log N_k(x)); arguments as in `log_prob`."""
     return _checked(_log_posterior, mixture, x)
@@ -313,7 +319,7 @@ def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
     if x.ndim == 0 or x.shape[-1] != mixture.dim:
         raise ValueError(f"x must have shape (..., {mixture.dim}) like the mixture, got {x.shape}")
     check_finite("x", x)
-    return x.astype(jnp.result_type(x, mixture.dtype))
+    return x.astype(common_dtype(x, mixture.dtype))
 
 
 def check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from gmm.checks import check_shape
+from gmm.checks import check_shape, may_be_infinite
 
 if TYPE_CHECKING:
     from gmm.mixture import Mixture
@@ -129,6 +129,7 @@ def partition_of(
     return partition
 
 
+@may_be_infinite
 def cell_log_posterior(
     log_posterior: Float[Array, "... K"], labels: Int[Array, " K"], cells: int
 ) -> Float[Array, "... C"]:

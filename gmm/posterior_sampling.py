@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
+from gmm.checks import may_be_infinite
 from gmm.covariance import Covariance
 from gmm.decision import Decision
 from gmm.devices import over_devices, rows_for
@@ -121,6 +122,7 @@ def _known(sums: Sums, coverage: Coverage, strata: int, boundary: bool) -> Bool[
     return np.where(total == 0, bound < 0.9 * math.log(jnp.finfo(sums.total.dtype).tiny), known)
 
 
+@may_be_infinite
 @functools.partial(jax.jit, static_argnames=("strata", "boundary"))
 def _statistics(
     decision: Decision,

@@ -21,7 +21,7 @@ class Statistics(NamedTuple):
         disagreement: Σ p_c (1 - p_c), one minus the clone agreement.
         second_moment: Σ p_c log² p_c.
         spread: Σ p_c ‖s_c - s‖².
-        per_cell: (..., C) -p_c log p_c / π_c.
+        per_cell: (..., C) -p_c log p_c / π_c; 0 for a cell of probability zero.
     """
 
     entropy: Float[Array, "..."]
@@ -97,7 +97,7 @@ def per_point(
         disagreement=_disagreement(p),
         second_moment=(surprise * -log_p).sum(axis=-1),
         spread=spread,
-        per_cell=surprise / decision.prior[None, :],
+        per_cell=surprise / jnp.where(decision.prior > 0, decision.prior, 1)[None, :],
     )
 
 

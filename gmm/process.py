@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import as_float, check_values, is_concrete, padded
+from gmm.checks import as_float, check_values, is_concrete, may_be_infinite, padded
 from gmm.pytree import pytree
 
 Time = Float[ArrayLike, "..."]
@@ -78,6 +78,7 @@ class Process(abc.ABC):
         """Signal-to-noise ratio γ(t) = α²/σ²."""
         return jnp.exp(self.log_snr(t))
 
+    @may_be_infinite
     def check_times(self, t: Time, name: str = "times") -> None:
         """Raise ValueError when a concrete time is outside the range or has infinite log_snr."""
         if not is_concrete(t, self):

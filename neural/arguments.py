@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gmm.checks import check_shape, check_values
+from gmm.checks import as_float, check_shape, check_values
+from neural.arithmetic import wide
 
 NO_CLASS = -1
 """The label of no class: the null condition, or the zero label."""
@@ -20,7 +21,8 @@ def noise_levels(t: Any) -> Float[Array, "..."]:
     """
     check_values("t", t, "a positive noise standard deviation", lambda a: (a > 0) & np.isfinite(a))
     # Half precision is widened before any arithmetic; integers become the default float.
-    return jnp.asarray(t, jnp.promote_types(jnp.result_type(t, float), jnp.float32))
+    levels = as_float(t)
+    return levels.astype(wide(levels.dtype))
 
 
 def noise_level_of_each(t: Any, n: int) -> Float[Array, " n"]:

@@ -29,6 +29,7 @@ from gmm.checks import check_values
 from gmm.mixture import Mixture, denoise
 from gmm.process import Process
 from gmm.pytree import pytree, set_fields
+from neural.arithmetic import wide
 from neural.predictions import check_prediction, to_x0
 
 State = Float[Array, "n ..."]
@@ -255,7 +256,7 @@ def state_shape(denoiser: Denoiser, shape: Sequence[int] | None = None) -> tuple
 def state_dtype(denoiser: Denoiser) -> jnp.dtype:
     """Floating type of states: the denoiser's own `dtype`, at least float32, else JAX's default."""
     own = getattr(denoiser, "dtype", None)
-    return jnp.dtype(jnp.result_type(float) if own is None else jnp.promote_types(own, jnp.float32))
+    return jnp.dtype(jnp.result_type(float) if own is None else wide(jnp.dtype(own)))
 
 
 def encode(denoiser: Denoiser, conditions: Sequence[Any]) -> Conditions:

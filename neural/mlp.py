@@ -23,6 +23,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 from gmm.process import EDM, edm
 from neural import checkpoints
 from neural.arguments import NO_CLASS, label_of_each, labels_of_all, noise_level_of_each
+from neural.arithmetic import wide
 from neural.checkpoints import Checkpoint, CheckpointError
 from neural.families import MEANS
 
@@ -233,7 +234,7 @@ class MLP:
 
     def _check(self, x: Any, t: Any) -> tuple[Float[Array, "n d"], Float[Array, " n"]]:
         x = jnp.asarray(x)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = x.astype(wide(x.dtype))
         if x.ndim != 2 or x.shape[1] != self.config.dim:
             raise ValueError(f"x must have shape (n, {self.config.dim}), got {x.shape}")
         return x, noise_level_of_each(t, len(x)).astype(x.dtype)

@@ -25,6 +25,7 @@ from gmm.checks import check_values, is_concrete
 from gmm.dynamics import reverse_kernel, time_grid
 from gmm.guidance import Constant, Guidance, gap_of, steer
 from gmm.process import Process
+from neural.arithmetic import wide
 from neural.denoiser import Denoiser, State, as_partial, encode
 from neural.progress import Progress
 
@@ -528,7 +529,7 @@ def _on_host(function: Callable[..., Array], *arguments: Any) -> np.ndarray:
 def _split_over_devices(x: Float[ArrayLike, "n ..."], condition: Any) -> tuple[State, Any]:
     """A batch and its conditions, placed on as many of this host's devices as divide the batch."""
     x = jnp.asarray(x)
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(wide(x.dtype))
     if isinstance(condition, Sequence | int | np.ndarray) and not isinstance(condition, str):
         condition = jnp.asarray(condition)
     devices = jax.local_devices()

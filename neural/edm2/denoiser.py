@@ -168,7 +168,7 @@ def _denoise(
 ) -> Float[Array, "rows height width channels"]:
     """D for every row of `label`; each row of `x` serves rows / n consecutive labels."""
     classes = label.shape[0] // x.shape[0]
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    x = x.astype(wide(x.dtype))
     sigma = t.astype(x.dtype)[:, None, None, None]
     spread = jnp.sqrt(sigma**2 + config.sigma_data**2)
     c_noise = jnp.repeat(jnp.log(t) / 4, classes).astype(wide(dtype))

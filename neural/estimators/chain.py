@@ -61,7 +61,8 @@ class PartitionArrays:
     @classmethod
     def of(cls, partition: Partition) -> "PartitionArrays":
         """The arrays of a partition that places every condition."""
-        return cls(np.asarray(partition.labels), partition.cells)
+        # JAX's default integers, which cells are counted in.
+        return cls(np.asarray(partition.labels, int), partition.cells)
 
 
 class Paths(NamedTuple):

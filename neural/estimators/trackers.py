@@ -147,7 +147,7 @@ def _by_cell(
         return -p * log_p / prior[None, :]
     own = labels[paths.z] if chain.tracker == "classes" else jnp.zeros_like(paths.z)
     surprise = -jnp.take_along_axis(log_p, own[:, None], axis=1)
-    return surprise * (labels[paths.z][:, None] == jnp.arange(partition.cells)[None, :])
+    return jnp.where(labels[paths.z][:, None] == jnp.arange(partition.cells)[None, :], surprise, 0)
 
 
 # ------------------------------------------------------------------------------------------------ hypotheses
