@@ -1,1 +1,1 @@
-"""One file a claim of speed or accuracy; each prints a table with its peer measured in the same run."""
+"""One file for each claim of speed or accuracy; each prints a table, with a peer measured in the same run."""

@@ -7,9 +7,15 @@ import sys
 # name -> (question it answers, whether it takes minutes)
 BENCHMARKS = {
     "mixture_throughput": ("Do scores and posteriors run at the rate of their matrix products?", False),
-    "throughput": ("How fast are we beside PyTorch and scikit-learn, by size and by device?", False),
+    "throughput": (
+        "How fast are posteriors and scores beside PyTorch and scikit-learn, by size and device?",
+        False,
+    ),
     "mixture_memory": ("Does memory stay flat while n·K·d grows past it?", False),
-    "empirical_mixture": ("What do exact entropies of 60,000 points cost beside their products?", True),
+    "empirical_mixture": (
+        "What do exact entropies of 60,000 points cost beside their matrix products?",
+        True,
+    ),
     "quadrature_against_sampling": ("What does an equal error cost by quadrature and by sampling?", False),
     "exact_against_sampling": ("What does an exact curve cost beside sampling, and how exact is it?", False),
     "checkpoint_loading": ("What does it cost to load EDM2-XS, in seconds and in memory?", False),

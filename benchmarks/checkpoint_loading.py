@@ -39,7 +39,7 @@ from pathlib import Path
 path = Path(sys.argv[1])
 jax.block_until_ready(jax.numpy.ones(1))
 path.read_bytes()                                  # warm
-Path("/proc/self/clear_refs").write_text("5")      # forget the peak so far
+Path("/proc/self/clear_refs").write_text("5")      # reset the recorded peak
 idle = peak_memory()
 start = time.perf_counter()
 checkpoints.read(path)

@@ -1,7 +1,7 @@
 """How does the cost of a curve grow with d and K?
 
-One noise level, 1,024 samples, float32: the reduced problem against the full one, in turn. Reduced cost must be
-flat in d; full cost grows with d. Both grow with K.
+One noise level, 1,024 samples, float32: the reduced problem against the full one, in turn. The reduced cost must
+not depend on d; the full cost grows with d. Both grow with K.
 """
 
 import jax

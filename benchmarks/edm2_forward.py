@@ -102,7 +102,7 @@ def _row(batch: int, times: dict[str, np.ndarray], peak: float | None) -> tuple[
     ideal = times["product"] * (batch * MULTIPLY_ADDS / PRODUCT**3)
 
     def against(rival: str) -> str:
-        return ratio(forward, times[rival]) if rival in times else "not asked"
+        return ratio(forward, times[rival]) if rival in times else "not measured"
 
     return (
         str(batch),
@@ -110,7 +110,7 @@ def _row(batch: int, times: dict[str, np.ndarray], peak: float | None) -> tuple[
         ratio(ideal, forward),
         against("convolutions"),
         against("reference"),
-        "not asked" if peak is None else f"{peak:.2f}",
+        "not measured" if peak is None else f"{peak:.2f}",
     )
 
 
@@ -211,7 +211,7 @@ idle = peak_memory()
 model = from_tensors(random_tensors(), dtype=dtype)
 x = np.ones((batch, *XS.image_shape), np.float32)
 jax.block_until_ready(model.denoise(x, 1.0, 3))
-Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading and compiling
+Path("/proc/self/clear_refs").write_text("5")  # reset the peak of loading and compiling
 jax.block_until_ready(model.denoise(x, 1.0, 3))
 print(peak_memory() - idle)
 """

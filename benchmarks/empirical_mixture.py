@@ -42,7 +42,7 @@ def run(points: int = POINTS, samples: int = SAMPLES, levels: int = LEVELS, data
     entropy(times[0])
     products()
     seconds, memory = [], []
-    # In strides, a line each: whenever a person stops it, what has been seen is spread over all levels.
+    # In strides, one line each: whenever it is stopped, the levels measured so far are spread over all.
     for done in range(levels):
         t = times[done * STRIDE % levels]
         seconds.append((_seconds(lambda t=t: entropy(t)), _seconds(products)))
@@ -87,7 +87,7 @@ def _points(points: int, data: str | None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def bare_products(x: np.ndarray, y: np.ndarray, samples: int) -> Callable[[], object]:
-    """samples x points, posterior x points and posterior x labels, block by block; nothing else."""
+    """samples x points, posterior x points and posterior x labels, block by block, without anything else."""
     labels = jax.nn.one_hot(jnp.asarray(y), int(y.max()) + 1, dtype=x.dtype)
     rows = min(samples, max(1, BLOCK_ELEMENTS // (2 * len(x))))
     blocks = -(-samples // rows)

@@ -49,7 +49,7 @@ def run() -> None:
 
 
 def cases() -> list[Case]:
-    """The rows of the table, from cheap to dear."""
+    """The rows of the table, from cheap to expensive."""
     return [
         Case("2, isotropic, d = 10^6", _mixture(2, 10**6, "isotropic")),
         Case("2, diagonal, d = 64", _mixture(2, 64, "diagonal")),

@@ -1,4 +1,4 @@
-"""Timing that survives a noisy machine: rivals run in turn, and only ratios within a turn are quoted."""
+"""Timing on a busy machine: calls run in turn, and only ratios within a turn are reported."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 SETTLE_SECONDS = 0.1
-"""Threads of OpenMP and OpenBLAS go on spinning for tens of milliseconds after a call, on cores that the next rival
+"""Threads of OpenMP and OpenBLAS keep spinning for tens of milliseconds after a call, on cores that the next call
 needs: without a pause the call after PyTorch's or scikit-learn's runs at little more than half its speed."""
 Clock = Callable[[], float]
 CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
-"""Processor time is what is left to compare by on a machine that others keep busy. Threads that wait by spinning
-count as work, so give the process one core (taskset -c 0)."""
+"""On a busy machine only processor times can be compared. Threads that wait by spinning count as work, so restrict
+the process to one core (taskset -c 0)."""
 
 
 def seconds(call: Callable[[], object], clock: Clock = time.perf_counter) -> float:

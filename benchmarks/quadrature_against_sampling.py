@@ -1,7 +1,7 @@
 """What does an equal error cost by quadrature and by sampling?
 
 Ten orthogonal classes at the noise level of half entropy. Sampling's error is its own standard error, measured at
-two sizes and extrapolated as 1/√n to the error asked for; its cost grows with n. Quadrature has one cost, and an
+two sizes and extrapolated as 1/√n to the target error; its cost grows with n. Quadrature has one cost, and an
 error estimate near rounding.
 """
 

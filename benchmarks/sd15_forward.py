@@ -230,7 +230,7 @@ seconds(call)
 gc.collect()
 for give_back in (lambda: None, lambda: ctypes.CDLL("libc.so.6").malloc_trim(0)):
     give_back()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of loading and compiling
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak of loading and compiling
     seconds(call)
     print(peak_memory() - idle)
 """

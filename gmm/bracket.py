@@ -2,7 +2,7 @@
 
 Sums over pairs of components, and over pairs and triples, lie on either side of H, of 1 - E Σ p² and of each cell's
 surprise (`gmm.cluster`). Where decisions are nearly made the triples are a vanishing share of the pairs, and the
-bracket is tight however small H is; that is where sampling without boundary points sees nothing.
+bracket is tight however small H is. In the same region, sampling without boundary points draws no undecided state.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from gmm.mixture import Mixture
 from gmm.partition import Partition
 from gmm.subset_basis import ClusterBasis, cluster_basis
 
-# More pairs or triples, or full covariances of more dimensions, take minutes a noise level.
+# More pairs or triples, or full covariances of more dimensions, take minutes for each noise level.
 MOST_PAIRS, MOST_TRIPLES = 2000, 1500
 MOST_DIMENSIONS_OF_PAIRS, MOST_DIMENSIONS_OF_TRIPLES = 2048, 64
 # Error of a triple beside the sum of all pairs.
@@ -26,7 +26,7 @@ _TRIPLE_ERROR = 1e-3
 
 
 def affordable(decision: Members) -> bool:
-    """Whether `bracketed_values` takes seconds rather than minutes a noise level."""
+    """Whether `bracketed_values` takes seconds rather than minutes for each noise level."""
     count, dims = decision.mixture.components, _dense_dimensions(decision.mixture)
     if count < 3:
         return dims <= MOST_DIMENSIONS_OF_PAIRS
@@ -35,7 +35,7 @@ def affordable(decision: Members) -> bool:
 
 
 def _dense_dimensions(mixture: Mixture) -> int:
-    """Size of the eigendecompositions that a noise level takes; zero where covariances commute."""
+    """Size of the eigendecompositions at each noise level; zero where covariances commute."""
     covariance = mixture.covariance
     if covariance.shared or not hasattr(covariance, "basis"):
         return 0
@@ -47,8 +47,8 @@ def bracketed_values(
 ) -> tuple[ExactValues, ExactValues]:
     """The middles of the brackets at T noise levels, and half their widths with the numerical errors.
 
-    Two and three components have no width. The rate has no bracket of its own; what the triples change it by stands
-    in for one. The second moment is NaN.
+    For two and three components the width is zero. The rate has no bracket; the change of the rate by the triples is
+    used in its place. The second moment is NaN.
 
     Args:
         decision: the components, see `affordable`.
@@ -67,13 +67,13 @@ def bracketed_values(
 def _middle(decision: Members, pairs: PairTerms, basis: ClusterBasis, alpha: float, sigma: float) -> tuple:
     """Values and errors of one noise level, in the order of `ExactValues`."""
     cells = decision.cell_count
-    found = pairs.terms(alpha, sigma)
-    high = total_of([term for term, _ in found], cells)
+    pair_terms = pairs.terms(alpha, sigma)
+    high = total_of([term for term, _ in pair_terms], cells)
     triples = _triples(decision, basis, alpha, sigma, high)
     step = total_of([term for term, _ in triples], cells)
-    # Of three components the triple is the last term: it is not a side of the bracket but part of the value.
+    # For three components the triple is the last term: it is part of the value, not a side of the bracket.
     share = 1.0 if decision.mixture.components <= 3 else 0.5
-    errors = [bound for _, bound in (*found, *triples)] + [_scaled(step, 1 - share, size=True)]
+    errors = [bound for _, bound in (*pair_terms, *triples)] + [_scaled(step, 1 - share, size=True)]
     value = total_of([high, _scaled(step, share)], cells)
     return averaged(decision, value), averaged(decision, total_of(errors, cells))
 
@@ -112,12 +112,12 @@ def completed(
     alpha: Float[np.ndarray, " T"],
     sigma: Float[np.ndarray, " T"],
 ) -> EntropyCurve:
-    """A sampled curve with the points whose errors its samples do not tell replaced by brackets, where affordable.
+    """A sampled curve with points of unknown error replaced by brackets, where these are affordable.
 
-    The metadata says how many ("bracketed_points").
+    The metadata has their number ("bracketed_points").
 
     Args:
-        curve: the sampled curve, NaN where an error is not known.
+        curve: the sampled curve, with NaN where an error is unknown.
         mixture: the law of x_0.
         partition: the decision.
         alpha: (T,) signal scale.

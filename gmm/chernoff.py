@@ -205,9 +205,9 @@ def _derivatives(coordinates: Coordinates, log_prior: Array, c: float) -> tuple[
     mixed = (1 - c) * low + c * high
     r = 2 * mu / mixed
     log_low, log_high = coordinates.log_dets
-    each = shift / mixed
-    slope = 0.5 * (log_high - log_low - count @ r) - 0.5 * each @ (1 - 2 * c - c * (1 - c) * r)
-    bend = 0.5 * count @ r**2 + each @ (1 + (1 - 2 * c) * r - c * (1 - c) * r**2)
+    squares = shift / mixed
+    slope = 0.5 * (log_high - log_low - count @ r) - 0.5 * squares @ (1 - 2 * c - c * (1 - c) * r)
+    bend = 0.5 * count @ r**2 + squares @ (1 + (1 - 2 * c) * r - c * (1 - c) * r**2)
     tangent = np.pi / np.tan(np.pi * c)
     slope += log_prior[0] - log_prior[1] - tangent - 1 / c + 1 / (1 - c)
     bend += (np.pi / np.sin(np.pi * c)) ** 2 + 1 / c**2 + 1 / (1 - c) ** 2
@@ -249,12 +249,12 @@ def _step(line: Line) -> float:
     Term n errs by e^{-ns c} times the integral with (π_0/π_1) e^{ns}, s = 2π/h, which is at most
     F(c')/F(c) e^{-ns(c-c')} for every c' in (0, 1).
     """
-    wanted = []
+    frequencies = []
     for end in (0.0, 1.0):
         places = line.c + (end - line.c) * _SHARES
         rise = _log_real(line.coordinates, line.log_prior, places)[0] - line.log_top
-        wanted.append(np.min((_COARSE_ERROR + np.maximum(rise, 0)) / np.abs(places - line.c)))
-    return float(2 * np.pi / max(wanted))
+        frequencies.append(np.min((_COARSE_ERROR + np.maximum(rise, 0)) / np.abs(places - line.c)))
+    return float(2 * np.pi / max(frequencies))
 
 
 def _reach(line: Line) -> float:
@@ -279,8 +279,8 @@ def _kernel(c: float, u: Float[Array, " n"]) -> Array:
 
 def _log_weight(line: Line, u: Float[Array, " n"]) -> tuple[Array, Array]:
     """log of π_0^a π_1^{1-a} C(a) at c + iu over its value at c, and d log C/d log(σ²/α²) over ½a(1-a), (n,) each."""
-    found = [_log_weight_of(line, part) for part in _parts(u, len(line.coordinates.count))]
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))  # type: ignore[return-value]
+    blocks = [_log_weight_of(line, part) for part in _parts(u, len(line.coordinates.count))]
+    return tuple(np.concatenate(parts) for parts in zip(*blocks, strict=True))  # type: ignore[return-value]
 
 
 def _parts(u: Array, coordinates: int) -> list[Array]:
@@ -298,10 +298,10 @@ def _log_weight_of(line: Line, u: Float[Array, " n"]) -> tuple[Array, Array]:
     slope = line.log_prior[0] - line.log_prior[1] + 0.5 * (log_high - log_low)
     log_modulus = -0.25 * np.log1p(x * x) @ count
     phase = u * slope - 0.5 * np.arctan(x) @ count
-    each = shift / mixed
+    squares = shift / mixed
     product = (line.c + 1j * u) * (1 - line.c - 1j * u)
-    over = fall @ each - 1j * ((x * fall) @ each)  # Σ each/(1 + ix)
-    quadratic = -0.5 * (product * over - line.c * (1 - line.c) * each.sum())
+    over = fall @ squares - 1j * ((x * fall) @ squares)  # Σ each/(1 + ix)
+    quadratic = -0.5 * (product * over - line.c * (1 - line.c) * squares.sum())
     return log_modulus + 1j * phase + quadratic, _growth(line, u, x, fall)
 
 
@@ -312,20 +312,20 @@ def _growth(line: Line, u: Float[Array, " n"], x: Float[Array, "n m"], fall: Flo
     mixed = (1 - line.c) * low + line.c * high
     turned = x * fall
     if dense is None:
-        each = count_noise * (2 * mu) ** 2 / (low * high * mixed)
+        spreads = count_noise * (2 * mu) ** 2 / (low * high * mixed)
         drift = shift_noise / mixed**2
         # 1/(1+ix)² = fall² (1-ix)²
-        growth = fall @ each + (fall * (2 * fall - 1)) @ drift
-        return growth - 1j * (turned @ each + 2 * ((fall * turned) @ drift))
+        growth = fall @ spreads + (fall * (2 * fall - 1)) @ drift
+        return growth - 1j * (turned @ spreads + 2 * ((fall * turned) @ drift))
     moved = (fall - 1j * turned) * (dense.step / mixed)
     drift = np.einsum("ni,ni->n", moved @ dense.gram, moved)
     if min(low.min(), high.min()) > _SINGULAR:
-        each = count_noise * (2 * mu) ** 2 / (low * high * mixed)
-        return drift + fall @ each - 1j * (turned @ each)
+        spreads = count_noise * (2 * mu) ** 2 / (low * high * mixed)
+        return drift + fall @ spreads - 1j * (turned @ spreads)
     # The same sum is [(1-a) tr Σ_0⁻¹ + a tr Σ_1⁻¹ - tr A⁻¹]/(a(1-a)), which needs no digits of 1 ± μ.
     a = line.c + 1j * u
-    each = count_noise / mixed
-    traces = (1 - a) * dense.traces[0] + a * dense.traces[1] - (fall @ each - 1j * (turned @ each))
+    spreads = count_noise / mixed
+    traces = (1 - a) * dense.traces[0] + a * dense.traces[1] - (fall @ spreads - 1j * (turned @ spreads))
     return drift + traces / (a * (1 - a))
 
 

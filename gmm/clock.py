@@ -12,7 +12,7 @@ from gmm.checks import is_concrete, may_be_infinite, padded
 from gmm.process import Process
 
 Times = Float[ArrayLike, " T"] | Sequence[float]
-"""Times of a process as a person may give them: an array, or a list of numbers."""
+"""Times of a process as a caller may give them: an array, or a list of numbers."""
 
 
 @may_be_infinite

@@ -10,10 +10,10 @@ lie in more than one cell count. Under the same integral
     E[-log p(cell|X); Z in the cell] has the factor Σ_{k in A and the cell} a_k,
     1 - E Σ p(cell|X)² has the factor 1 - Σ_cells (Σ_{k in A and the cell} a_k)².
 
-The line (`gmm.chernoff`) becomes a plane: c is the minimum of a convex function on the simplex, and trapezoid sums
-on lattices err by sums of terms of one sign, which convexity bounds beforehand. Shifted lattices (two for four
-classes, three for three), whose leading errors add up to zero, give the value (their mean); the bound of what they
-leave is its error, or how far each is from the mean where that is less.
+The line (`gmm.chernoff`) becomes a plane: c is the minimum of a convex function on the simplex, and trapezoid sums on
+lattices have errors that are sums of terms of one sign, which convexity bounds beforehand. The value is the mean over
+shifted lattices (two for four classes, three for three), whose leading errors add up to zero; its error is the bound
+of what remains, or the distance of each lattice from the mean where that is less.
 
 T_A = (-1)^{|A|} E ∫ Π_{k∈A}(1 - e^{-sx_k/S}) ds/s² makes H an alternating sum of elementary symmetric functions of
 numbers in [0, 1]: every truncation brackets it (Bonferroni), and |T_A| is at most |T_B| for every B inside A.
@@ -35,7 +35,7 @@ Array = np.ndarray
 _LEFT_OUT = 1e-3
 _BLOCK = 2**16  # numbers in a temporary array that stays in the cache
 _EPS = float(np.finfo(np.float64).eps)
-# Lattices of more nodes than this take longer than anybody waits.
+# Lattices of more nodes than this would take many minutes.
 MAX_NODES = 2**26
 # More than a dual lattice has shortest vectors.
 _NEIGHBOURS = 24
@@ -106,20 +106,20 @@ def cluster_term(
         floor: log of a value whose `tolerance` is small enough too: what T_A is part of.
     """
     plane = _plane(subset, log_weights)
-    wanted = np.log(tolerance) + max(floor - plane.log_top, 0.0)
-    if wanted > 0 or plane.log_top < -800:
+    log_tolerance = np.log(tolerance) + max(floor - plane.log_top, 0.0)
+    if log_tolerance > 0 or plane.log_top < -800:
         return _negligible(plane, cells, cell_count)
-    step = _step(plane, np.log(_NEIGHBOURS) - wanted)
+    step = _step(plane, np.log(_NEIGHBOURS) - log_tolerance)
     members = cells[:, None] == np.arange(cell_count)
     size = len(plane.c)
-    log_small = wanted + np.log(_LEFT_OUT)
+    log_small = log_tolerance + np.log(_LEFT_OUT)
     lattices = _lattices(size)
     # Shifts j and L - j are mirror images, and have one real part.
     shifts = np.arange(lattices // 2 + 1)
-    found = [_lattice_sum(plane, step, shift, log_small, members, rates) for shift in shifts.tolist()]
-    sums, moduli, counts = (np.array(part) for part in zip(*found, strict=True))
+    results = [_lattice_sum(plane, step, shift, log_small, members, rates) for shift in shifts.tolist()]
+    sums, moduli, counts = (np.array(part) for part in zip(*results, strict=True))
     mean = np.average(sums, axis=0, weights=np.where(2 * shifts % lattices == 0, 1, 2))
-    error = np.minimum(np.abs(sums - mean).max(axis=0), np.exp(wanted) * moduli.max(axis=0))
+    error = np.minimum(np.abs(sums - mean).max(axis=0), np.exp(log_tolerance) * moduli.max(axis=0))
     error += 8 * _EPS * (4 + abs(plane.log_top)) * moduli.max(axis=0)
     # What lies beyond the nodes: no larger than `log_small` on their surface, and falling as e^{-π|u|/2}.
     error += np.exp(log_small) * counts.max() ** ((size - 2) / (size - 1)) * 2 * size / step
@@ -130,7 +130,7 @@ def cluster_term(
 def _lattices(size: int) -> int:
     """How many lattices, shifted by multiples of 1/L of a step in every a_k but the last, have errors that cancel.
 
-    A neighbour in the dual lattice comes with e^{2πi j/L}, j the shift, for the last a_k too if L divides S.
+    A neighbour in the dual lattice has the factor e^{2πi j/L}, j the shift, for the last a_k too if L divides S.
     """
     return next(number for number in range(2, size + 1) if size % number == 0)
 
@@ -139,8 +139,8 @@ def _negligible(plane: _Plane, cells: Array, cell_count: int) -> tuple[Term, Ter
     """Zero, with the integrand's modulus times its width as the error: |Γ(-c-iu)| falls as e^{-π|u|/2}."""
     zero = Term(0.0, 0.0, 0.0, np.zeros(cell_count))
     bound = float(np.exp(max(plane.log_top, -745.0)))
-    held = np.bincount(cells, minlength=cell_count) > 0
-    return zero, Term(bound, bound, bound, bound * held)
+    occurs = np.bincount(cells, minlength=cell_count) > 0
+    return zero, Term(bound, bound, bound, bound * occurs)
 
 
 def _named(values: Array) -> Term:
@@ -173,10 +173,10 @@ def _plane(subset: Subset, log_weights: Float[Array, " S"]) -> _Plane:
 
 def _on_simplex(subset: Subset, log_weights: Array, c: Array) -> tuple[float, Array, Array]:
     """log of Π|Γ(-c_k)|π_k^{c_k} C(c), with first and second derivatives."""
-    found = subset.expand(c)
-    value = found.value + float((gammaln(1 - c) - np.log(c) + c * log_weights).sum())
-    slope = found.slope - digamma(1 - c) - 1 / c + log_weights
-    return value, slope, found.bend + np.diag(polygamma(1, 1 - c) + 1 / c**2)
+    expansion = subset.expand(c)
+    value = expansion.value + float((gammaln(1 - c) - np.log(c) + c * log_weights).sum())
+    slope = expansion.slope - digamma(1 - c) - 1 / c + log_weights
+    return value, slope, expansion.bend + np.diag(polygamma(1, 1 - c) + 1 / c**2)
 
 
 def _step(plane: _Plane, exponent: float) -> float:
@@ -187,7 +187,7 @@ def _step(plane: _Plane, exponent: float) -> float:
     """
     size = len(plane.c)
     lattices = _lattices(size)
-    wanted = []
+    frequencies = []
     for lifted in (set(s) for k in range(1, size) for s in itertools.combinations(range(size), k)):
         vectors = [n for n in _dual_vectors(size, frozenset(lifted)) if sum(n) % lattices == 0]
         if not vectors:
@@ -201,8 +201,8 @@ def _step(plane: _Plane, exponent: float) -> float:
             - plane.log_top
             for part in _SHARES
         ]
-        wanted.append(np.min((exponent + np.maximum(rise, 0)) / (_SHARES * falls)))
-    return float(2 * np.pi / max(wanted))
+        frequencies.append(np.min((exponent + np.maximum(rise, 0)) / (_SHARES * falls)))
+    return float(2 * np.pi / max(frequencies))
 
 
 def _dual_vectors(size: int, lifted: frozenset[int]) -> list[tuple[int, ...]]:
@@ -294,12 +294,12 @@ def _first_half(nodes: Int[Array, "n S"]) -> Array:
 def _log_modulus(plane: _Plane, u: Float[Array, "n S"]) -> Float[Array, " n"]:
     """log|F(c + iu)/F(c)|."""
     rows = max(16, _BLOCK // max(16, plane.subset.width))
-    found = np.empty(len(u))
+    values = np.empty(len(u))
     for part in (slice(i, i + rows) for i in range(0, len(u), rows)):
         a = plane.c + 1j * u[part]
         kernel = np.real(loggamma(1 - a) - np.log(a)) - (gammaln(1 - plane.c) - np.log(plane.c))
-        found[part] = kernel.sum(axis=1) + np.real(plane.subset.along(plane.c, u[part], False)[0])
-    return found
+        values[part] = kernel.sum(axis=1) + np.real(plane.subset.along(plane.c, u[part], False)[0])
+    return values
 
 
 def _widest(plane: _Plane, log_small: float) -> float:

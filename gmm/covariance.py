@@ -1,4 +1,4 @@
-r"""Within-class covariances that stay cheap under "scale and add noise".
+r"""Within-class covariances for which scaling and adding noise is cheap.
 
 Each type is a symmetric operator A with known eigenvectors, one for all components ("shared") or one per
 component. `map(f)` applies f to the eigenvalues and keeps the eigenvectors, so that everything a diffused

@@ -1,6 +1,6 @@
-"""EntropyCurve: what every source of a curve returns, so that curves can be laid over each other.
+"""EntropyCurve, the common type of curves from every source, so that they can be compared.
 
-Quadrature, sampling and trained networks all end here. Schema of the files: ``docs/curves.md``.
+Quadrature, sampling and trained networks all return it. Schema of the files: ``docs/curves.md``.
 """
 
 import dataclasses
@@ -73,7 +73,7 @@ def _slope(t: np.ndarray, log_snr: np.ndarray) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON cannot hold, as something it can: arrays and NumPy's numbers as lists and numbers."""
+    """A value for JSON: arrays and NumPy's numbers as lists and numbers."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
 
 
@@ -181,7 +181,7 @@ class EntropyCurve:
 
     @property
     def _cells(self) -> tuple[int]:
-        """(C,), or (0,) where nothing is known about single cells."""
+        """(C,), or (0,) where there are no values for single cells."""
         shape = (0, 0) if self.per_cell is None else np.shape(self.per_cell)
         if len(shape) != 2:
             raise ValueError(f"per_cell must have shape (T, C), got {shape}")
@@ -242,7 +242,7 @@ class EntropyCurve:
         return np.asarray(cubic(t, extrapolate=False))
 
     def rate_per_log_noise(self) -> tuple[np.ndarray, np.ndarray]:
-        """dH/d log(sigma/alpha) and its standard error, (T,) each: the rate that no clock changes."""
+        """dH/d log(sigma/alpha) and its standard error, (T,) each; it does not depend on the clock of the process."""
         scale = -2 / self.log_snr_slope
         return self.rate * scale, self.rate_stderr * scale
 
@@ -356,7 +356,7 @@ class EntropyCurve:
         return cls(**fields, units=about["units"], metadata=from_json(dict[str, Any], about["metadata"]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write NetCDF, aside and then renamed; raises ValueError when `path` cannot be written."""
+        """Write NetCDF under a temporary name that is then renamed; raises ValueError when `path` cannot be written."""
         save_dataset(path, self.to_dataset())
 
     @classmethod

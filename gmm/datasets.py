@@ -34,7 +34,7 @@ _NPY_HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
-# What the standard library raises on files that are not what they say.
+# Exceptions of the standard library for damaged files.
 _UNREADABLE = (OSError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, RuntimeError)
 
 
@@ -154,8 +154,8 @@ def _labelled(
     points = _as_precise_as_needed(x.reshape(len(x), -1))
     if not np.isfinite(points).all():
         raise ValueError(f"{name} must hold points that are finite in float32; x has NaN or infinite entries")
-    found, labels = np.unique(y, return_inverse=True)
-    classes = _class_names(name, found, names)
+    distinct, labels = np.unique(y, return_inverse=True)
+    classes = _class_names(name, distinct, names)
     return LabelledData(name, points, labels.astype(np.int32), classes, x.shape[1:])
 
 
@@ -174,21 +174,23 @@ def _as_precise_as_needed(x: np.ndarray) -> np.ndarray:
     return points
 
 
-def _class_names(name: str, found: np.ndarray, names: np.ndarray | tuple[str, ...] | None) -> tuple[str, ...]:
+def _class_names(
+    name: str, distinct: np.ndarray, names: np.ndarray | tuple[str, ...] | None
+) -> tuple[str, ...]:
     """Names of the labels `found` in y: the numbers or words themselves, unless `names` are given."""
-    if found.dtype.kind == "f":
-        if not np.isfinite(found).all():
+    if distinct.dtype.kind == "f":
+        if not np.isfinite(distinct).all():
             raise ValueError(f"{name} must hold finite labels; y has NaN or infinite entries")
-        found = found.astype(np.int64) if np.array_equal(found, np.round(found)) else found
+        distinct = distinct.astype(np.int64) if np.array_equal(distinct, np.round(distinct)) else distinct
     if names is not None:
-        numbers = found.dtype.kind in "iu" and found[0] >= 0 and found[-1] < len(names)
+        numbers = distinct.dtype.kind in "iu" and distinct[0] >= 0 and distinct[-1] < len(names)
         if np.ndim(names) != 1 or not numbers:
             raise ValueError(
                 f"{name} must hold y in 0..C-1 beside classes (C,), got {np.shape(names)} and labels "
-                f"{found[0]}..{found[-1]}"
+                f"{distinct[0]}..{distinct[-1]}"
             )
-        found = np.asarray(names)[found]
-    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in found)
+        distinct = np.asarray(names)[distinct]
+    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in distinct)
 
 
 def _digits() -> LabelledData:
@@ -200,12 +202,12 @@ def _digits() -> LabelledData:
 
 
 def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype, limit: int) -> int:
-    """Bytes of an array, once the array and its float32 copy are known to fit."""
+    """Bytes of an array, after a check that the array and its float32 copy fit."""
     count = math.prod(shape)
-    wanted = count * (dtype.itemsize + (4 if dtype.kind in _NUMBERS else 0))
-    if wanted > limit:
+    needed = count * (dtype.itemsize + (4 if dtype.kind in _NUMBERS else 0))
+    if needed > limit:
         raise ValueError(
-            f"{name} would take {wanted / 2**30:.3g} GiB, above the limit of {limit / 2**30:.3g} GiB; "
+            f"{name} would take {needed / 2**30:.3g} GiB, above the limit of {limit / 2**30:.3g} GiB; "
             "raise the limit or take a subset"
         )
     return count * dtype.itemsize
@@ -214,9 +216,9 @@ def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype, limit: int) 
 def _npz(path: Path, limit: int) -> LabelledData:
     try:
         with zipfile.ZipFile(path) as archive:
-            held = set(archive.namelist())
+            members = set(archive.namelist())
             x, y = (npz_member(archive, path, key, limit) for key in ("x", "y"))
-            names = npz_member(archive, path, "classes", limit) if "classes.npy" in held else None
+            names = npz_member(archive, path, "classes", limit) if "classes.npy" in members else None
     except _UNREADABLE as error:
         raise ValueError(f"cannot read {path}: {_one_line(error)}") from error
     return _labelled(path.name, x, y, names)
@@ -231,8 +233,8 @@ def npz_member(archive: zipfile.ZipFile, path: Path, key: str, limit: int) -> np
     try:
         info = archive.getinfo(f"{key}.npy")
     except KeyError:
-        held = ", ".join(sorted(archive.namelist())[:10]) or "nothing"
-        raise ValueError(f"{path} must hold an array {key}, got {held}") from None
+        members = ", ".join(sorted(archive.namelist())[:10]) or "nothing"
+        raise ValueError(f"{path} must hold an array {key}, got {members}") from None
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{key} of {path} must be stored or deflated, as NumPy writes it")
     with archive.open(info) as stream:
@@ -275,15 +277,15 @@ def _idx_folder(folder: Path, split: str, limit: int) -> LabelledData:
 def _idx_file(folder: Path, stem: str, limit: int) -> np.ndarray:
     spellings = (stem, stem.replace("-idx", ".idx"))
     names = [f"{spelling}-ubyte{end}" for spelling in spellings for end in ("", ".gz")]
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         raise ValueError(f"{folder} must hold {names[0]} or {names[1]}, as MNIST's folders do")
-    opener = gzip.open if found.suffix == ".gz" else open
+    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(found, "rb") as stream:
-            return _read_idx(stream, found, limit)  # type: ignore[arg-type]
+        with opener(path, "rb") as stream:
+            return _read_idx(stream, path, limit)  # type: ignore[arg-type]
     except _UNREADABLE as error:
-        raise ValueError(f"cannot read {found}: {_one_line(error)}") from error
+        raise ValueError(f"cannot read {path}: {_one_line(error)}") from error
 
 
 def _read_idx(stream: BinaryIO, path: Path, limit: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What is asked of a mixture: a partition of its components, laid out cell by cell."""
+"""The decision between cells of a mixture: the components of a partition, laid out cell by cell."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from gmm.pytree import build
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("mixture",), meta_fields=("cells",))
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """What is asked of a mixture: the components that take part, cell by cell.
+    """A decision between cells of a mixture: the components that take part, cell by cell.
 
     Attributes:
         mixture: the components inside the decision, sorted by cell, weights renormalised. Every cell has
@@ -44,7 +44,7 @@ class Decision:
         return self.by_cell(self.mixture.weights).sum(axis=-1)
 
     def centred(self) -> "Decision":
-        """With means measured from their mean: done once, no step after it copies them to do so.
+        """The same decision with means measured from their mean, so that no later step copies them to do so.
 
         A shift of all states changes no posterior.
         """
@@ -65,7 +65,9 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     present = (offset < counts[:, None]).reshape(-1)
     index = order[place.reshape(-1)]
     if present.all() and np.array_equal(index, np.arange(mixture.components)):
-        return Decision(mixture, len(counts))  # already so: neither a program to compile nor a copy
+        return Decision(
+            mixture, len(counts)
+        )  # already in order: no program is compiled and nothing is copied
     return Decision(_taken(mixture, index, present), len(counts))
 
 

@@ -1,7 +1,7 @@
-"""Spreading independent work over every device, of this host or of all hosts that joined.
+"""Independent work on every device of this host, or of all hosts that have joined.
 
-`jax.distributed.initialize` (called by the person's launcher, before anything else) makes `jax.devices()` the
-devices of all hosts; nothing else changes. See docs/scaling.md.
+After `jax.distributed.initialize` (called before anything else) `jax.devices()` lists the devices of all hosts;
+nothing else changes. See docs/scaling.md.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ AXIS = "devices"
 def over_devices(
     work: Callable[..., T], combine: Callable[[T], T], numbers: Int[Array, "b s"], shared: object
 ) -> T:
-    """Run `work(shared, numbers)` with the rows of `numbers` dealt out to all devices.
+    """The result of `work(shared, numbers)` with the rows of `numbers` distributed over all devices.
 
     Args:
         work: (shared, rows of numbers) -> pytree; pure, and the same for any split of the rows up to how
             its results combine.
         combine: merges results stacked over devices (leading axis) into one.
         numbers: (b, s) work items; b is a multiple of the number of devices (see `rows_for`).
-        shared: pytree that every device gets whole.
+        shared: pytree that is copied to every device.
     """
     count = jax.device_count()
     if count == 1:
@@ -44,7 +44,7 @@ def over_devices(
 
 
 def rows_for(items: int, most: int) -> Int[Array, "b s"]:
-    """Numbers 0.. of at least `items` work items, in rows of at most `most`, equally many rows a device."""
+    """Numbers 0.. of at least `items` work items, in rows of at most `most`, equally many rows for each device."""
     count = jax.device_count()
     rows = -(-items // (most * count)) * count
     size = -(-items // rows)
@@ -52,10 +52,10 @@ def rows_for(items: int, most: int) -> Int[Array, "b s"]:
 
 
 def agreed(flags: Callable[[], Sequence[bool]], count: int = 1) -> list[bool]:
-    """What the first process finds, on all of them: processes that decide apart would wait for each other.
+    """The flags of the first process, on every process: with different flags, processes would wait for each other.
 
     Args:
-        flags: looks, for instance at files; called by the first process alone.
+        flags: computes the flags, for instance from files; called by the first process only.
         count: how many flags it returns.
 
     Raises:
@@ -65,13 +65,13 @@ def agreed(flags: Callable[[], Sequence[bool]], count: int = 1) -> list[bool]:
         return list(flags())
     from jax.experimental import multihost_utils
 
-    found, trouble = [0] * count, ValueError("the first process refuses, and says why")
+    answers, refusal = [0] * count, ValueError("the first process raised an error; see its message")
     if jax.process_index() == 0:
         try:
-            found = list(map(int, flags()))
+            answers = list(map(int, flags()))
         except ValueError as error:
-            found, trouble = [-1] * count, error
-    found = np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(found, np.int32)))
-    if (found < 0).any():
-        raise trouble
-    return found.astype(bool).tolist()
+            answers, refusal = [-1] * count, error
+    answers = np.asarray(multihost_utils.broadcast_one_to_all(np.asarray(answers, np.int32)))
+    if (answers < 0).any():
+        raise refusal
+    return answers.astype(bool).tolist()

@@ -1,7 +1,7 @@
 r"""Dynamics of mixtures: forward and reverse diffusion, probability flow, U-turns.
 
-A mixture reduced to the span of its means is a mixture: the same functions serve it, and the law of what they
-return is the projected law. With λ = log γ and a step from time t to an earlier time s, r = γ_t/γ_s < 1::
+A mixture reduced to the span of its means is a mixture: the same functions work for it, and the law of their
+results is the projected law. With λ = log γ and a step from time t to an earlier time s, r = γ_t/γ_s < 1::
 
     p(x_s | x_t, x_0) = N((σ_s/σ_t) √r x_t + α_s (1-r) x_0, σ_s² (1-r) I)
     p(x_s | x_t, k)   = the same with x_0 ~ p(x_0 | x_t, k) = N(D_k(x_t), σ_t² C_k (α_t² C_k + σ_t² I)⁻¹)
@@ -42,9 +42,9 @@ from gmm.process import Process, vp
 KERNELS = ("exact-mean", "exact")
 SPACINGS = ("log-snr", "edm")
 EDM_RHO = 7  # Karras et al. 2022, eq. 5: levels σ/α equally spaced in their seventh root
-# How far below the smallest level σ/α in question a U-turn goes, unless told otherwise.
+# Default end of a U-turn: the smallest level σ/α of the turns divided by this.
 RETURN_DEPTH = 100.0
-# Dozens are usual; this many are spent only on a tolerance that the precision cannot meet.
+# Dozens of steps are usual; this many are reached only when the precision does not allow the tolerance.
 MAX_FLOW_STEPS = 2**12
 
 
@@ -146,7 +146,7 @@ def reverse_sde(
     component: Int[ArrayLike, "..."] | None = None,
     kernel: str = "exact-mean",
 ) -> Float[Array, "T n d"]:
-    """Sample paths of the reverse process from x at times[0], one Gaussian step a time.
+    """Sample paths of the reverse process from x at times[0], one Gaussian step for each time.
 
     Args:
         mixture: law of x_0.
@@ -211,7 +211,7 @@ def probability_flow(
     Raises:
         ValueError: when the times are not monotone, leave the process's range or have no noise, x is not a
             finite (n, d) array, or a component is unknown.
-        RuntimeError: when the solver cannot meet the tolerances; under jit the path is then NaN.
+        RuntimeError: when the solver does not reach the tolerances; under jit the path is then NaN.
     """
     x = check_states(x, mixture)
     times = check_path(process, times, falling=None)
@@ -224,7 +224,7 @@ def probability_flow(
     path, solved = _flow(mixture, way, x, rtol, atol)
     if is_concrete(solved) and not solved:
         tolerances = f"rtol={rtol:g} and atol={atol:g} in {x.dtype}"
-        raise RuntimeError(f"the flow did not meet {tolerances} within {MAX_FLOW_STEPS} steps; loosen them")
+        raise RuntimeError(f"the flow did not reach {tolerances} within {MAX_FLOW_STEPS} steps; loosen them")
     return path
 
 
@@ -240,9 +240,9 @@ def u_turn(
     end: float | None = None,
     kernel: str = "exact-mean",
 ) -> Estimate:
-    """Forward then back: the probability that x_0, noised to t and denoised again, is in its cell still.
+    """The probability that x_0, noised to t and denoised again, is still in its cell, with its standard error.
 
-    The cell that a path returns to is judged by the exact posterior p(c | x_end) at the end of the way back.
+    The cell that a path returns to is weighted by the exact posterior p(c | x_end) at its end.
     Posteriors are martingales along the reverse process: with the exact kernel the value is E Σ_c p(c|X_t)²
     (`clone_agreement`; Biroli, Bonnaire, de Bortoli, Mezard 2024) wherever the end is, and with the other it
     tends to that with the number of steps.
@@ -253,8 +253,8 @@ def u_turn(
         times: (T,) times to turn at, in any order, all above `end`.
         partition: the cells; None makes every component a cell. Components outside a restricted partition
             are left out of the mixture.
-        key: JAX random key; the same noise serves all times.
-        samples: paths per time, >= 2; rounded up to whole blocks when they do not fit into one.
+        key: JAX random key; the same noise is used at all times.
+        samples: paths for each time, >= 2; rounded up to whole blocks when they do not fit into one.
         steps: steps of the way back, equal in log-SNR.
         end: time to come back to. Default: where σ/α is a hundredth of its value at the smallest time, or the
             end of the process's range.
@@ -331,7 +331,7 @@ def _reverse_paths(
 
 
 def rows_of(steps: Steps, dtype: jnp.dtype) -> tuple[Steps, Int[Array, " steps"]]:
-    """What the reverse steps scan over: the table in the states' precision, and each step's number."""
+    """Inputs of the scan over reverse steps: the table in the precision of the states, and step numbers."""
     # Times keep their own precision: the denoiser rounds α and σ, not t.
     return _cast(steps, dtype)._replace(t=as_float(steps.t), end=()), jnp.arange(len(steps.t))
 
@@ -365,16 +365,16 @@ def reverse_step(
 def _draw_component(noisy: Mixture, x: Float[Array, "n d"], key: PRNGKeyArray) -> Int[Array, " n"]:
     """k ~ p(k|x): the posterior is the prior of a reweighted mixture.
 
-    Paths are differentiated with their components held: a choice has no derivative.
+    Paths are differentiated at fixed components, because a random choice has no derivative.
     """
     noisy, x = lax.stop_gradient((noisy, x))
 
-    def one(row: tuple[Array, Array]) -> Array:
+    def draw(row: tuple[Array, Array]) -> Array:
         x, u = row
         return component_at(noisy.reweighted(log_posterior(noisy, x)), u)
 
     u = jax.random.uniform(key, x.shape[:1], x.dtype)
-    return lax.map(one, (x, u), batch_size=rows_at_once(noisy))
+    return lax.map(draw, (x, u), batch_size=rows_at_once(noisy))
 
 
 def rows_at_once(mixture: Mixture) -> int:
@@ -393,7 +393,7 @@ def _u_turn(
     samples: int,
     kernel: str,
 ) -> Float[Array, "blocks size"]:
-    """Posterior of the own cell at the end of each path."""
+    """Posterior, at the end of each path, of the cell that it started from."""
     blocks = -(-samples // rows_at_once(mixture))
     size = -(-samples // blocks)
 

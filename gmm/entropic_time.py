@@ -1,8 +1,8 @@
-"""Sampler grids timed by a measured entropy curve: equal class information in every step.
+"""Sampler grids from a measured entropy curve: equal class information in every step.
 
 Entropic time (Stancevic et al. 2025, arXiv 2504.13612) steps evenly in the entropy of x_0 given x_t. Here the entropy
-is that of the class, which says where the class is decided and nothing about what else a sampler has to get right:
-mixed with a grid that spreads its steps over all noise it stays safe.
+is that of the class alone, which does not contain anything else that a sampler has to resolve; therefore the grid is
+mixed with one that has steps at all noise levels.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def entropic_times(
 
     Args:
         curve: measured entropy curve of the decision, of any process.
-        process: whose times are wanted.
+        process: the process whose times are returned.
         steps: number of times, >= 2; the step to zero noise that ends a sampler is not among them.
         share: of the class information, in [0, 1]: 0 is EDM's grid, 1 is class-entropic time alone, which leaves
             everything before and after the decision to one step each.
@@ -64,7 +64,7 @@ def entropic_times(
     mixed = (1 - share) * (roots - roots[0]) / (roots[-1] - roots[0])
     if share > 0:
         mixed = mixed + share * (information - information[0]) / gained
-    # Where nothing is gained the inverse jumps: any level there would do.
+    # Where no information is gained the inverse jumps, and any level there is equivalent.
     rising = np.concatenate([[True], np.diff(mixed) > 0])
     levels = np.interp(np.linspace(1, 0, steps)[1:-1], mixed[rising], noise[rising])
     return np.concatenate([ends[:1], times_at(process, levels), ends[1:]])

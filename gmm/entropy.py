@@ -35,15 +35,15 @@ def class_entropy(
     exact: bool = True,
     progress: Callable[[int, int], None] | None = None,
 ) -> EntropyCurve:
-    """Posterior entropy H[Z|X_t] in nats, its rate dH/dt and what else the same samples tell.
+    """The curve of the posterior entropy H[Z|X_t] in nats and its rate dH/dt, with what else the same samples give.
 
-    The mixture is sampled in its own coordinates; `reduce` it first where the covariance is shared, for
-    the same law at the cost of K-1 dimensions. Squared standard errors are unbiased. Where too few of the points
-    carry a value it may be too small, and its error is NaN, for unknown: so for single cells of very many, and,
-    without boundary points (per-component covariances, very many components, or `boundary=False`), for decisions
-    that are left open with a probability below some thirty in `samples`. Where the classes have
-    covariances of their own such points are computed instead, as middles of certified brackets (`gmm.bracket`) with
-    half the width as the error: zero but for rounding for two and three components.
+    The mixture is sampled in its own coordinates; `reduce` it first where the covariance is shared, for the same law
+    at the cost of K-1 dimensions. Squared standard errors are unbiased. A value that is carried by too few of the
+    points may be too small, and its error is then NaN, for unknown. This happens for single cells of very many, and,
+    without boundary points (one covariance for each component, very many components, or `boundary=False`), where the
+    class is undecided with a probability below about thirty in `samples`. If each class has its own covariance, such
+    points are computed instead, as the middles of certified brackets (`gmm.bracket`) with half the width as the
+    error, which for two and three components is zero up to rounding.
 
     Args:
         mixture: law of x_0.
@@ -51,15 +51,15 @@ def class_entropy(
         times: (T,) times in any order, where log_snr is finite; the curve keeps their order.
         partition: the decision; None makes every component a class. Components outside a restricted
             partition are left out: sampling and posterior are conditioned on the rest.
-        key: JAX random key; the same noise serves all times.
-        samples: points per time, rounded up to whole strata (of 8 points, or 4 without boundary points).
+        key: JAX random key; the same noise is used at all times.
+        samples: points for each time, rounded up to whole strata (of 8 points, or 4 without boundary points).
         boundary: whether to place half of the points between the classes.
-        exact: whether to compute what the samples do not tell, where that takes seconds.
+        exact: whether to compute values of unknown error by brackets, where that takes seconds.
         progress: called with (times done, times in all).
 
     Returns:
-        A curve with every field but cross_entropy; see `EntropyCurve`. A cell of probability zero takes no part,
-        and its per_cell is NaN.
+        A curve with every field but cross_entropy; see `EntropyCurve`. The per_cell of a cell of probability
+        zero is NaN.
 
     Raises:
         ValueError: on fewer than two cells, a partition of another size, times outside the range or
@@ -106,7 +106,7 @@ def class_entropy(
 def _facts(
     decision: Decision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
 ) -> dict[str, object]:
-    """What it takes to compute the curve again."""
+    """What is needed to compute the curve again."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "source": "sampling",

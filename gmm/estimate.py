@@ -1,4 +1,4 @@
-"""Numbers with their uncertainty: sampled ones, whether a sample can tell it at all, and computed ones with a bound."""
+"""Numbers with their uncertainty: estimates with a standard error, and computed numbers with a bound."""
 
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Estimate(NamedTuple):
 
     Attributes:
         value: the estimate, of any shape.
-        stderr: its standard error, same shape; NaN where the sample does not tell it.
+        stderr: its standard error, same shape; NaN where it cannot be estimated from the sample.
     """
 
     value: np.ndarray
@@ -42,17 +42,21 @@ class Bounded(NamedTuple):
 def carrying(total: Float[np.ndarray, "..."], norm: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """How many draws y >= 0 carry their mean: (Σ y)²/Σ y² (Kish 1965), from total = Σ y and norm = √Σ y².
 
-    The variance of a sample says nothing of what the sample has not seen. Where a few large values carry the mean, the
-    largest are usually missing, and value and standard error are both too small; then this number is small.
+    The variance of a sample does not contain values that were not drawn. Where a few large values carry the mean, the
+    largest are usually missing, and both the value and its standard error are too small; this number is then small.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(norm > 0, (total / norm) ** 2, 0.0)
 
 
-def mean_of(values: Float[np.ndarray, "... n"]) -> Estimate:
-    """Mean over the last axis of independent values >= 0; the error is NaN where few of them carry the mean."""
+def mean_of(values: Float[np.ndarray, "... n"], least: float = 0.0) -> Estimate:
+    """Mean over the last axis of independent values >= 0; the error is NaN where few of them carry the mean.
+
+    It is also NaN where their sum is below `least`: many small values do not rule out a few large ones.
+    """
     mean, stderr = values.mean(axis=-1), values.std(axis=-1, ddof=1) / np.sqrt(values.shape[-1])
     scale = np.abs(values).max(axis=-1, keepdims=True)
     unit = values / np.where(scale > 0, scale, 1.0)
     known = carrying(unit.sum(axis=-1), np.sqrt(np.sum(unit**2, axis=-1))) >= CARRYING
+    known &= values.sum(axis=-1) >= least
     return Estimate(mean, np.where(known, stderr, np.nan))

@@ -26,7 +26,7 @@ from gmm.subset_basis import ClusterBasis, cluster_basis
 Array = np.ndarray
 # Subsets of more components take too many nodes.
 LARGEST_CLUSTER = 4
-# Largest error of a cluster expansion beside its entropy, unless asked for another.
+# Default bound of the error of a cluster expansion, relative to its entropy.
 TOLERANCE = 1e-9
 
 
@@ -164,9 +164,9 @@ def over_levels(
     sigma: Float[Array, " T"],
     progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple]:
-    """A function of (alpha, sigma) at T noise levels, one thread a processor.
+    """The results of a function of (alpha, sigma) at T noise levels, computed on one thread for each processor.
 
-    Linear algebra runs on one thread in each: its own threads would wait for each other.
+    Linear algebra uses one thread in each of them, because several would wait for each other.
     """
     rows = []
     with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -181,8 +181,8 @@ def _level(decision: Members, tolerance: float) -> Callable[[float, float], tupl
     """The function of one noise level: values and errors, each in the order of `ExactValues`."""
     prior = decision.prior
     if (prior > 0).sum() < 2:
-        nothing = (0.0, 0.0, 0.0, 0.0, np.where(prior > 0, 0.0, np.nan))
-        return lambda _alpha, _sigma: (nothing, nothing)
+        decided = (0.0, 0.0, 0.0, 0.0, np.where(prior > 0, 0.0, np.nan))
+        return lambda _alpha, _sigma: (decided, decided)
     pairs = PairTerms(decision)
     if decision.mixture.components == 2:
         return pairs.alone
@@ -203,12 +203,12 @@ class PairTerms:
     def alone(self, alpha: float, sigma: float) -> tuple:
         """Values and errors of a decision that is one pair, in the order of `ExactValues`."""
         cells = self.decision.cells
-        found = []
+        results = []
         for part in pair_values(self.bases[0], alpha, sigma, self.decision.log_weights):
             per_cell = np.full(self.decision.cell_count, np.nan)
             per_cell[cells] = part.per_class
-            found.append((part.entropy, part.disagreement, part.second_moment, part.rate, per_cell))
-        return tuple(found)
+            results.append((part.entropy, part.disagreement, part.second_moment, part.rate, per_cell))
+        return tuple(results)
 
     def terms(self, alpha: float, sigma: float) -> list[tuple[Term, Term]]:
         """T_A of every pair, and bounds of their errors."""
@@ -223,14 +223,14 @@ class PairTerms:
         log_weights = self.decision.log_weights[list(subset)]
         mass = np.logaddexp.reduce(log_weights)
         weight = np.exp(mass)
-        found = []
+        results = []
         for part in pair_values(basis, alpha, sigma, log_weights - mass):
             per_cell = np.zeros(self.decision.cell_count)
             per_cell[self.decision.cells[list(subset)]] = np.exp(log_weights) * part.per_class
-            found.append(
+            results.append(
                 Term(weight * part.entropy, weight * part.disagreement, weight * part.rate, per_cell)
             )
-        return found[0], found[1]
+        return results[0], results[1]
 
 
 def _expansion(
@@ -242,14 +242,14 @@ def _expansion(
     tolerance: float,
 ) -> tuple:
     """Pairs, triples and quadruples, from the largest to the smallest subset size's sum."""
-    found = pairs.terms(alpha, sigma)
-    largest = max(term.entropy for term, _ in found)
+    results = pairs.terms(alpha, sigma)
+    largest = max(term.entropy for term, _ in results)
     noisy = basis.at(alpha, sigma)
     floor = np.log(largest) if largest > 0 else np.inf
     for size in range(3, decision.mixture.components + 1):
         for subset in subsets_across(decision.cells, size):
             index = list(subset)
-            found.append(
+            results.append(
                 cluster_term(
                     noisy.take(subset),
                     decision.log_weights[index],
@@ -259,7 +259,7 @@ def _expansion(
                     floor=floor,
                 )
             )
-    terms, bounds = zip(*found, strict=True)
+    terms, bounds = zip(*results, strict=True)
     cells = decision.cell_count
     return averaged(decision, total_of(terms, cells)), averaged(decision, total_of(bounds, cells))
 

@@ -1,4 +1,4 @@
-"""Writing results so that no reader ever sees half a file, even if the writer is killed."""
+"""Writing results so that a file is never incomplete, even if the writer is killed."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ _MOMENT = 60.0
 def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is renamed to `path`, else removed.
 
-    The temporary file lives in the same folder, since only a rename within one file system is atomic. Those of
+    The temporary file is in the same folder, because only a rename within one file system is atomic. Those of
     processes that were killed are removed by the next process that writes into the folder.
 
     Raises:
@@ -59,7 +59,7 @@ def write_aside(path: str | os.PathLike[str]) -> Iterator[Path]:
             aside.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise ValueError(
-                f"cannot write {target}: {error.strerror or error}; make room and run the same command again"
+                f"cannot write {target}: {error.strerror or error}; free some space and run the same command again"
             ) from error
         raise
 
@@ -145,7 +145,7 @@ def _locked(handle: int) -> Iterator[None]:
 
 @functools.cache
 def _remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files of dead processes: those that are not new and that nobody has locked."""
+    """Remove the temporary files of dead processes: those that are not new and not locked."""
     if fcntl is None:
         return
     for aside in folder.glob(f".*{_MARK}*"):

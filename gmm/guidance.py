@@ -1,13 +1,13 @@
-r"""Guidance schedules: how hard to pull towards a condition, as small values that mixtures and networks share.
+r"""Guidance schedules: the guidance scale w as a function of the noise level, for mixtures and for networks.
 
 With D_c the denoiser under the condition and D_0 a reference (usually the unconditional denoiser)::
 
     D_w = D_0 + w (D_c - D_0) = D_c + (w - 1)(D_c - D_0)
 
-A schedule says what w is. It may depend on the noise level σ/α, on the log likelihood ratio
-ℓ = log p(x_t|c) - log p(x_t), which mixtures know and samplers of networks track from step to step, and on the
-length of the guidance vector. It never depends on the process or on what is guided. w = 1 is the plain
-conditional dynamics, w = 0 the reference's; the second form above makes w = 1 exact to the bit.
+A schedule gives w. It may depend on the noise level σ/α, on the log likelihood ratio ℓ = log p(x_t|c) - log p(x_t),
+which is exact for mixtures and tracked from step to step by samplers of networks, and on the length of the guidance
+vector. It never depends on the process or on what is guided. w = 1 is the plain conditional dynamics, w = 0 the
+reference's; the second form above makes w = 1 exact to the bit.
 
 Every schedule is a frozen pytree whose leaves are its numbers: jit compiles once for all weights of a kind.
 """
@@ -32,7 +32,7 @@ from gmm.windows import window
 Values = Float[ArrayLike, "..."]
 REFERENCES = ("unconditional", "guide")
 SHAPES = ("interval", "profile")
-# Koulischer et al. 2025 bound the tracked ratio from above by this, so that a chain can be called back.
+# Koulischer et al. 2025 bound the tracked ratio from above by this, so that a chain can still be guided back.
 LARGEST_LOG_RATIO = 3.0
 
 
@@ -91,7 +91,7 @@ class Guidance(abc.ABC):
 
     @property
     def is_plain(self) -> bool:
-        """Whether w is known to be one everywhere: no reference is needed then."""
+        """Whether w is one everywhere, so that no reference is needed."""
         return False
 
     @property
@@ -232,7 +232,7 @@ class Profile(Guidance):
 
 @_schedule
 class Feedback(Guidance):
-    """w = e^ℓ/(e^ℓ - (1-π)): strong where the condition is not being met; see `feedback`."""
+    """w = e^ℓ/(e^ℓ - (1-π)): strong where the condition does not hold yet; see `feedback`."""
 
     kind: ClassVar[str] = "feedback"
     needs_ratio: ClassVar[bool] = True
@@ -274,7 +274,7 @@ class PowerLaw(Guidance):
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         gap = jnp.asarray(gap)
-        # A guidance vector of length zero pulls nowhere, whatever its weight; 0^negative must not reach it.
+        # A guidance vector of length zero has no effect, whatever its weight; its infinite power must not appear.
         strength = jnp.where(gap > 0, jnp.where(gap > 0, gap, 1) ** self.exponent, 0)
         return _like(gap, 1 + self.omega * strength, level)
 
@@ -307,7 +307,7 @@ class DynamicNegative(Guidance):
         return _like(clamped, -self.scale * posterior / (1 - posterior), level)
 
 
-# ------------------------------------------------------------------------------------------ what people call
+# ------------------------------------------------------------------------------------------ constructors of schedules
 
 
 def unguided() -> Guidance:
@@ -319,7 +319,7 @@ def cfg(w: float) -> Guidance:
     """Classifier-free guidance, the same w at every noise level (Ho, Salimans 2022, eq. 6 with w for 1 + w).
 
     What image generators call a negative prompt is this schedule with that prompt in the place of the null
-    condition: hand it over as the reference (`guide`) of the sampler.
+    condition: pass its denoiser as the reference (`guide`) of the sampler.
 
     Args:
         w: any finite number; 1 is the conditional dynamics, 0 the unconditional.
@@ -410,7 +410,7 @@ def feedback(
 def power_law(omega: float, exponent: float = 1.0) -> Guidance:
     """w = 1 + ω g^a, g the length of the guidance vector (Pavasovic et al. 2025, arXiv 2502.07849).
 
-    g = ‖D_c - D_0‖ α/σ, the distance between the two predicted noises. For a > 0 guidance fades by itself where
+    g = ‖D_c - D_0‖ α/σ, the distance between the two predicted noises. For a > 0 guidance becomes weak where
     the two agree; a = 0 is classifier-free guidance of weight 1 + ω.
 
     Args:
@@ -435,7 +435,7 @@ def dynamic_negative(
     """Dynamic negative guidance, w = -scale P/(1-P), P = π e^ℓ (Koulischer et al. 2024, arXiv 2410.14398).
 
     P is the posterior of the unwanted condition. With exact ℓ, scale 1 and no bound on P this is the score of
-    everything else, p(x | not c) = (p(x) - π p(x|c))/(1-π): where P is small nothing is pushed.
+    everything else, p(x | not c) = (p(x) - π p(x|c))/(1-π): where P is small, guidance is weak.
 
     Args:
         pi: prior of the unwanted condition, in (0, 1).
@@ -458,7 +458,7 @@ def dynamic_negative(
 
 
 def entropy_timed(curve: EntropyCurve, w: float, *, share: float = 0.8, shape: str = "interval") -> Guidance:
-    """Guidance where a measured curve says that the class is decided.
+    """Guidance in the noise interval in which, by a measured curve, the class is decided.
 
     Args:
         curve: measured entropy curve of the decision, from whatever source.

@@ -52,9 +52,9 @@ def _declared(kind: str) -> Any:
     """The type of a schedule of one kind in a file: the arguments of its maker; null is no upper bound."""
     arguments: dict[str, Any] = {}
     for name, given in inspect.signature(_MAKERS[kind]).parameters.items():
-        one: Any = list[Finite] if given.annotation is not float else Finite
+        declared: Any = list[Finite] if given.annotation is not float else Finite
         default = ... if given.default is given.empty else given.default
-        arguments[name] = (Union[one, None] if name == "high" else one, default)  # noqa: UP007
+        arguments[name] = (Union[declared, None] if name == "high" else declared, default)  # noqa: UP007
     fields: dict[str, Any] = {"kind": (Literal[kind], ...), "name": (str, ""), **arguments}
     return pydantic.create_model(kind, __config__=pydantic.ConfigDict(extra="forbid"), **fields)
 
@@ -78,9 +78,9 @@ def from_dict(values: Mapping[str, Any]) -> Guidance:
     return _made(from_values(Schedule, values))
 
 
-def _made(held: Any) -> Guidance:
-    values = held.model_dump(exclude={"kind", "name"}, exclude_unset=True)
-    return _MAKERS[held.kind](**{name: math.inf if v is None else v for name, v in values.items()})
+def _made(fields: Any) -> Guidance:
+    values = fields.model_dump(exclude={"kind", "name"}, exclude_unset=True)
+    return _MAKERS[fields.kind](**{name: math.inf if v is None else v for name, v in values.items()})
 
 
 def save_guidance(path: str | os.PathLike[str], named: Mapping[str, Guidance]) -> None:
@@ -98,21 +98,21 @@ def load_guidance(path: str | os.PathLike[str]) -> dict[str, Guidance]:
     Raises:
         ValueError: when the file is missing, too large, no JSON of this format, or holds a bad schedule.
     """
-    contents = read_outside(path, LARGEST_FILE)
+    text = read_outside(path, LARGEST_FILE)
     try:
-        found = from_json(GuidanceFile, contents)
+        contents = from_json(GuidanceFile, text)
     except ValueError as error:
         raise ValueError(f"cannot read {os.fspath(path)} as guidance schedules: {error}") from error
     named = {}
-    for position, held in enumerate(found.schedules):
-        if not held.name or held.name in named:
+    for position, fields in enumerate(contents.schedules):
+        if not fields.name or fields.name in named:
             raise ValueError(
-                f"{os.fspath(path)}: schedule {position} must have a name of its own, got {held.name!a}"
+                f"{os.fspath(path)}: schedule {position} must have a name of its own, got {fields.name!a}"
             )
         try:
-            named[held.name] = _made(held)
+            named[fields.name] = _made(fields)
         except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: schedule {held.name!a}: {error}") from error
+            raise ValueError(f"{os.fspath(path)}: schedule {fields.name!a}: {error}") from error
     return named
 
 

@@ -1,8 +1,8 @@
-r"""Guided paths of mixtures: reverse SDE and probability flow under any schedule, and what they do to a decision.
+r"""Guided paths of mixtures (reverse SDE and probability flow, any schedule), and the class entropy along them.
 
 The denoisers are exact, D_c = E[x_0|x_t, target] and D_0 = E[x_0|x_t], and so is the likelihood ratio that some
-schedules ask for. A mixture reduced to the span of its means is a mixture: the guidance vector lies in that span,
-so the same functions serve 10^6 dimensions at the cost of a few. Their steps are in `gmm.guided_steps`.
+schedules need. A mixture reduced to the span of its means is a mixture, and the guidance vector lies in that span,
+so that the same functions work for 10^6 dimensions at the cost of a few. Their steps are in `gmm.guided_steps`.
 """
 
 import math
@@ -26,7 +26,7 @@ from gmm.partition import Partition, partition_of
 from gmm.process import Process
 from gmm.samplers import FIRST_RHO, SAMPLERS, Sampler
 
-# From this many components on paths without guidance have a program of their own, which does not look at the others.
+# From this many components on, paths without guidance have a separate program, which skips the other components.
 PLAIN_PAYS = 256
 
 
@@ -43,7 +43,7 @@ def guided_paths(
     partition: Partition | None = None,
     guide: Mixture | None = None,
 ) -> Float[Array, "T n d"]:
-    """Guided paths from x at times[0], one step a time.
+    """Guided paths from x at times[0], one step for each time.
 
     Args:
         mixture: law of x_0; `reduce` it first where its covariance is shared.
@@ -93,9 +93,9 @@ def guided_entropy(
 ) -> EntropyCurve:
     """Entropy of the unguided posterior along guided paths, and the cross-entropy E[-log p(target|x_t)].
 
-    Paths start from the exact p_t(x|target) where nothing is decided: at ρ = 1e-4 (the flow at 1e-8), or at the
+    Paths start from the exact p_t(x|target) where the class is undecided: at ρ = 1e-4 (the flow at 1e-8), or at the
     noisy end of the process if that comes first. w = 1 is the plain conditional path. `rate` is the exact
-    derivative of the entropy along the paths' law, E of the generator applied to H: nothing is differenced.
+    derivative of the entropy along the paths' law, E of the generator applied to H, without differences.
     Unlike `class_entropy` these are plain averages over paths: where fewer than one path in `samples` is
     undecided, values and standard errors are both too small.
 
@@ -129,9 +129,9 @@ def guided_entropy(
     grid = schedule(process, times)
     path = _path_times(task, process, grid.t, guidance, steps, sampler)
     table = table_of(process, path, guidance)
-    seen = np.isin(path[1:], grid.t)
-    mean, stderr = averages(task, process, table, seen, check_key(key), samples, sampler, progress)
-    order = np.searchsorted(-path[1:][seen], -grid.t)
+    observed = np.isin(path[1:], grid.t)
+    mean, stderr = averages(task, process, table, observed, check_key(key), samples, sampler, progress)
+    order = np.searchsorted(-path[1:][observed], -grid.t)
     entropy, cross, agreement, rate, weight = mean[:, order]
     prior = np.asarray(task.decision.prior, np.float64)
     return EntropyCurve(
@@ -177,10 +177,10 @@ def guided_samples(
     partition: Partition | None = None,
     guide: Mixture | None = None,
 ) -> Float[Array, "n d"]:
-    """What guided sampling makes: states at `end` of paths that start where nothing is decided.
+    """States at `end` of guided paths that start where the class is undecided.
 
-    The same key gives the same noise under every schedule: schedules are compared path by path. Under w = 1 the law
-    of the reverse SDE's states is p_end(x|target) itself, at any number of steps.
+    The same key gives the same noise under every schedule, so that schedules can be compared path by path. Under w =
+    1 the law of the reverse SDE's states is p_end(x|target) itself, at any number of steps.
 
     Args:
         mixture: law of x_0; `reduce` it first where its covariance is shared.
@@ -213,14 +213,14 @@ def guided_samples(
     size = -(-samples // blocks)
     keys = jax.random.split(check_key(key), blocks)
     name = f"plain {sampler}" if guidance.is_plain and mixture.components >= PLAIN_PAYS else sampler
-    found = [end_states(task, process, table, key, size=size, sampler=name) for key in keys]
-    return jnp.concatenate(found)[:samples]
+    parts = [end_states(task, process, table, key, size=size, sampler=name) for key in keys]
+    return jnp.concatenate(parts)[:samples]
 
 
 def last_time(mixture: Mixture, process: Process) -> float:
-    """Where σ/α is a hundredth of the smallest standard deviation of a component, or the clean end of the process.
+    """The time at which σ/α is a hundredth of the smallest standard deviation of a component, or the process's last.
 
-    What is left of the noise widens every component by 5e-5 of its width at most. Where a component has no width,
+    The remaining noise widens every component by at most 5e-5 of its width. Where a component has no width,
     σ/α is a ten-thousandth of the length of the longest mean.
     """
     spread = math.sqrt(float(jnp.min(mixture.covariance.eigenvalues(mixture.dim))))
@@ -255,10 +255,12 @@ def _target(
         raise ValueError(f"guidance of kind {guidance.kind!r} {needs}")
     if guide is not None and guide.means.shape != mixture.means.shape:
         raise ValueError(f"guide must have means of shape {mixture.means.shape}, got {guide.means.shape}")
-    kept = guidance if guidance.of_state else None
+    state_schedule = guidance if guidance.of_state else None
     log_prior = jnp.log(decision.prior[target])
     inside = mixture.take(members)
-    return Target(decision, inside, guide and guide.take(members), kept, jnp.asarray(target), log_prior)
+    return Target(
+        decision, inside, guide and guide.take(members), state_schedule, jnp.asarray(target), log_prior
+    )
 
 
 def _path_times(
@@ -278,7 +280,7 @@ def _path_times(
         at = times_at(process, np.log(jumps))
         grid = np.concatenate([grid, at[(at > end) & (at < start)]])
     path = np.unique(np.concatenate([grid, times]))[::-1]
-    # Only ends of steps are looked at: a step of no length where the start itself is asked for.
+    # Only the ends of steps are recorded: a step of length zero where the start itself is among `times`.
     return np.concatenate([path[:1], path]) if path[0] in times else path
 
 

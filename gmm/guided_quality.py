@@ -1,13 +1,13 @@
-r"""What guided sampling gains and what it costs: commitment against distortion, and distances between samples.
+r"""Commitment and distortion of guided sampling, and distances between samples.
 
-Commitment is judged by the exact posterior of the unguided mixture; cost is the distance of the guided law from the
-class-conditional one, p(x|target), which is what sampling without guidance gives. Guided states and states of the
-conditional law share all their noise, so that differences are known far better than either.
+Commitment is the exact posterior of the target under the unguided mixture; distortion is the distance of the guided law
+from the class-conditional one, p(x|target), which sampling without guidance gives. Guided states and states of the
+conditional law share all their noise, so that the errors of differences are much smaller than those of either.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +22,16 @@ from gmm.guided import guided_samples, last_time
 from gmm.mixture import Mixture, diffuse, log_posterior
 from gmm.partition import Partition, cell_log_posterior, partition_of
 from gmm.process import Process
+from gmm.samplers import Sampler
 
 DIRECTIONS = 64
-# Parts of a sample whose scatter tells the standard error of a distance.
+# The standard error of a distance is estimated from its scatter over this many parts of a sample.
 PARTS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class Quality:
-    """One schedule on one mixture.
+    """Results of one schedule on one mixture.
 
     Attributes:
         accuracy: E p(target|x_0) under the exact posterior.
@@ -66,7 +67,7 @@ def quality(
     key: PRNGKeyArray,
     samples: int,
     steps: int,
-    sampler: Literal["sde", "flow"] = "sde",
+    sampler: Sampler = "sde",
     partition: Partition | None = None,
     guide: Mixture | None = None,
 ) -> Quality:
@@ -168,8 +169,8 @@ def kernel_distance(x: Float[ArrayLike, "n d"], y: Float[ArrayLike, "m d"]) -> E
             f"x and y must have shapes (n, d) with n >= {2 * PARTS}, got {x.shape} and {y.shape}"
         )
     # Coordinate by coordinate the order of points is theirs: parts take every eighth.
-    found = [_discrepancy(x[i::PARTS], y[i::PARTS]) for i in range(PARTS)]
-    return Estimate(np.asarray(np.mean(found)), np.std(found, ddof=1) / np.sqrt(PARTS))
+    distances = [_discrepancy(x[i::PARTS], y[i::PARTS]) for i in range(PARTS)]
+    return Estimate(np.asarray(np.mean(distances)), np.std(distances, ddof=1) / np.sqrt(PARTS))
 
 
 # ---------------------------------------------------------------------------------------------- inner parts
@@ -185,8 +186,8 @@ def _sample(name: str, x: Any) -> Float[np.ndarray, "n d"]:
 
 def _discrepancy(x: np.ndarray, y: np.ndarray) -> float:
     kernel = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3
-    own = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y))]
-    return float(sum(own) - 2 * kernel(x, y).mean())
+    within = [(k.sum() - np.trace(k)) / (len(k) * (len(k) - 1)) for k in (kernel(x, x), kernel(y, y))]
+    return float(sum(within) - 2 * kernel(x, y).mean())
 
 
 def _plain_like(guidance: Guidance) -> Guidance:
@@ -216,17 +217,17 @@ class _Frame(NamedTuple):
 
 
 def _frame(noisy: Mixture, members: np.ndarray) -> _Frame:
-    own = noisy.take(np.flatnonzero(members))
-    weights, means = np.asarray(own.weights, np.float64), np.asarray(own.means, np.float64)
+    target = noisy.take(np.flatnonzero(members))
+    weights, means = np.asarray(target.weights, np.float64), np.asarray(target.means, np.float64)
     mean = weights @ means
     centre = np.asarray(noisy.weights, np.float64) @ np.asarray(noisy.means, np.float64)
     direction = (mean - centre) / np.linalg.norm(mean - centre)
-    root = own.covariance.map(jnp.sqrt)
-    rows = jnp.broadcast_to(jnp.asarray(direction, own.dtype), (own.components, own.dim))
-    within = np.sum(np.asarray(root.apply(rows, jnp.arange(own.components)), np.float64) ** 2, axis=1)
+    root = target.covariance.map(jnp.sqrt)
+    rows = jnp.broadcast_to(jnp.asarray(direction, target.dtype), (target.components, target.dim))
+    within = np.sum(np.asarray(root.apply(rows, jnp.arange(target.components)), np.float64) ** 2, axis=1)
     variance = weights @ (within + ((means - mean) @ direction) ** 2)
     spectrum = np.broadcast_to(
-        np.asarray(own.covariance.eigenvalues(own.dim), np.float64), (own.components, own.dim)
+        np.asarray(target.covariance.eigenvalues(target.dim), np.float64), (target.components, target.dim)
     )
     total = weights @ (spectrum.sum(axis=1) + np.sum((means - mean) ** 2, axis=1))
     return _Frame(mean, direction, float(np.sqrt(variance)), float(total))

@@ -117,7 +117,7 @@ def _pulls(
 
 
 def _only(task: Target, x: Array) -> tuple[Array, ...]:
-    """The component of each state, where the target has only one: nothing is to be weighed then."""
+    """The component of each state if the target has only one, so that no posterior is needed; empty otherwise."""
     return (jnp.zeros(len(x), int),) if task.inside.components == 1 else ()
 
 
@@ -213,7 +213,7 @@ _STEPS: Mapping[str, Callable[..., Array]] = {
 
 
 def _rows(table: Table, dtype: jnp.dtype) -> tuple[Table, Array]:
-    """What steps scan over: the table in the states' precision, times in their own, and each step's number."""
+    """Inputs of the scan over steps: the table in the precision of the states, times in their own, and step numbers."""
     cast = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), table)
     steps = cast.steps._replace(t=jnp.asarray(table.steps.t), end=())
     times = {"after": jnp.asarray(table.after), "middle": jnp.asarray(table.middle)}
@@ -257,7 +257,7 @@ def averages(
     task: Target,
     process: Process,
     table: Table,
-    seen: np.ndarray,
+    observed: np.ndarray,
     keys: PRNGKeyArray,
     samples: int,
     sampler: str,
@@ -270,8 +270,8 @@ def averages(
     for done, key in enumerate(jax.random.split(keys, blocks)):
         if progress is not None:
             progress(done, blocks)
-        found = _block(task, process, table, jnp.asarray(seen), key, size=size, sampler=sampler)
-        parts.append([np.asarray(part, np.float64)[seen].T for part in found])
+        block = _block(task, process, table, jnp.asarray(observed), key, size=size, sampler=sampler)
+        parts.append([np.asarray(part, np.float64)[observed].T for part in block])
     if progress is not None:
         progress(blocks, blocks)
     means, squares = (np.stack(part) for part in zip(*parts, strict=True))
@@ -283,7 +283,14 @@ def averages(
 
 @functools.partial(jax.jit, static_argnames=("size", "sampler"))
 def _block(
-    task: Target, process: Process, table: Table, seen: Array, key: PRNGKeyArray, *, size: int, sampler: str
+    task: Target,
+    process: Process,
+    table: Table,
+    observed: Array,
+    key: PRNGKeyArray,
+    *,
+    size: int,
+    sampler: str,
 ) -> tuple[Float[Array, "steps 5"], Float[Array, "steps 5"]]:
     """Means of what is observed along `size` paths, and sums of squares about them; zeros where not `seen`."""
     dtype = task.inside.dtype
@@ -291,20 +298,20 @@ def _block(
     rows, numbers = _rows(table, dtype)
     start = diffuse(task.inside, rows.steps.alpha[0], rows.steps.sigma[0])
     step = functools.partial(_STEPS[sampler], task, process, key_path)
-    nothing = (jnp.zeros(5, dtype), jnp.zeros(5, dtype))
+    zeros = (jnp.zeros(5, dtype), jnp.zeros(5, dtype))
 
     def advance(x: Array, row: tuple[Table, Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-        table, number, wanted = row
+        table, number, is_observed = row
         x = step(x, (table, number))
 
-        def look(x: Array) -> tuple[Array, Array]:
+        def statistics(x: Array) -> tuple[Array, Array]:
             y = _observe(task, process, table, x, number + 1, sampler)
             mean = y.mean(axis=0)
             return mean, ((y - mean[None, :]) ** 2).sum(axis=0)
 
-        return x, lax.cond(wanted, look, lambda _: nothing, x)
+        return x, lax.cond(is_observed, statistics, lambda _: zeros, x)
 
-    return lax.scan(advance, sample(start, key_start, size)[0], (rows, numbers, seen))[1]
+    return lax.scan(advance, sample(start, key_start, size)[0], (rows, numbers, observed))[1]
 
 
 def _observe(
@@ -317,23 +324,25 @@ def _observe(
         for function in (process.alpha, process.sigma, process.diffusion, process.drift)
     )
     noisy = diffuse(decision.mixture, alpha, sigma)
-    found = per_point(decision, noisy, x, posterior(decision, posterior_logits(noisy, x)))
+    statistics = per_point(decision, noisy, x, posterior(decision, posterior_logits(noisy, x)))
     log_p = _log_cells(task, process, x, t)
     pulls = _pulls(task, process, x, t, sigma / alpha, table.weight_after, number)
     if sampler == "sde":
         # -dH/dt is the generator of the guided reverse process on H; without guidance posteriors are martingales.
         push = alpha / sigma**2 * (pulls.guided - pulls.whole)
         along = jax.jvp(lambda x: _entropy(_log_cells(task, process, x, t)), (x,), (push,))[1]
-        rate = g**2 * (0.5 * found.spread - along)
+        rate = g**2 * (0.5 * statistics.spread - along)
     else:
         velocity = f * x - 0.5 * (g / sigma) ** 2 * (alpha * pulls.guided - x)
         moving = lambda x, t: _entropy(_log_cells(task, process, x, t))
         rate = jax.jvp(moving, (x, t), (velocity, jnp.ones_like(t)))[1]
     weight = jnp.broadcast_to(pulls.weight, rate.shape)
-    return jnp.stack([found.entropy, -log_p[:, task.index], 1 - found.disagreement, rate, weight], axis=-1)
+    return jnp.stack(
+        [statistics.entropy, -log_p[:, task.index], 1 - statistics.disagreement, rate, weight], axis=-1
+    )
 
 
 def _entropy(log_p: Float[Array, "n C"]) -> Float[Array, " n"]:
-    """-Σ p log p; a posterior of zero counts for nothing, in the derivative too."""
+    """-Σ p log p; a posterior of zero contributes nothing, also to the derivative."""
     p = jnp.exp(log_p)
     return -jnp.sum(jnp.where(p > 0, p * jnp.where(p > 0, log_p, 0), 0), axis=-1)

@@ -42,8 +42,8 @@ def landmarks(curve: EntropyCurve, share: float = 0.8) -> Float[np.ndarray, " 5"
     """log(σ/α) at the `LANDMARKS` of a curve; NaN at those outside its noise range."""
     try:
         check_coverage(curve, share)
-        found = window(curve, share, allow_partial=True)
-        ends = [found.low, found.median, found.high]
+        interval = window(curve, share, allow_partial=True)
+        ends = [interval.low, interval.median, interval.high]
     except ValueError:
         ends = [np.nan, np.nan, np.nan]
     return np.array([half_entropy(curve).value, fastest(curve).value, *ends])
@@ -127,10 +127,10 @@ def _top_of(curve: EntropyCurve, per: str) -> _Top | None:
     first, last = max(first - 1, 0), last + 1
     while len(order[first:last]) < _FEWEST:
         first, last = max(first - 1, 0), last + 1
-    kept, least = slice(first, last), _EXACT * rate[best]
+    around, least = slice(first, last), _EXACT * rate[best]
     errors = (_least_error(values, least) for values in (error, curve.entropy_stderr[order]))
     columns = np.log(curve.sigma[order]), rate, curve.entropy[order], *errors, log_clock
-    return _Top(*(values[kept] for values in columns))
+    return _Top(*(values[around] for values in columns))
 
 
 def _least_error(stderr: np.ndarray, least: float) -> np.ndarray:

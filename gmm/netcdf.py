@@ -1,6 +1,6 @@
-"""NetCDF files from outside, read by a process of their own (`gmm.netcdf_reader`) with limits of time and memory.
+"""NetCDF files from outside, read in a separate process (`gmm.netcdf_reader`) with limits on time and memory.
 
-What comes back is plain arrays. A file cannot reach other files, end or stop this process, or fill its memory.
+The process returns plain arrays. A file cannot reach other files, end or block this process, or fill its memory.
 """
 
 import contextlib
@@ -26,9 +26,9 @@ from gmm.outside_files import open_outside
 MEMORY_LIMIT = 8 * 2**30
 """Bytes of values that a file may hold, whatever its size."""
 PATIENCE = 60
-"""Seconds that a reader may take on a busy machine; it limits its own seconds of computing far below that."""
+"""Seconds that the reader may take on a busy machine; its limit of processor time is far below that."""
 SLOWEST = 1e6
-"""Bytes a second, below which the disk is given up on."""
+"""Bytes per second; a disk that is slower is treated as a failure."""
 CHECKSUM = "checksum"
 _MOST_TEXT = 1 << 28
 _READER = Path(__file__).with_name("netcdf_reader.py")
@@ -39,8 +39,8 @@ _ENVIRONMENT = {"HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1", "HDF5_
 def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.Dataset:
     """The contents of a NetCDF file, in memory.
 
-    Variables of numbers and of text are read, with their dimensions and attributes. Groups are left out. A file that
-    `save_dataset` wrote and that has changed since then is a warning.
+    Variables of numbers and of text are read, with their dimensions and attributes. Groups are left out. For a file
+    that `save_dataset` wrote and that has changed since then, a warning is issued.
 
     Args:
         path: the file.
@@ -48,18 +48,18 @@ def load_dataset(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> xr.
 
     Raises:
         ValueError: when it is no regular file, is damaged, refers to anything outside itself, holds other types
-            than numbers and text, or asks for more time or memory than its size allows.
+            than numbers and text, or would take more time or memory than its size allows.
     """
     dataset, is_whole = _read(path, limit)
     if is_whole is False:
         warnings.warn(
-            f"{os.fspath(path)} has changed since it was written: its checksum does not fit", stacklevel=2
+            f"{os.fspath(path)} has changed since it was written: its checksum differs", stacklevel=2
         )
     return dataset
 
 
 def _read(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> tuple[xr.Dataset, bool | None]:
-    """The contents of a file, and whether they are what its checksum says; None where it has none."""
+    """The contents of a file, and whether they agree with its checksum; None where it has none."""
     name = os.fspath(path)
     with open_outside(path) as file:
         size = os.fstat(file.fileno()).st_size
@@ -68,27 +68,27 @@ def _read(path: str | os.PathLike[str], limit: int = MEMORY_LIMIT) -> tuple[xr.D
             dataset = xr.decode_cf(_dataset(out, limit), decode_times=False, decode_timedelta=False)
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"cannot read {name} as NetCDF: {error}") from error
-    told = dataset.attrs.pop(CHECKSUM, None)
-    return dataset, None if told is None else told == _checksum(dataset)
+    checksum = dataset.attrs.pop(CHECKSUM, None)
+    return dataset, None if checksum is None else checksum == _checksum(dataset)
 
 
 def save_dataset(path: str | os.PathLike[str], dataset: xr.Dataset) -> None:
-    """Write NetCDF with a checksum of its contents, aside and then renamed.
+    """Write NetCDF with a checksum of its contents, under a temporary name that is then renamed.
 
     The file is put together in memory: HDF5 ends the process when a disk is full.
 
     Raises:
         ValueError: when `path` cannot be written.
     """
-    kept = _Memory()
-    dataset.assign_attrs({CHECKSUM: _checksum(dataset)}).to_netcdf(kept, engine="h5netcdf")
-    write_whole(path, kept.getbuffer())
+    buffer = _Memory()
+    dataset.assign_attrs({CHECKSUM: _checksum(dataset)}).to_netcdf(buffer, engine="h5netcdf")
+    write_whole(path, buffer.getbuffer())
 
 
 def load_whole(path: str | os.PathLike[str]) -> xr.Dataset | None:
-    """What `save_dataset` wrote, without its checksum; None when no file is there or it is not whole.
+    """The dataset that `save_dataset` wrote, without its checksum; None when there is no file or it is damaged.
 
-    A file that is not whole is a warning, since what it held will be computed again.
+    A warning is issued for a damaged file, because its contents will be computed again.
     """
     if not os.path.lexists(path):
         return None
@@ -134,8 +134,8 @@ def _checksum(dataset: xr.Dataset) -> str:
 
 @contextlib.contextmanager
 def _reader(name: str, limit: int, seconds: float) -> Iterator[IO[bytes]]:
-    """The output of the process that reads the file; it is gone afterwards, whatever happened."""
-    # Without its own folders' first entry, the empty one, which stands for wherever the user happens to be.
+    """The output of the process that reads the file; the process is ended afterwards in any case."""
+    # Without the empty entry, which stands for the current folder.
     paths = json.dumps([entry for entry in sys.path if entry])
     process = subprocess.Popen(
         [sys.executable, "-I", "-B", os.fspath(_READER), os.path.abspath(name), str(limit), paths],
@@ -167,54 +167,54 @@ def _reader(name: str, limit: int, seconds: float) -> Iterator[IO[bytes]]:
 
 
 class _CutShortError(Exception):
-    """The reader has said less than it announced."""
+    """The output of the reader ended too early."""
 
 
 def _dataset(out: IO[bytes], limit: int) -> xr.Dataset:
     line = out.readline(_MOST_TEXT)
     if not line.endswith(b"\n"):
         raise _CutShortError
-    told = json.loads(line)
-    if "error" in told:
-        raise ValueError(told["error"])
+    announced = json.loads(line)
+    if "error" in announced:
+        raise ValueError(announced["error"])
     variables = {}
-    for about in told["variables"]:
-        shape = tuple(map(int, about["shape"]))
-        if "texts" in about:
-            values = _texts(about["texts"]).reshape(shape)
+    for variable in announced["variables"]:
+        shape = tuple(map(int, variable["shape"]))
+        if "texts" in variable:
+            values = _texts(variable["texts"]).reshape(shape)
         else:
-            values = _numbers(out, np.dtype(about["dtype"]), shape, limit)
+            values = _numbers(out, np.dtype(variable["dtype"]), shape, limit)
             limit -= values.nbytes
-        variables[about["name"]] = (tuple(about["dims"]), values, _attributes(about["attrs"]))
-    return xr.Dataset(variables, attrs=_attributes(told["attrs"]))
+        variables[variable["name"]] = (tuple(variable["dims"]), values, _attributes(variable["attrs"]))
+    return xr.Dataset(variables, attrs=_attributes(announced["attrs"]))
 
 
 def _texts(texts: list[str]) -> np.ndarray:
-    # NumPy's own texts all take the room of the longest.
+    # In an array of NumPy's text type every text takes the memory of the longest.
     fits = len(texts) * max(map(len, texts), default=0) < _MOST_TEXT // 4
     return np.array(texts, str if fits else object)
 
 
 def _numbers(out: IO[bytes], dtype: np.dtype, shape: tuple[int, ...], limit: int) -> np.ndarray:
-    # The reader has checked this; it may be the file's by now.
+    # The reader has checked this, but a hostile file may control the reader by now.
     if dtype.kind not in "iufb" or math.prod(shape) * dtype.itemsize > limit:
-        raise ValueError("it holds more values than it has announced")
+        raise ValueError("it contains more values than it declares")
     values = np.empty(shape, dtype)
-    wanted = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
-    while wanted:
-        count = out.readinto(wanted)  # type: ignore[attr-defined]
+    remaining = memoryview(values.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+    while remaining:
+        count = out.readinto(remaining)  # type: ignore[attr-defined]
         if not count:
             raise _CutShortError
-        wanted = wanted[count:]
+        remaining = remaining[count:]
     return values
 
 
-def _attributes(told: dict[str, Any]) -> dict[str, Any]:
-    def value(given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        dtype = np.dtype(given["dtype"])
-        made = np.asarray(given["values"], dtype)
-        return made if made.ndim else made[()]
+def _attributes(encoded: dict[str, Any]) -> dict[str, Any]:
+    def value(entry: Any) -> Any:
+        if not isinstance(entry, dict):
+            return entry
+        dtype = np.dtype(entry["dtype"])
+        array = np.asarray(entry["values"], dtype)
+        return array if array.ndim else array[()]
 
-    return {name: value(given) for name, given in told.items()}
+    return {name: value(entry) for name, entry in encoded.items()}

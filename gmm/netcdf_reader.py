@@ -1,10 +1,10 @@
-"""The program that reads one strange NetCDF file, in a process of its own; run by `gmm.netcdf`, never imported.
+"""The program that reads one untrusted NetCDF file in a separate process; run by `gmm.netcdf`, never imported.
 
-HDF5 is a large library with a file system inside: a file can ask it for other files, for any amount of memory, for
-a loop without end, and a few changed bytes can end the process. So a process without anything to lose, with
-limits of time and memory, checks what the file asks for, reads it, and writes plain arrays to its standard
-output: a line of JSON (attributes; name, dimensions, type and shape of every variable), then the values of the
-variables in that order. What is wrong with the file is a line with the single entry ``error``.
+HDF5 is a large library: a file can make it open other files, allocate any amount of memory or loop without end, and a
+few changed bytes can end the process. Therefore a separate process with limits on time and memory checks the file,
+reads it, and writes plain arrays to its standard output: a line of JSON (attributes; name, dimensions, type and shape
+of every variable), then the values of the variables in that order. An error is a line with the single entry
+``error``.
 
 It imports neither JAX nor this project, and starts in a fraction of a second.
 """
@@ -57,7 +57,7 @@ def main(path: str, limit: int) -> None:
     except RefusedError:
         raise
     except MemoryError as error:
-        raise RefusedError("it asks for more memory than its size allows") from error
+        raise RefusedError("it would take more memory than its size allows") from error
     except Exception as error:  # h5py raises many kinds for a damaged file
         raise RefusedError(
             f"it is no NetCDF file, or damaged: {' '.join(str(error).split())}"[:300]
@@ -65,17 +65,17 @@ def main(path: str, limit: int) -> None:
 
 
 def _size(path: str) -> int:
-    # Once more than in the parent: the name may stand for something else by now.
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
+    # Checked again, as in the parent: the name may refer to something else by now.
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
         raise RefusedError("it is a folder, a pipe or a device, not a regular file")
-    return found.st_size
+    return status.st_size
 
 
 def _confine(seconds: int, memory: int) -> None:
     try:
         import resource
-    except ImportError:  # Windows: the parent's patience is the only limit
+    except ImportError:  # Windows: the time limit of the parent is the only one
         return
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
@@ -84,7 +84,7 @@ def _confine(seconds: int, memory: int) -> None:
 
 
 def _check(h5py: Any, file: Any, allowed: int) -> None:
-    """Everything that could reach beyond the file, before anything follows it."""
+    """Raise RefusedError for anything that could reach beyond the file, before it is followed."""
     if len(file) > MAX_VARIABLES:
         raise RefusedError(f"it has {len(file)} variables; at most {MAX_VARIABLES} are read")
     _check_attributes(h5py, "the file", file)
@@ -95,22 +95,22 @@ def _check(h5py: Any, file: Any, allowed: int) -> None:
             raise RefusedError(
                 f"{name!a} is a {kind.__name__}, which may lead to another file; only hard links are read"
             )
-        found = file.get(name, getclass=True)
-        if found is h5py.Dataset:
+        type_of_entry = file.get(name, getclass=True)
+        if type_of_entry is h5py.Dataset:
             taken += _check_variable(h5py, name, file[name])
             if taken > allowed:
                 raise RefusedError(
                     f"its values would take {taken / 2**20:.0f} MiB, above the {allowed / 2**20:.0f} MiB that its size "
                     "and the limit allow"
                 )
-        elif found is not h5py.Group:  # groups are never entered
-            raise RefusedError(f"{name!a} is a {found.__name__}, which NetCDF has not")
+        elif type_of_entry is not h5py.Group:  # groups are never entered
+            raise RefusedError(f"{name!a} is a {type_of_entry.__name__}, which NetCDF does not have")
 
 
 def _check_variable(h5py: Any, name: str, variable: Any) -> int:
     """Bytes that the values of a variable take."""
-    made = variable.id.get_create_plist()
-    if made.get_layout() == h5py.h5d.VIRTUAL or made.get_external_count():
+    properties = variable.id.get_create_plist()
+    if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
         raise RefusedError(f"the values of {name!a} lie in other files")
     _check_attributes(h5py, repr(name), variable)
     if variable.shape is None:
@@ -124,7 +124,7 @@ def _check_variable(h5py: Any, name: str, variable: Any) -> int:
     return count * variable.dtype.itemsize
 
 
-# Attributes by which HDF5 spells the dimensions of NetCDF: references, which h5netcdf resolves.
+# Attributes in which HDF5 stores the dimensions of NetCDF: references, which h5netcdf resolves.
 _DIMENSIONS = ("DIMENSION_LIST", "REFERENCE_LIST")
 
 
@@ -132,15 +132,15 @@ def _check_attributes(h5py: Any, place: str, owner: Any) -> None:
     if len(owner.attrs) > MAX_ATTRIBUTES:
         raise RefusedError(f"{place} has {len(owner.attrs)} attributes; at most {MAX_ATTRIBUTES} are read")
     for name in owner.attrs:
-        found = owner.attrs.get_id(name)
-        is_text = h5py.check_string_dtype(found.dtype) is not None
+        attribute = owner.attrs.get_id(name)
+        is_text = h5py.check_string_dtype(attribute.dtype) is not None
         if name in _DIMENSIONS or is_text:
             continue
-        if found.dtype.kind not in "iufb" or found.dtype.itemsize > 8:
+        if attribute.dtype.kind not in "iufb" or attribute.dtype.itemsize > 8:
             raise RefusedError(
-                f"attribute {name!a} of {place} has type {found.dtype}; numbers and texts are read"
+                f"attribute {name!a} of {place} has type {attribute.dtype}; numbers and texts are read"
             )
-        if math.prod(found.shape or ()) > MAX_TEXTS:
+        if math.prod(attribute.shape or ()) > MAX_TEXTS:
             raise RefusedError(f"attribute {name!a} of {place} is too large")
 
 
@@ -158,7 +158,7 @@ class _Texts:
 
 
 def _contents(file: Any) -> tuple[dict, list]:
-    """What is said about the file, and the arrays of its variables of numbers."""
+    """The description of the file, and the arrays of its variables of numbers."""
     texts, arrays, variables = _Texts(), [], []
     for name, variable in file.variables.items():
         about = {

@@ -1,6 +1,6 @@
-"""The door for files from outside: regular files only, of a size that is known before anything is read.
+"""Reading files from outside: regular files only, of a size that is known before anything is read.
 
-A pipe or a device would block or never end. Nothing that a file says about its own size is believed.
+A pipe or a device would block or never end. Sizes that a file declares are not trusted.
 """
 
 import os
@@ -46,7 +46,7 @@ def read_outside(path: str | os.PathLike[str], most: int) -> bytes:
         contents = file.read(min(most, os.fstat(file.fileno()).st_size) + 1)
     if len(contents) > most:
         raise ValueError(
-            f"cannot read {os.fspath(path)}: such a file has at most {most} bytes, this one more"
+            f"cannot read {os.fspath(path)}: such a file must have at most {most} bytes, and this one has more"
         )
     return contents
 

@@ -36,7 +36,7 @@ _APART = 4000.0  # log C(½) is below -bend/4, where float64 holds e^{-745}
 
 
 class DenseParts(NamedTuple):
-    """What a basis S that is not orthogonal up to scale needs, and what each class's own spectrum gives exactly.
+    """Additional values for a basis S that is not orthogonal up to scale, exact from the spectrum of each class.
 
     Where a class is nearly singular, rounding leaves few digits of 1 ± μ, but its own eigenvalues keep all.
 
@@ -84,8 +84,10 @@ class Coordinates(NamedTuple):
         size = float(np.linalg.norm(terms))
         if not self.gathered:
             return size
-        own, nodes = np.abs(weights[: self.gathered]), np.abs(terms[: self.gathered])
-        return size + 4 * float(own.sum() * (nodes / np.where(own > 0, own, 1)).max())
+        weight_sizes, term_sizes = np.abs(weights[: self.gathered]), np.abs(terms[: self.gathered])
+        return size + 4 * float(
+            weight_sizes.sum() * (term_sizes / np.where(weight_sizes > 0, weight_sizes, 1)).max()
+        )
 
     @property
     def log_sides(self) -> Array:
@@ -149,7 +151,7 @@ class Commuting:
         return _gathered(self, alpha, sigma, far, survey.largest)
 
     def blocks(self, alpha: float, sigma: float) -> Iterator[Coordinates]:
-        """The coordinates a block at a time: temporary arrays stay in the cache."""
+        """The coordinates one block at a time, so that temporary arrays stay in the cache."""
         for start in range(0, len(self.count), _BLOCK):
             yield self._part(alpha, sigma, slice(start, start + _BLOCK))
 
@@ -168,7 +170,7 @@ class Commuting:
         shift = signal * squares * inverse
         shift_noise = shift * scaled
         if anywhere:
-            # Neither class has any width here: different means tell them apart infinitely well.
+            # Neither class has any width here: where the means differ, the ratio of signal to noise is infinite.
             low, high = np.where(flat, 1.0, low), np.where(flat, 1.0, high)
             shift = np.where(flat & (squares > 0), np.inf, shift)
         return Coordinates(mu, low, high, count, shift, count * scaled, shift_noise)
@@ -200,8 +202,8 @@ class Dense:
         basis = scale[:, None] * vectors
         step = alpha * (self.step @ basis)
         rest = self.rest.at(alpha, sigma)
-        own = len(rest.count)
-        gram = np.zeros((len(mu) + own, len(mu) + own))
+        extra = len(rest.count)
+        gram = np.zeros((len(mu) + extra, len(mu) + extra))
         gram[: len(mu), : len(mu)] = noise * (basis.T @ basis)
         gram[len(mu) :, len(mu) :] = np.diag(rest.count_noise / rest.count)
         return Coordinates(
@@ -322,7 +324,7 @@ _NOTHING_COMMON = Coordinates(*np.array([[1.0], [0.0], [2.0], [1.0], [0.0], [0.0
 
 
 class _Survey(NamedTuple):
-    """What decides which coordinates are gathered.
+    """Sums that determine which coordinates are gathered.
 
     Attributes:
         bend: Σ count μ² + ½ shift: the second derivative of log|C(½ + iu)| at u = 0 is minus twice that.

@@ -29,10 +29,10 @@ def _check_labels(name: str, values: ArrayLike | Sequence[int]) -> np.ndarray:
         raise ValueError(f"{name} must have shape (K,), got {labels.shape}")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{name} must be integers, got {labels.dtype}")
-    found = np.unique(labels[labels != OUTSIDE])
-    if labels.min() < OUTSIDE or not np.array_equal(found, np.arange(len(found))) or not len(found):
+    used = np.unique(labels[labels != OUTSIDE])
+    if labels.min() < OUTSIDE or not np.array_equal(used, np.arange(len(used))) or not len(used):
         raise ValueError(
-            f"{name} must use every cell 0..C-1 (and {OUTSIDE} for outside), got {found[:10]}; "
+            f"{name} must use every cell 0..C-1 (and {OUTSIDE} for outside), got {used[:10]}; "
             f"np.unique({name}, return_inverse=True)[1] makes them so"
         )
     return labels
@@ -73,14 +73,14 @@ class Partition:
         Raises:
             ValueError: when no cell is named, one does not exist or one is named twice.
         """
-        wanted = np.asarray(cells).reshape(-1)
-        distinct = wanted.size > 0 and len(np.unique(wanted)) == len(wanted)
-        if not distinct or not np.isin(wanted, np.arange(self.cells)).all():
-            raise ValueError(f"cells must be distinct numbers in 0..{self.cells - 1}, got {wanted.tolist()}")
-        wanted = wanted.astype(int)
+        chosen = np.asarray(cells).reshape(-1)
+        distinct = chosen.size > 0 and len(np.unique(chosen)) == len(chosen)
+        if not distinct or not np.isin(chosen, np.arange(self.cells)).all():
+            raise ValueError(f"cells must be distinct numbers in 0..{self.cells - 1}, got {chosen.tolist()}")
+        chosen = chosen.astype(int)
         renumber = np.full(self.cells + 1, OUTSIDE)
-        renumber[wanted] = np.arange(len(wanted))
-        # The last entry serves label -1.
+        renumber[chosen] = np.arange(len(chosen))
+        # The last entry is for label -1.
         return Partition(renumber[self.labels])
 
     def coarsen(self, groups: Sequence[int]) -> "Partition":
@@ -90,8 +90,10 @@ class Partition:
             ValueError: when `groups` does not name a group for every cell, or leaves a group empty.
         """
         if np.shape(groups) != (self.cells,):
-            raise ValueError(f"groups must have shape ({self.cells},), one per cell, got {np.shape(groups)}")
-        # The last entry serves label -1.
+            raise ValueError(
+                f"groups must have shape ({self.cells},), one for each cell, got {np.shape(groups)}"
+            )
+        # The last entry is for label -1.
         return Partition(np.append(_check_labels("groups", groups), OUTSIDE)[self.labels])
 
     def refines(self, coarse: "Partition") -> bool:

@@ -1,8 +1,8 @@
-"""Curves from independent runs of one measurement: their mean, and how sure anything read off it is.
+"""Curves from independent runs of one measurement: their mean, and numbers read off it with their errors.
 
-A number read off a curve (a half entropy, the end of a window) is no mean, and its points share their noise.
-What it varies by is therefore asked of the runs: they are drawn again with replacement (Efron 1979), the curves of
-each draw averaged and read again.
+A number read off a curve (a half entropy, the end of a window) is not a mean, and the points of a curve share their
+noise. Its error is therefore estimated by the bootstrap (Efron 1979): runs are drawn again with replacement, and the
+number is read off the mean curve of each draw.
 """
 
 import dataclasses
@@ -28,7 +28,8 @@ class Reading(NamedTuple):
 
     Attributes:
         value: off the pooled curve.
-        stderr: by drawing the runs again; NaN where there is but one, or a draw in ten gives no number.
+        stderr: by drawing the runs again; NaN where there is only one run, or more than a tenth of the draws give no
+            number.
         low, high: ends of the 95% interval, by Student's t with one degree of freedom less than there are runs.
     """
 
@@ -64,9 +65,9 @@ def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
         values = _stacked(runs, name)
         if values is not None:
             fields[name] = values.mean(axis=0)
-            own = _stacked(runs, f"{name}_stderr")
-            told = _told_by_runs(1 - values if name == "clone_agreement" else values)
-            fields[f"{name}_stderr"] = told if own is None else _added(own, told)
+            run_errors = _stacked(runs, f"{name}_stderr")
+            spread = _spread_error(1 - values if name == "clone_agreement" else values)
+            fields[f"{name}_stderr"] = spread if run_errors is None else _added(run_errors, spread)
     fields["surprise_variance"] = np.mean([run.surprise_variance for run in runs], axis=0)
     return dataclasses.replace(first, **fields, metadata={**first.metadata, "runs": len(runs)})
 
@@ -82,9 +83,9 @@ def read_off(
 
     Args:
         runs: as in `pool`.
-        statistic: curve -> (k,) numbers, NaN where the curve does not tell.
-        seed: of the draws.
-        draws: how many.
+        statistic: curve -> (k,) numbers, NaN where the curve does not determine them.
+        seed: seed of the draws.
+        draws: number of draws.
     """
     value = np.asarray(statistic(pool(runs)), float)
     count = len(runs)
@@ -95,17 +96,17 @@ def read_off(
         return Reading(value, unknown, unknown, unknown)
     rng = np.random.default_rng(seed)
     drawn = np.stack([statistic(_drawn(runs, rng.integers(count, size=count))) for _ in range(draws)])
-    told = np.isfinite(drawn)
+    has_value = np.isfinite(drawn)
     with np.errstate(invalid="ignore"):
-        spread = np.sqrt(np.nanvar(np.where(told.any(axis=0), drawn, 0.0), axis=0, ddof=1))
-    # Drawing n with replacement has the variance (n-1)/n of what it stands for.
-    stderr = np.where(told.mean(axis=0) >= 0.9, spread * np.sqrt(count / (count - 1)), np.nan)
+        spread = np.sqrt(np.nanvar(np.where(has_value.any(axis=0), drawn, 0.0), axis=0, ddof=1))
+    # The variance of n draws with replacement is (n-1)/n of that of independent runs.
+    stderr = np.where(has_value.mean(axis=0) >= 0.9, spread * np.sqrt(count / (count - 1)), np.nan)
     half = student.ppf(0.5 + CONFIDENCE / 2, count - 1) * stderr
     return Reading(value, stderr, value - half, value + half)
 
 
 def _drawn(runs: Sequence[EntropyCurve], chosen: np.ndarray) -> EntropyCurve:
-    """The mean of chosen runs: what a statistic reads, and nothing more."""
+    """The mean of the chosen runs, with the fields that a statistic may use."""
     first = runs[0]
     means = {name: np.mean([getattr(runs[i], name) for i in chosen], axis=0) for name in ("entropy", "rate")}
     return dataclasses.replace(first, **means, entropy_stderr=first.entropy_stderr / np.sqrt(len(chosen)))
@@ -120,13 +121,13 @@ def _stacked(runs: Sequence[EntropyCurve], name: str) -> np.ndarray | None:
     return None if any(value is None for value in values) else np.stack(values)
 
 
-def _added(own: np.ndarray, told: np.ndarray) -> np.ndarray:
-    added = np.sqrt(np.sum(own**2, axis=0)) / len(own)
-    return np.where(np.isfinite(added), added, told)
+def _added(run_errors: np.ndarray, fallback: np.ndarray) -> np.ndarray:
+    added = np.sqrt(np.sum(run_errors**2, axis=0)) / len(run_errors)
+    return np.where(np.isfinite(added), added, fallback)
 
 
-def _told_by_runs(values: np.ndarray) -> np.ndarray:
-    """Standard errors by the spread over runs (first axis) of numbers >= 0; NaN where that tells none.
+def _spread_error(values: np.ndarray) -> np.ndarray:
+    """Standard errors from the spread over runs (first axis) of numbers >= 0; NaN where few of them carry the mean.
 
     `carrying` of all draws together is the square of the mean over its standard error, up to what few runs leave open.
     """

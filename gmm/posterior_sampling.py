@@ -1,4 +1,4 @@
-r"""Posterior expectations at x ~ p_t, sharp from the undecided to the long decided end of time.
+r"""Posterior expectations at x ~ p_t by sampling, with small relative errors at all noise levels.
 
 The decision is a partition of the components. With p_c the posterior of cell c and s_c = ∇log p_t(x|c),
 everything is a posterior expectation::
@@ -6,9 +6,9 @@ everything is a posterior expectation::
     H = E[-Σ_c p_c log p_c]            dH/dt = ½ g² E[Σ_c p_c ‖s_c - s‖²]   (I-MMSE; Guo, Shamai, Verdu 2005)
     E[-log p(c|X_t) | Z=c] = E[-p_c log p_c]/π_c        clone agreement = E Σ_c p_c²
 
-so no curve is ever differenced, and every sample informs every cell. What makes the estimates sharp:
+so that no curve is differenced, and every sample contributes to every cell. Three methods reduce the error:
 
-* Importance sampling: points are drawn where decisions are open, see `gmm.proposal`.
+* Importance sampling: points are drawn where classes are undecided, see `gmm.proposal`.
 * Strata: the distribution function of the class is cut into equal pieces with two independent draws in each, so
   that class counts do not fluctuate; half the squared difference of the two is an unbiased variance.
 * Antithetic noise, x = centre ± root·ε, keyed by the stratum alone and hence common to all times.
@@ -86,22 +86,22 @@ def statistics(
     """Means of `Statistics` at one noise level, and their standard errors, in float64 on the host.
 
     Args:
-        decision: what is asked, centred; see `decide`.
+        decision: the decision, centred; see `decide`.
         alpha: () signal scale.
         sigma: () noise standard deviation.
         key: random key; stratum i uses fold_in(key, i), however strata are grouped.
         samples: points, rounded up to whole strata.
-        boundary: whether to draw boundary points where they can be had.
+        boundary: whether to draw boundary points where they are defined.
     """
     # Units of a power of two change no digit: σ of order one overflows nowhere. Of signal so faint that (σ/α)² would
     # overflow every statistic has its limit but the spread, which grows as α².
     unit = 2.0 ** np.frexp(sigma)[1]
     faint = sigma / unit * float(jnp.finfo(decision.mixture.dtype).tiny) ** _FAINT
-    seen = max(alpha / unit, faint)
-    scale = (alpha / unit / seen / unit) ** 2
+    signal = max(alpha / unit, faint)
+    scale = (alpha / unit / signal / unit) ** 2
     strata = strata_of(decision, samples, boundary).count
     boundary = boundary and has_boundaries(decision)
-    sums, covered = _statistics(decision, seen, sigma / unit, key, strata=strata, boundary=boundary)
+    sums, covered = _statistics(decision, signal, sigma / unit, key, strata=strata, boundary=boundary)
     known = _known(sums, covered, strata, boundary)
     mean, error = (np.asarray(values, np.float64) / strata for values in (sums.total, sums.error))
     mean, stderr = _fields(mean), _fields(np.where(known, error, np.nan))
@@ -109,7 +109,7 @@ def statistics(
 
 
 def _known(sums: Sums, coverage: Coverage, strata: int, boundary: bool) -> Bool[np.ndarray, " F"]:
-    """Whether these points tell the standard error of each statistic."""
+    """Whether the standard error of each statistic can be estimated from these points."""
     total, error, norm = (np.asarray(values, np.float64) for values in sums)
     share, log_bound = (np.asarray(values, np.float64) for values in coverage)
     draws = DRAWS * strata
@@ -117,7 +117,7 @@ def _known(sums: Sums, coverage: Coverage, strata: int, boundary: bool) -> Bool[
     of_cell = np.where(draws * share < FEWEST, max(UNAIMED, 0.8 * draws), needed)
     enough = carrying(DRAWS * total, norm) >= np.append(np.full(_SCALARS, needed), of_cell)
     known = (enough & (draws >= FEWEST)) | (error <= AGREEMENT * total)
-    # Where nothing was seen, the error is known only if the bound leaves nothing to see.
+    # Where all draws are zero, the error is known only if the bound is zero too.
     bound = np.append(np.full(_SCALARS, log_bound.max()), log_bound)
     return np.where(total == 0, bound < 0.9 * math.log(jnp.finfo(sums.total.dtype).tiny), known)
 
@@ -155,7 +155,7 @@ class _Scheme(NamedTuple):
     """Everything a device needs to draw strata and evaluate statistics at one noise level.
 
     Attributes:
-        decision: what is asked.
+        decision: the decision.
         noisy: the law of x_t/alpha at this noise level.
         pull: (alpha Σ)⁻¹, Σ its covariances: scores of x_t are this applied to differences.
         proposal: the law of the points.
@@ -170,7 +170,7 @@ class _Scheme(NamedTuple):
 
 
 def _accumulate(scheme: _Scheme, numbers: Int[Array, "b s"], strata: int) -> Sums:
-    """Sums over strata; numbers >= strata count for nothing."""
+    """Sums over strata; numbers >= strata contribute nothing."""
 
     def block(sums: Sums, index: Int[Array, " s"]) -> tuple[Sums, None]:
         y = _evaluate(scheme, _draw(scheme, index, strata))
@@ -193,7 +193,7 @@ def _evaluate(scheme: _Scheme, x: Float[Array, "n d"]) -> Float[Array, "n F"]:
 
 
 def _columns(statistics: Statistics) -> Float[Array, "n F"]:
-    """Statistics of n points side by side: one array goes through a block in a fifth of the operations."""
+    """Statistics of n points side by side: a block then needs a fifth of the operations."""
     *scalars, per_cell = statistics
     return jnp.concatenate([jnp.stack(scalars, axis=-1), per_cell], axis=-1)
 
@@ -239,7 +239,7 @@ def _draw(scheme: _Scheme, index: Int[Array, " s"], strata: int) -> Float[Array,
     noise = 2**0.5 * lax.erf_inv(uniform[..., 2:])
     stratified = (index.astype(dtype)[:, None] + place[..., 0]) / strata
     centre, component = centres(scheme.proposal, noisy, stratified, place[..., 1])
-    # Per-component covariances have one branch; a shared one does not ask for the component.
+    # Per-component covariances have one branch; a shared one does not use the component.
     root = noisy.covariance.map(jnp.sqrt)
     chosen = jnp.broadcast_to(component[..., None], centre.shape[:-1]).reshape(-1)
     step = root.apply(noise.reshape(-1, dim), chosen).reshape(centre.shape)

@@ -1,4 +1,4 @@
-"""Functions of the posterior at given points: its entropy, how much is undecided, how far the scores lie apart."""
+"""Functions of the posterior at given points: entropy, disagreement, and the spread of the scores of the cells."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from gmm.mixture import Mixture, log_normalise
 
 
 class Statistics(NamedTuple):
-    """Per-point functions of the posterior, or their means or standard errors.
+    """Functions of the posterior at one point, or their means or standard errors.
 
     Attributes:
         entropy: -Σ p_c log p_c.
@@ -72,7 +72,7 @@ def per_point(
     """`Statistics` of each of n points.
 
     Args:
-        decision: what is asked.
+        decision: the decision.
         noisy: the law of the points.
         x: (n, d) points.
         at: their posteriors.
@@ -109,7 +109,7 @@ def _disagreement(p: Float[Array, "n C"]) -> Float[Array, " n"]:
 
 
 def _before_and_after(means: Float[Array, "K d"], pull: Covariance) -> tuple[Array, Callable[[Array], Array]]:
-    """Under a shared covariance s_k - s_j = pull(μ_k - μ_j) whatever x is: what to average, and what to do then.
+    """The means to average, and the operator to apply then: s_k - s_j = pull(μ_k - μ_j) under a shared covariance.
 
     An elementwise operator waits for the averages, which are few; a matrix goes over the means, once.
     """
@@ -148,7 +148,7 @@ def _cell_spread(
     inside: Float[Array, "n C m"],
     p: Float[Array, "n C"],
 ) -> Float[Array, " n"]:
-    """Σ_c p_c ‖s_c - s‖² under a shared covariance: one matrix product, a cell at a time.
+    """Σ_c p_c ‖s_c - s‖² under a shared covariance: one matrix product, one cell at a time.
 
     The likeliest cell's own term follows from Σ_c p_c (s_c - s) = 0.
     """
@@ -170,7 +170,7 @@ def _spread_one_by_one(
     inside: Float[Array, "n C m"],
     p: Float[Array, "n C"],
 ) -> Float[Array, " n"]:
-    """Σ_c p_c ‖s_c - s‖² under per-component covariances: two passes over the components."""
+    """Σ_c p_c ‖s_c - s‖² with one covariance for each component: two passes over the components."""
     everything = (inside * p[..., None]).reshape(len(x), -1)
     score = pull.weighted_apply(everything, x, noisy.means)
 

@@ -1,4 +1,4 @@
-r"""Where points are drawn so that every cell and every open decision is seen, and the weights that make up for it.
+r"""The law from which points are drawn, so that undecided states are among them, and weights that correct for it.
 
 An expectation under the marginal p of x_t is estimated from points of another law q, weighted by w = p/q. Half of the
 points are drawn around means, half around midpoints of two means (boundary points; shared covariance only)::
@@ -7,7 +7,8 @@ points are drawn around means, half around midpoints of two means (boundary poin
 
 with N_z the density of component z, δ the distance of two means in units of the noise, S_z the sum of the weights
 √π_j e^{-δ²/8}. Once a decision is nearly made, all that is left of H comes from states between the classes, which p
-visits with probability e^{-δ²/8}: plain sampling would see none of them, and return zero with a standard error of zero.
+visits with probability e^{-δ²/8}: plain sampling would draw none of them, and return zero with a standard error of
+zero.
 
 A rare class can carry half of the integrand, and two near classes among many can carry all of it. Classes are therefore
 not drawn from the prior π but from the defensive mixtures a = ½ π + ½ b, b = ½ u + ½ c. Here u gives every cell the
@@ -70,7 +71,7 @@ class Proposal(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """What is known of the points before they are drawn.
+    """Properties of the points that are known before they are drawn.
 
     Attributes:
         share: (C,) share of the points that are drawn for each cell, of means or of boundaries, whichever is less.

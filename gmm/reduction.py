@@ -1,4 +1,4 @@
-r"""Dimension drops out: exact projection of a mixture with shared covariance.
+r"""Exact projection of a mixture with shared covariance to the few dimensions that its posteriors depend on.
 
 Under α, σ the posterior depends on x only through Σ_t⁻¹ m_k, Σ_t = α²C + σ²I. In each eigenspace of C, Σ_t is a
 number, so the span of the centred means' parts in that eigenspace is all that matters there, at every noise
@@ -69,8 +69,8 @@ def reduction(mixture: Mixture) -> Reduction:
         mixture: mixture whose components share one covariance.
 
     Raises:
-        ValueError: when covariances differ between components: then even the norm of what is orthogonal to
-            the means tells classes apart, and no projection is exact. Also when means are so long that
+        ValueError: when covariances differ between components: then the posterior depends even on the
+            norm of the part orthogonal to the means, and no projection is exact. Also when means are so long that
             rounding would move classes against one another.
     """
     if not mixture.covariance.shared:

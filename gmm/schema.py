@@ -1,4 +1,4 @@
-"""Values out of files, held to a declared type: what does not fit is one error on one line that names the field."""
+"""Values from files, checked against a declared type; an error is one line that names the field."""
 
 import functools
 import json
@@ -97,8 +97,10 @@ def _line(error: pydantic.ValidationError) -> str:
         return first["msg"]
     place = ".".join(str(part)[:_SHOWN] for part in first["loc"])
     if kind == "value_error":
-        said = str(context["error"])
-        return printable(f"{place}{' ' if said.startswith('must') else ': '}{said}" if place else said)
+        message = str(context["error"])
+        return printable(
+            f"{place}{' ' if message.startswith('must') else ': '}{message}" if place else message
+        )
     words = _WORDS.get(kind, first["msg"]).format(**context)
     shown = "" if kind == "missing" else f", got {first['input']!r:.{_SHOWN}}"
     return printable(f"{place or 'it'} {words}{shown}")

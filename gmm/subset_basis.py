@@ -36,7 +36,7 @@ class Subset(Protocol):
 
     @property
     def width(self) -> int:
-        """Numbers that one node takes in temporary arrays."""
+        """Numbers in temporary arrays for one node."""
         ...
 
     def expand(self, c: Float[Array, " S"]) -> Expansion:
@@ -308,7 +308,7 @@ class DenseNoisy:
 
 
 def cluster_basis(mixture: Mixture) -> ClusterBasis:
-    """All components of a mixture, in coordinates that are diagonal where they can be, in float64."""
+    """All components of a mixture in float64, in coordinates that make the covariances diagonal if possible."""
     means = np.asarray(mixture.means, np.float64)
     means = means - means.mean(axis=0)
     covariance = mixture.covariance

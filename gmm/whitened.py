@@ -27,6 +27,10 @@ from gmm.guidance import Guidance, cfg, exact_weight
 from gmm.mixture import check_key
 from gmm.samplers import FIRST_RHO, SAMPLERS, Sampler, runge_kutta_step
 
+# Nats: an undecided path has up to log K. Below this sum a few that were not seen would change the mean by more than
+# its stated error.
+_LEAST_SUM = 5.0
+
 
 class Whitened(NamedTuple):
     """Averages over paths; differences are from the same paths without guidance.
@@ -103,7 +107,7 @@ def guided_whitened(
         final, plain, statistics = _follow(law, start, _nodes(law, rho, steps, first), rho, sampler, rng)
     return Whitened(
         rho,
-        *(mean_of(values) for values in statistics),
+        *(mean_of(values, _LEAST_SUM) for values in statistics),
         **_final_law(law, final, plain),
         states=final,
         plain=plain,

@@ -1,7 +1,7 @@
 """The window of a decision: the noise interval in which the model commits.
 
-It holds the central share (80% by default) of the information that the noisy state gains about the class, on
-the axis log(σ/α), which no clock changes.
+It contains the central share (80% by default) of the information that the noisy state gains about the class, on
+the axis log(σ/α), which does not depend on the clock of a process.
 """
 
 import dataclasses
@@ -65,8 +65,9 @@ class Window:
 def window(curve: EntropyCurve, share: float = 0.8, *, allow_partial: bool = False) -> Window:
     """The interval of log-noise that holds the central `share` of the information in a curve.
 
-    Between its points the curve is the cubic through its entropies and rates. Standard errors are what a shift of the
-    curve by its own errors does, and what the distance between its points may; NaN where the curve does not tell.
+    Between its points the curve is the cubic through its entropies and rates. Standard errors combine the change of
+    the result when the curve is shifted by its own errors, and the effect of the distance between its points; NaN
+    where they cannot be estimated from the curve.
 
     Args:
         curve: an entropy curve, points in any order.
@@ -96,7 +97,7 @@ def window(curve: EntropyCurve, share: float = 0.8, *, allow_partial: bool = Fal
 
 
 def _decided(curve: EntropyCurve, order: np.ndarray) -> dict[str, float]:
-    """The fields of `Window` that say how much is decided; `order` sorts the points by rising noise."""
+    """The fields of `Window` about the share that the curve covers; `order` sorts its points by rising noise."""
     ends, errors = curve.entropy[order[[0, -1]]], curve.entropy_stderr[order[[0, -1]]]
     return {
         "decided": float((ends[1] - ends[0]) / curve.prior_entropy),
@@ -148,17 +149,17 @@ def _places(
 def _errors(
     noise: np.ndarray, entropy: np.ndarray, slope: np.ndarray, stderr: np.ndarray, prior: float, share: float
 ) -> Float[np.ndarray, " 3"]:
-    """Standard errors of `_places`: how far the curve moves them when it is moved by its own errors, up or down.
+    """Standard errors of `_places`: their changes when the curve is moved up or down by its own errors.
 
-    Where the curve is bent the two differ, and the larger counts. An error is NaN where a moved curve does not hold the
-    place, or where the errors of the points beside it are unknown. What leaving out every second point changes is some
-    fifteen times the error of a cubic through all of them.
+    Where the curve is bent the two changes differ, and the larger is used. An error is NaN where a moved curve does
+    not reach the place, or where the errors of the points beside it are unknown. Leaving out every second point
+    changes a place by about fifteen times the error of a cubic through all points.
     """
     places = _places(noise, entropy, slope, prior, share)
     shift = np.nan_to_num(stderr)
     moved = [
-        _places(noise, np.maximum.accumulate(entropy + way * shift), slope, prior, share) - places
-        for way in (-1, 1)
+        _places(noise, np.maximum.accumulate(entropy + sign * shift), slope, prior, share) - places
+        for sign in (-1, 1)
     ]
     halves = (np.union1d([0, len(noise) - 1], np.arange(first, len(noise), 2)) for first in (0, 1))
     thinned = [_places(noise[half], entropy[half], slope[half], prior, share) - places for half in halves]
@@ -204,14 +205,14 @@ def check_coverage(curve: EntropyCurve, share: float) -> None:
     # Towards data the remaining information is unknown; a falling curve bounds it by its last slope
     # (information decays at least as fast as e^{-log-noise}).
     missing_low = slope[0]
-    for missing, end, way in (
+    for missing, end, direction in (
         (missing_high, noise[-1], "more noise"),
         (missing_low, noise[0], "less noise"),
     ):
         if missing > _COVERAGE * tail + 3 * np.nan_to_num(curve.entropy_stderr).max():
             raise ValueError(
                 f"curve must cover the decision: beyond log(sigma/alpha) = {end:.3g} it still gains about "
-                f"{missing:.2g} {curve.units}; add times with {way}, or pass allow_partial=True"
+                f"{missing:.2g} {curve.units}; add times with {direction}, or pass allow_partial=True"
             )
 
 

@@ -41,7 +41,7 @@ Values = Float[ArrayLike, "..."]
 
 
 def quadrature_error(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Error estimate: how far a function moves when every step is halved and every range widened.
+    """Error estimate: the change of a function when every step is halved and every range widened.
 
     The sums converge exponentially, so the estimate is that of the coarser one and far above the finer
     one's error; below about 1e-15 of the value it is rounding.
@@ -86,7 +86,7 @@ def binary_entropy_rate(rho: Values, prior: Values = 0.5, *, refine: int = 1) ->
 
 
 def binary_mmse(rho: Values, *, refine: int = 1) -> Any:
-    """Minimum mean squared error of a fair sign seen at signal-to-noise ratio rho, 1 - E tanh(ρ + √ρ u).
+    """Minimum mean squared error of a fair sign observed at signal-to-noise ratio rho, 1 - E tanh(ρ + √ρ u).
 
     Equal to -2 dH/dρ (Guo, Shamai, Verdú 2005); arguments and errors as in `binary_entropy`.
     """

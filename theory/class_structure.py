@@ -1,4 +1,4 @@
-r"""When two Gaussian classes of any means and covariances are decided, and how that grows with the dimension.
+r"""Speciation times of two Gaussian classes of any means and covariances, and their growth with the dimension.
 
 A log-likelihood ratio of many weak coordinates is nearly Gaussian, and the classes are then a pair with
 ρ = -2 log C(½), C(½) their Bhattacharyya coefficient. With τ = σ²/α² large beside both spectra, Δ the difference of
@@ -87,8 +87,8 @@ def pair_speciation_time(mixture: Mixture, process: Process, criterion: str = "h
     low, high = _LOG_SNR_RANGE
     if not decided(high) > 0:
         return math.nan
-    found = brentq(decided, low, high, xtol=_TOLERANCE)
-    return float(times_of(process, np.array([found]))[0])
+    log_snr = brentq(decided, low, high, xtol=_TOLERANCE)
+    return float(times_of(process, np.array([log_snr]))[0])
 
 
 def _at(log_snr: float) -> tuple[float, float]:
@@ -107,8 +107,8 @@ def _cloning(basis: PairBasis, log_prior: np.ndarray, log_snr: float) -> float:
 
 
 def _free_entropy(basis: PairBasis, _log_prior: np.ndarray, log_snr: float) -> float:
-    found = log_ratio(basis.at(*_at(log_snr), far=1.0))
-    return float(found.mean.mean() - np.sqrt(found.variance.mean()))
+    ratio = log_ratio(basis.at(*_at(log_snr), far=1.0))
+    return float(ratio.mean.mean() - np.sqrt(ratio.variance.mean()))
 
 
 def _overlap(basis: PairBasis, _log_prior: np.ndarray, log_snr: float) -> float:

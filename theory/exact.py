@@ -172,9 +172,9 @@ def exact_curve(
     _check_tolerance(tolerance)
     decision = members(mixture, partition_of(mixture.components, partition, least=2))
     if decision.mixture.components > 2:
-        found = structured_curve(decision, process, times)
-        if found is not None:
-            return found
+        curve = structured_curve(decision, process, times)
+        if curve is not None:
+            return curve
     return line_integral_curve(
         decision, process, schedule(process, times), tolerance=tolerance, progress=progress
     )

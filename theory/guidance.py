@@ -1,4 +1,4 @@
-r"""Guided sampling of two classes, without sampling: one coordinate is all that guidance moves.
+r"""The law of guided paths of two classes, without sampling, from the one coordinate that guidance changes.
 
 Two classes ±m, within-class variance s², guided towards +m. Let q be the state's distance from the target's
 mean along m, in its standard deviations, and ρ the signal-to-noise ratio, ρ = ‖m‖²/(s² + (σ/α)²), which grows
@@ -101,13 +101,13 @@ def guided_pair(
     last = energy / variance if variance > 0 else math.inf
     inside = lambda r: (r > SMALLEST_RHO) & (r <= last * (1 + 1e-12))
     check_values("rho", rho, f"in ({SMALLEST_RHO:g}, energy/variance = {last:g}]", inside)
-    asked, back = np.unique(rho, return_inverse=True)
+    rising, inverse = np.unique(rho, return_inverse=True)
     solve = _fokker_planck if sampler == "sde" else _quantiles
-    coarse, fine = (solve(pair, asked, refine * factor) for factor in (1, 2))
+    coarse, fine = (solve(pair, rising, refine * factor) for factor in (1, 2))
     error = np.abs(fine - coarse)[:2].max(axis=0)
     # Both schemes of the density are of second order.
     best = (4 * fine - coarse) / 3 if sampler == "sde" else fine
-    return GuidedPair(rho, *best[:, back], error=error[back])  # type: ignore[call-arg]
+    return GuidedPair(rho, *best[:, inverse], error=error[inverse])  # type: ignore[call-arg]
 
 
 def guided_curve(
@@ -120,7 +120,7 @@ def guided_curve(
     prior: float = 0.5,
     sampler: Sampler = "sde",
 ) -> EntropyCurve:
-    """What `gmm.guided_entropy` samples, for the pair ±m: entropy and cross-entropy along guided paths.
+    """The curve that `gmm.guided_entropy` samples, for the pair ±m: entropy and cross-entropy along guided paths.
 
     The rate is the derivative of the entropy, by differences over 1% of ρ.
 
@@ -143,8 +143,8 @@ def guided_curve(
     step, end = 0.01, energy / variance if variance > 0 else math.inf
     high, low = np.minimum(rho * (1 + step), end), rho * (1 - step)
     options: dict[str, Any] = {"variance": variance, "prior": prior, "sampler": sampler}
-    found = guided_pair(energy, guidance, np.concatenate([rho, high, low]), **options)
-    entropy, above, below = found.entropy.reshape(3, -1)
+    solution = guided_pair(energy, guidance, np.concatenate([rho, high, low]), **options)
+    entropy, above, below = solution.entropy.reshape(3, -1)
     slope = (above - below) / (high - low) * rho * moved
     zeros = np.zeros_like(rho)
     h = [prior, 1 - prior]
@@ -157,7 +157,7 @@ def guided_curve(
         rate=slope * grid.log_snr_slope,
         rate_stderr=zeros,
         prior_entropy=float(-np.sum(h * np.log(h))),
-        cross_entropy=found.cross_entropy[: rho.size],
+        cross_entropy=solution.cross_entropy[: rho.size],
         cross_entropy_stderr=zeros,
         metadata={
             "source": "Fokker-Planck" if sampler == "sde" else "probability flow of quantiles",
@@ -167,7 +167,7 @@ def guided_curve(
             "energy": energy,
             "variance": variance,
             "prior": prior,
-            "error": float(found.error.max()),
+            "error": float(solution.error.max()),
             **versions(),
         },
     )
@@ -238,11 +238,11 @@ def _check(pair: _Pair) -> None:
         )
 
 
-def _nodes(pair: _Pair, asked: Array, refine: int) -> Array:
-    """log ρ of all steps: what is asked for and jumps of the weight are among them."""
+def _nodes(pair: _Pair, rho: Array, refine: int) -> Array:
+    """log ρ of all steps, with those of the results and those at which the weight jumps among them."""
     jumps = np.array([level for level in pair.guidance.jumps if math.isfinite(level)])
-    corners = np.log(np.concatenate([[SMALLEST_RHO], asked, pair.energy / (pair.variance + jumps**2)]))
-    corners = np.unique(corners[(corners >= math.log(SMALLEST_RHO)) & (corners <= math.log(asked[-1]))])
+    corners = np.log(np.concatenate([[SMALLEST_RHO], rho, pair.energy / (pair.variance + jumps**2)]))
+    corners = np.unique(corners[(corners >= math.log(SMALLEST_RHO)) & (corners <= math.log(rho[-1]))])
     parts = [
         np.linspace(a, b, math.ceil((b - a) * refine / TIME_STEP), endpoint=False)
         for a, b in itertools.pairwise(corners)
@@ -251,7 +251,7 @@ def _nodes(pair: _Pair, asked: Array, refine: int) -> Array:
 
 
 def _axis(pair: _Pair, last: float, refine: int) -> Array:
-    """Points q that hold the law up to ρ = last."""
+    """Points q that cover the law up to ρ = last."""
     rho, weights = _weights(pair, last)
     # Towards the target guidance reaches as far as it beats the pull back; away from it, to the other class.
     reach = np.linspace(0, 100, 1001)[None, :]
@@ -262,30 +262,30 @@ def _axis(pair: _Pair, last: float, refine: int) -> Array:
 
 
 def _weights(pair: _Pair, last: float) -> tuple[Array, Array]:
-    """Ratios up to `last`, (100, 1), and weights that paths come by there, (300, 200)."""
+    """Ratios up to `last`, (100, 1), and the weights at typical states there, (300, 200)."""
     rho = np.geomspace(SMALLEST_RHO, last, 100)[:, None]
     probe = np.linspace(-DEVIATIONS, DEVIATIONS, 200)[None, :]
     return rho, np.concatenate([pair.weight(probe - shift * np.sqrt(rho), rho) for shift in (0, 1, 2)])
 
 
 def _away(weights: Array) -> float:
-    """How many √ρ weights below one carry a state away from the target."""
+    """The distance, in √ρ, by which weights below one move a state away from the target."""
     away = max(1 - float(weights.min()), 0)
     return 2 * max(away, 1) if away > 0 else 0.0
 
 
-def _fokker_planck(pair: _Pair, asked: Array, refine: int) -> Array:
-    """Rows of averages at `asked` (rising), with the divergence last."""
-    q = _axis(pair, asked[-1], refine)
+def _fokker_planck(pair: _Pair, rho_out: Array, refine: int) -> Array:
+    """Rows of averages at `rho_out` (rising), with the divergence last."""
+    q = _axis(pair, rho_out[-1], refine)
     step, faces = q[1] - q[0], 0.5 * (q[1:] + q[:-1])
     density = np.exp(-0.5 * q**2)
     mass = density / density.sum()
-    nodes = _nodes(pair, asked, refine)
+    nodes = _nodes(pair, rho_out, refine)
     rows = []
     for start, end in itertools.pairwise(nodes):
         rho = math.exp(0.5 * (start + end))
         mass = _crank_nicolson(mass, 2 * pair.push(faces, rho) - faces, step, 0.5 * (end - start))
-        if np.isin(end, np.log(asked)):
+        if np.isin(end, np.log(rho_out)):
             rows.append([*pair.averages(q, mass, math.exp(end)), _divergence(q, mass, step)])
     return np.array(rows).T
 
@@ -309,26 +309,26 @@ def _bernoulli(z: Array) -> Array:
 
 def _divergence(q: Array, mass: Array, step: float) -> float:
     """KL(law ‖ N(0, 1))."""
-    seen = mass > 0
-    log_ratio = np.log(mass[seen] / step) + 0.5 * q[seen] ** 2 + 0.5 * math.log(2 * math.pi)
-    return float(mass[seen] @ log_ratio)
+    positive = mass > 0
+    log_ratio = np.log(mass[positive] / step) + 0.5 * q[positive] ** 2 + 0.5 * math.log(2 * math.pi)
+    return float(mass[positive] @ log_ratio)
 
 
-def _quantiles(pair: _Pair, asked: Array, refine: int) -> Array:
+def _quantiles(pair: _Pair, rho_out: Array, refine: int) -> Array:
     """Rows as of `_fokker_planck` for the flow: Runge-Kutta steps of quantiles of N(0, 1).
 
-    Weights above one draw quantiles together, weights below one apart: nodes that are even at the start leave the
-    boundary of the two classes empty then. Even at the end, followed backwards, they are dense wherever the flow will
-    part them; Φ(q(start)) is the probability below each.
+    Weights above one draw quantiles together, weights below one apart: nodes that are even at the start then leave the
+    boundary of the two classes empty. Even at the end, followed backwards, they are dense wherever the flow
+    separates them; Φ(q(start)) is the probability below each.
     """
-    nodes = _nodes(pair, asked, refine)
-    away = _away(_weights(pair, asked[-1])[1])
+    nodes = _nodes(pair, rho_out, refine)
+    away = _away(_weights(pair, rho_out[-1])[1])
     laws = _backwards(pair, nodes, away, refine) if away else _forwards(pair, nodes, refine)
-    seen = np.isin(nodes, np.log(asked))
+    is_output = np.isin(nodes, np.log(rho_out))
     rows = [
         [*pair.averages(q, mass, math.exp(node)), math.nan]
-        for node, (q, mass), wanted in zip(nodes, laws, seen, strict=True)
-        if wanted
+        for node, (q, mass), is_wanted in zip(nodes, laws, is_output, strict=True)
+        if is_wanted
     ]
     return np.array(rows).T
 
@@ -353,7 +353,7 @@ def _forwards(pair: _Pair, nodes: Array, refine: int) -> Iterator[Law]:
 def _backwards(pair: _Pair, nodes: Array, away: float, refine: int) -> list[Law]:
     """The law at each node, from points that are even at the end but for the boundary of the classes there."""
     q, log_spread = _final_points(pair, math.exp(nodes[-1]), away, refine)
-    way = [q]
+    points = [q]
     for b, a in itertools.pairwise(nodes[::-1]):
         middle = 0.5 * (a + b)
         half = _flow_step(pair, q, b, middle)
@@ -363,11 +363,11 @@ def _backwards(pair: _Pair, nodes: Array, away: float, refine: int) -> list[Law]
         slopes = [pair.push_slope(x, math.exp(at + side * ASIDE * (b - a))) for x, at, side in ends]
         log_spread -= 0.5 * (b - a) / 6 * (slopes[0] + 4 * slopes[1] + slopes[2])
         q = before
-        way.append(q)
+        points.append(q)
     start = q - pair.push(q, SMALLEST_RHO)
     log_mass = log_spread - 0.5 * start**2
     mass = np.exp(log_mass - log_mass.max())
-    return [(q, mass / mass.sum()) for q in reversed(way)]
+    return [(q, mass / mass.sum()) for q in reversed(points)]
 
 
 def _final_points(pair: _Pair, rho: float, away: float, refine: int) -> tuple[Array, Array]:

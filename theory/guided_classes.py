@@ -1,14 +1,14 @@
-r"""Guidance among exponentially many classes: a distortion that no dimension takes away.
+r"""Guidance among exponentially many classes: a distortion that remains in every dimension.
 
 K = e^{κd} class means, independent N(0, μ²I), within-class variance s², one of them, m, the target. Let q be the
 state's distance from αm in standard deviations √v of p_t(x|m), v = α²s² + σ², and ρ = α²μ²/v. As d → ∞ with κ fixed,
-(q·m/μ)/d → u and (‖q‖²/d minus u²) → b, and D_0 sees one of two laws:
+(q·m/μ)/d → u and (‖q‖²/d minus u²) → b, and D_0 is that of one of two laws:
 
-* **the rest**, e^{κd} means about which nothing is known but their law: D_c - D_0 = (σ²/v)(m - c x), where c x is
+* **the rest**, e^{κd} means of which only their law is known: D_c - D_0 = (σ²/v)(m - c x), where c x is
   the mean class mean that the rest puts forward. The sum over the rest is Gaussian as long as the means that dominate
   it are many; where they would be fewer than one (a random energy model below its own condensation) their weights
   are those of the inverse temperature β < 1 at which there is just one: α c = θ = βρ/(1+βρ), with β = 1 above;
-* **the target**, as soon as its weight -‖q‖²/2 exceeds that of the rest: then D_0 = D_c, and guidance is silent.
+* **the target**, as soon as its weight -‖q‖²/2 exceeds that of the rest: then D_0 = D_c, and guidance has no effect.
 
 With κ' = ½ log ρ as the clock (compare `theory.guidance`)::
 
@@ -36,7 +36,7 @@ TOLERANCE = 1e-8
 
 
 class Distortion(NamedTuple):
-    """Of the guided law of clean data, as d → ∞.
+    """Distortion of the guided law of clean data, as d → ∞.
 
     Attributes:
         shift: u: E(x-m)·m/(d μ s), the shift of every coordinate along m in standard deviations.
@@ -90,13 +90,13 @@ def guided_many_classes(
     # Near the start both samplers follow u = (w-1) √ρ.
     first, start = 0.5 * math.log(SMALLEST_RHO), [(w - 1) * math.sqrt(SMALLEST_RHO), 1.0]
     options = {"rtol": TOLERANCE, "atol": TOLERANCE, "method": "LSODA"}
-    way = solve_ivp(drift, (first, last), start, events=wins, **options)
-    if not len(way.t_events[0]):
+    solution = solve_ivp(drift, (first, last), start, events=wins, **options)
+    if not len(solution.t_events[0]):
         raise ValueError(
             f"kappa must be small enough for the class to be known on clean data, got {kappa:g}: "
             f"at w = 1 that is below ½ log(1 + μ²/s²) = {0.5 * math.log1p(mean_variance / variance):.4g}"
         )
-    clock, (u, b) = float(way.t_events[0][0]), way.y_events[0][0]
+    clock, (u, b) = float(solution.t_events[0][0]), solution.y_events[0][0]
     left = math.exp(clock - last) if sampler == "sde" else 1.0  # what the plain dynamics leave of u
     return Distortion(float(u * left), float(1 + (b - 1) * left**2), math.exp(2 * clock))
 

@@ -1,4 +1,4 @@
-r"""When a labelled data set speciates, from means and covariances alone.
+r"""Speciation times of a labelled data set, from means and covariances alone.
 
 A data set's Gaussian surrogate has its class means m_c, priors π_c, and one within-class covariance W. With B the
 between-class covariance Σ_c π_c (m_c - m)(m_c - m)ᵀ, whose nonzero eigenvalues are those of the Gram matrix
@@ -8,7 +8,7 @@ between-class covariance Σ_c π_c (m_c - m)(m_c - m)ᵀ, whose nonzero eigenval
   opens where α²B u = Σ_t u, that is (B - W) u = (σ²/α²) u: the positive eigenvalues of B - W are the noise levels
   σ²/α² at which directions speciate, one by one, at most C - 1 of them. With W = s²I this is ρ = 1 of
   `theory.speciation`.
-* Two classes are told apart with ρ = ¼ α² (m_i - m_j)ᵀ Σ_t⁻¹ (m_i - m_j), which grows with the signal.
+* Two classes are distinguished by ρ = ¼ α² (m_i - m_j)ᵀ Σ_t⁻¹ (m_i - m_j), which grows with the signal.
 * Biroli, Bonnaire, de Bortoli, Mezard (Nat. Commun. 2024): α²Λ = α² + σ², Λ the largest eigenvalue of the data
   covariance B + W; ½ log Λ on the OU clock up to e^{-2t}.
 """
@@ -87,17 +87,17 @@ class Directions:
 def opening_directions(moments: ClassMoments) -> Directions:
     """Eigenvectors of B - W with positive eigenvalues; the others never open."""
     values, vectors = eigenvectors(moments.total() - 2 * moments.within)
-    kept = np.flatnonzero(values > 0)[::-1]
-    return Directions(-np.log(values[kept]), vectors[:, kept].T)
+    opening = np.flatnonzero(values > 0)[::-1]
+    return Directions(-np.log(values[opening]), vectors[:, opening].T)
 
 
 def covariance_log_snr(largest: float) -> float:
-    """Where noise drowns the largest eigenvalue Λ of the data covariance: α²Λ = α² + σ²; NaN if Λ <= 1."""
+    """Log-SNR at which noise exceeds the largest eigenvalue Λ of the data covariance: α²Λ = α² + σ²; NaN if Λ <= 1."""
     return -math.log(largest - 1) if largest > 1 else math.nan
 
 
 def pair_log_snr(moments: ClassMoments) -> Float[np.ndarray, "C C"]:
-    """Where each pair of classes is half decided, taken alone and as equally likely.
+    """Log-SNR at which each pair of classes, alone and equally likely, is half decided.
 
     Returns:
         (C, C) log-SNR, symmetric; NaN on the diagonal, and for pairs that overlap too much to be half
@@ -106,28 +106,28 @@ def pair_log_snr(moments: ClassMoments) -> Float[np.ndarray, "C C"]:
     spectrum, frame = np.linalg.eigh(moments.within)
     coordinates = moments.centred @ frame
     first, second = np.triu_indices(len(coordinates), 1)
-    found = np.full((len(coordinates),) * 2, np.nan)
+    log_snr = np.full((len(coordinates),) * 2, np.nan)
     size = max(1, _BLOCK // len(spectrum))
     for start in range(0, len(first), size):
         i, j = first[start : start + size], second[start : start + size]
-        found[i, j] = _half_decided((coordinates[i] - coordinates[j]) ** 2, np.maximum(spectrum, 0))
-    return np.fmax(found, found.T)
+        log_snr[i, j] = _half_decided((coordinates[i] - coordinates[j]) ** 2, np.maximum(spectrum, 0))
+    return np.fmax(log_snr, log_snr.T)
 
 
 def _half_decided(
     squares: Float[np.ndarray, "p d"], spectrum: Float[np.ndarray, " d"]
 ) -> Float[np.ndarray, " p"]:
     """Log-SNR at which ¼ Σ_k squares_k/(1/γ + spectrum_k) reaches the ρ of half entropy, by bisection."""
-    wanted = _half_rho()
+    half_rho = _half_rho()
 
     def rho(log_snr: np.ndarray) -> np.ndarray:
         return 0.25 * np.sum(squares * shares(log_snr[:, None], spectrum)[0], axis=1)
 
     low, high = (np.full(len(squares), end) for end in _LOG_SNR_RANGE)
-    never = rho(high) < wanted
+    never = rho(high) < half_rho
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
-        reached = rho(middle) >= wanted
+        reached = rho(middle) >= half_rho
         low, high = np.where(reached, low, middle), np.where(reached, middle, high)
     return np.where(never, np.nan, 0.5 * (low + high))
 

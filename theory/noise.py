@@ -1,4 +1,4 @@
-"""Signal and noise in units of what x_t sees of one class, v = α² s² + σ²; both ends of time in float64."""
+"""Signal and noise in units of the variance of x_t within a class, v = α² s² + σ²; both ends of time in float64."""
 
 import numpy as np
 from jaxtyping import ArrayLike, Float

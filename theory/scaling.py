@@ -1,4 +1,4 @@
-r"""How the decision moves and sharpens with dimension and class count.
+r"""How the time and the width of the decision depend on the dimension and the number of classes.
 
 With ‖mean‖² = d·μ² every criterion of `theory.speciation` fixes ρ = α²dμ²/v, hence (Handke et al., arXiv
 2602.09651, section 3)::
@@ -38,7 +38,7 @@ def collapse_coordinate(
     variance: float = 1.0,
     speciation: float | None = None,
 ) -> Float[np.ndarray, "..."]:
-    """Times on an axis where curves of different dimension may fall on each other.
+    """Times on an axis on which curves of different dimension may coincide.
 
     Args:
         process: forward process.
@@ -130,7 +130,7 @@ def _sides(t: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _half_height(rate_at: Callable[[np.ndarray], np.ndarray], t: np.ndarray, height: float) -> float:
-    """Where the rate first falls to half its height: a coarse look along `t`, then a fine one between two."""
+    """The time at which the rate first falls to half its height: a coarse search along `t`, then a fine one."""
     below = np.flatnonzero(rate_at(t) < 0.5 * height)
     if not len(below):
         raise ValueError("dH/dt does not fall to half its height inside the process's range")
@@ -169,7 +169,7 @@ def fit_slope(x: Float[ArrayLike, " n"], y: Float[ArrayLike, " n"]) -> Slope:
 def class_offset(classes: float, criterion: str, *, family: str = "orthogonal") -> float:
     """t_s - ½ log E in OU time, at s = 1 and large energy E: how a criterion moves with K.
 
-    -½ log K for criteria that look at the centre (curvature, instability, covariance), -½ log log K for
+    -½ log K for criteria at the centre (curvature, instability, covariance), -½ log log K for
     those that follow the samples (cloning, half entropy, entropy rate).
 
     Args:

@@ -122,10 +122,10 @@ def _by_parts(
 
 def _trim(values: Array, floor: float) -> tuple[Array, int]:
     """The stretch of `values` that holds everything above `floor`, and where it starts."""
-    kept = np.flatnonzero(values > floor)
-    if not len(kept):
+    above = np.flatnonzero(values > floor)
+    if not len(above):
         return values[:0], 0
-    return values[kept[0] : kept[-1] + 1], int(kept[0])
+    return values[above[0] : above[-1] + 1], int(above[0])
 
 
 def _offsets(grid: Grid, start: int, count: int) -> tuple[int, int]:

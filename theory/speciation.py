@@ -1,4 +1,4 @@
-r"""When a class is decided: every definition of a speciation time, and the window of a curve.
+r"""Speciation times: every definition of when a class is decided.
 
 Classes of energy E and within-class variance s² are seen at noise level γ = α²/σ² with
 
@@ -42,7 +42,7 @@ _SCAN = 150  # log-SNR points between which roots and maxima are bracketed
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """One decision, seen through one process.
+    """One decision under one process.
 
     Attributes:
         process: forward process.
@@ -87,7 +87,7 @@ class Problem:
 
     @property
     def _pair_rho(self) -> float:
-        """ρ of the pair that two classes are, per ρ of their family."""
+        """ρ of the pair that two classes form, divided by the ρ of their family."""
         return 0.5 if self.family == "orthogonal" else 1.0
 
     def _of(self, name: str, rho: ArrayLike) -> np.ndarray:
@@ -144,7 +144,7 @@ class Problem:
 
 
 class Clock(NamedTuple):
-    """How a process passes noise levels: dλ/dt, d²λ/dt² and d log σ/dt, λ = log_snr."""
+    """The clock of a process at noise levels: dλ/dt, d²λ/dt² and d log σ/dt, λ = log_snr."""
 
     slope: np.ndarray
     bend: np.ndarray
@@ -169,7 +169,7 @@ def _curvature(problem: Problem) -> float:
 
 
 def _instability(problem: Problem, share: float) -> float:
-    """Reverse drift -f x + share·g²∇log p turns unstable at the centre: share (ρ_λ - 1) g²/v = f."""
+    """Reverse drift -f x + share·g²∇log p becomes unstable at the centre: share (ρ_λ - 1) g²/v = f."""
 
     def excess(log_snr: np.ndarray) -> np.ndarray:
         # ρ_λ - 1 - f v/(share g²), with f = (log σ)' + λ'/2 so that no term of order one is left to cancel.
@@ -186,7 +186,7 @@ def _instability(problem: Problem, share: float) -> float:
     grid = _drift_grid(problem)
     with np.errstate(all="ignore"):
         values = excess(grid)
-    # Beyond float64's reach of the process's end (1 - t < 1e-16 for flow matching) nothing can be said.
+    # Closer to the end of the process than float64 resolves (1 - t < 1e-16 for flow matching) there is no answer.
     grid, values = grid[np.isfinite(values)], values[np.isfinite(values)]
     above = np.flatnonzero(values > 0)
     if not len(above) or above[0] == 0:  # stable throughout, or unstable however much noise
@@ -260,7 +260,7 @@ def _entropy_rate(problem: Problem) -> float:
 
 
 def _log_rate_in_noise(problem: Problem, log_snr: np.ndarray) -> np.ndarray:
-    """log of -dH/dλ, the rate that no clock changes."""
+    """log of -dH/dλ, the rate that does not depend on the clock."""
     signal, moved = shares(log_snr, problem.variance)
     rho = problem.energy * signal
     slope = -problem.entropy_rate(rho) * rho * moved
@@ -371,19 +371,19 @@ def speciation_time(
         criterion: one of `CRITERIA`.
 
     Returns:
-        (...) times; NaN where the criterion has no solution that the process visits (`why_none` tells why).
+        (...) times; NaN where the criterion has no solution that the process visits (`why_none` gives the reason).
 
     Raises:
         ValueError: on an unknown criterion or family, or arguments outside their range.
     """
     rule = CRITERIA[choose("criterion", criterion, tuple(CRITERIA))]
 
-    def one(value: float) -> float:
+    def time_of(value: float) -> float:
         problem = Problem(process, float(value), variance, classes, family)
         return problem.time(rule.log_snr(problem))
 
     values = np.asarray(energy, float)
-    return np.array([one(value) for value in values.reshape(-1)]).reshape(values.shape)[()]
+    return np.array([time_of(value) for value in values.reshape(-1)]).reshape(values.shape)[()]
 
 
 def why_none(problem: Problem, criterion: str) -> str:

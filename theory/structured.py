@@ -110,8 +110,8 @@ def _tree(
     squares: Float[Array, "K K"], slack: float, cells: Int[Array, " K"]
 ) -> tuple[tuple[int, ...], list[float], int] | None:
     """Branching, energies and the level whose nodes are the cells, of a regular tree; None where it is none."""
-    off = np.sort(squares[~np.eye(len(squares), dtype=bool)])[::-1]
-    heights = off[np.append(True, np.diff(off) < -slack)]
+    distances = np.sort(squares[~np.eye(len(squares), dtype=bool)])[::-1]
+    heights = distances[np.append(True, np.diff(distances) < -slack)]
     if len(heights) > 16:
         return None
     groups = [_groups(squares <= height + slack) for height in heights[1:]]
@@ -120,16 +120,16 @@ def _tree(
     levels = [group for group in groups if group is not None] + [np.arange(len(squares))]
     if len(levels) != len(heights):
         return None
-    place = next((i for i, level in enumerate(levels) if _same(level, partition)), None)
+    position = next((i for i, level in enumerate(levels) if _same(level, partition)), None)
     energies = [0.5 * float(a - b) for a, b in zip(heights, [*heights[1:], 0.0], strict=True)]
-    if place is None:
-        place = next((i for i in range(len(levels)) if _refines(levels[i], partition, levels[:i])), None)
-        if place is None:
+    if position is None:
+        position = next((i for i in range(len(levels)) if _refines(levels[i], partition, levels[:i])), None)
+        if position is None:
             return None
-        levels.insert(place, partition)
-        energies.insert(place, 0.0)
+        levels.insert(position, partition)
+        energies.insert(position, 0.0)
     branching = _branching(levels)
-    return None if branching is None else (branching, energies, place)
+    return None if branching is None else (branching, energies, position)
 
 
 def _groups(close: Float[Array, "K K"]) -> Int[Array, " K"] | None:

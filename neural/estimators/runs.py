@@ -201,7 +201,9 @@ def _with_integrals(
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], taken[:, :, None], by_cell]
     if paths.x0 is not None:
         own = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
-        parts += [jnp.where(own[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)]
+        parts += [
+            jnp.where(own[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)
+        ]
     return jnp.concatenate(parts, axis=2)
 
 

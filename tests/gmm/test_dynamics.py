@@ -537,7 +537,7 @@ def test_bad_times_of_a_flow(times, message):
 
 
 def test_a_tolerance_that_cannot_be_met_is_an_error():
-    message = "the flow did not meet rtol=1e-30 and atol=1e-30 in float64 within 4096 steps; loosen them"
+    message = "the flow did not reach rtol=1e-30 and atol=1e-30 in float64 within 4096 steps; loosen them"
     with pytest.raises(RuntimeError, match=message):
         probability_flow(on_a_line("points"), vp(), times_at(vp(), *LOG_SNRS), LINE, rtol=1e-30, atol=1e-30)
 

@@ -45,7 +45,9 @@ def test_an_interrupted_writer_leaves_the_old_file_and_nothing_else(tmp_path, er
 def test_a_full_disk_is_one_line(tmp_path):
     target = tmp_path / "result.txt"
     target.write_text("old")
-    message = "cannot write .*result.txt: No space left on device; make room and run the same command again"
+    message = (
+        "cannot write .*result.txt: No space left on device; free some space and run the same command again"
+    )
 
     def write_half():
         with write_aside(target) as aside:

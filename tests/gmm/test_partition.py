@@ -121,7 +121,10 @@ BAD = {
     "outside": (lambda: THREE.restrict([-1]), r"cells must be distinct numbers in 0..2, got \[-1\]"),
     "no cell": (lambda: THREE.restrict([]), r"cells must be distinct numbers in 0..2, got \[\]"),
     "half a cell": (lambda: THREE.restrict([0.5]), r"cells must be distinct numbers in 0..2, got \[0.5\]"),
-    "groups": (lambda: THREE.coarsen([0, 1]), r"groups must have shape \(3,\), one per cell, got \(2,\)"),
+    "groups": (
+        lambda: THREE.coarsen([0, 1]),
+        r"groups must have shape \(3,\), one for each cell, got \(2,\)",
+    ),
     "group kind": (lambda: THREE.coarsen([0.5, 0, 1]), "groups must be integers, got float64"),
     "group gap": (lambda: THREE.coarsen([0, 0, 2]), r"groups must use every cell 0..C-1 .*got \[0 2\]"),
     "sizes": (

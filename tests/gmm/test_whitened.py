@@ -21,6 +21,12 @@ def call(**more):
     return {"key": jax.random.key(1), **SIZES, **more}
 
 
+def errors(found):
+    """Standard errors; for unknown ones, which are those of a nearly made decision, the largest known one."""
+    assert np.isfinite(found.stderr[0])
+    return np.where(np.isfinite(found.stderr), found.stderr, np.nanmax(found.stderr))
+
+
 @pytest.mark.parametrize("sampler", ["sde", "flow"])
 def test_two_classes_against_the_grid(sampler):
     rho = np.array([0.3, 1.0, 2.5, ENERGY])
@@ -28,7 +34,7 @@ def test_two_classes_against_the_grid(sampler):
     # A pair ±m is two orthogonal classes of twice the energy.
     found = guided_whitened(2, 2 * rho, 3.0, sampler=sampler, **call())
     for ours, theirs in ((found.entropy, exact.entropy), (found.surprise, exact.cross_entropy)):
-        assert (np.abs(ours.value - theirs)[:3] < STDERRS * ours.stderr[:3]).all()
+        assert (np.abs(ours.value - theirs)[:3] < STDERRS * errors(ours)[:3]).all()
     assert abs(found.shift.value - exact.mean[-1]) < STDERRS * found.shift.stderr
     assert abs(found.narrowing.value - (1 - exact.variance[-1])) < STDERRS * found.narrowing.stderr
 
@@ -44,7 +50,7 @@ def test_schedules_of_levels_and_states_against_the_grid(schedule, sampler):
     exact = guided_pair(ENERGY, schedule, rho, sampler=sampler)
     found = guided_whitened(PAIR, rho, schedule, energy=ENERGY, sampler=sampler, **call(samples=2000))
     for ours, theirs in ((found.entropy, exact.entropy), (found.surprise, exact.cross_entropy)):
-        assert (np.abs(ours.value - theirs) < STDERRS * ours.stderr).all()
+        assert (np.abs(ours.value - theirs) < STDERRS * errors(ours)).all()
     assert abs(found.shift.value - exact.mean[-1]) < STDERRS * found.shift.stderr + STEPS
 
 
