@@ -40,6 +40,7 @@ UTurn = Annotated[
 def compare(
     files: Files = None,
     model: model_options.ModelName = model_options.DEFAULT_MODEL,
+    trust_code: model_options.TrustCode = False,
     classes: model_options.Classes = None,
     prompts: model_options.Prompts = None,
     partition: model_options.Partition = None,
@@ -84,7 +85,7 @@ def compare(
             asked.Asked(
                 model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
                 samples=samples, steps=steps, tracker=tracker, preset=preset, batch=batch, eta=eta, seed=seed,
-                dtype=dtype,
+                dtype=dtype, trust_code=trust_code,
             )
         )  # fmt: skip
         sources, about = _sources(question, against)
