@@ -85,7 +85,8 @@ class Coverage(NamedTuple):
 def has_boundaries(decision: Decision) -> bool:
     """Whether boundary points can be drawn for a decision of known weights."""
     mixture = decision.mixture
-    alive = np.count_nonzero(np.isfinite(decision.by_cell(np.asarray(mixture.log_weights))).any(axis=-1))
+    possible = np.isfinite(np.asarray(mixture.log_weights)).reshape(decision.cells, -1)
+    alive = np.count_nonzero(possible.any(axis=-1))
     return mixture.covariance.shared and mixture.components <= MAX_BOUNDARY_COMPONENTS and int(alive) > 1
 
 

@@ -109,7 +109,7 @@ def _decided(curve: EntropyCurve, order: np.ndarray) -> dict[str, float]:
     }
 
 
-_WAY_OUT = "pass allow_partial=True to compute a window all the same"
+_WAY_OUT = "pass `allow_partial` to compute a window all the same"
 
 
 def _check_range(curve: EntropyCurve) -> None:
@@ -212,7 +212,7 @@ def check_coverage(curve: EntropyCurve, share: float) -> None:
         if missing > _COVERAGE * tail + 3 * np.nan_to_num(curve.entropy_stderr).max():
             raise ValueError(
                 f"curve must cover the decision: beyond log(sigma/alpha) = {end:.3g} it still gains about "
-                f"{missing:.2g} {curve.units}; add times with {direction}, or pass allow_partial=True"
+                f"{missing:.2g} {curve.units}; add times with {direction}, or pass `allow_partial`"
             )
 
 

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from paper_figures.commands.check import check
 from paper_figures.commands.compare import compare
 from paper_figures.commands.data import data
 from paper_figures.commands.figures import figures
@@ -70,6 +71,7 @@ def build() -> typer.Typer:
     app.command(cls=Command)(guidance)
     app.command(cls=Command)(compare)
     app.command(cls=Command)(window)
+    app.command(cls=Command)(check)
     app.command(cls=Command)(sample)
     app.command(cls=Command)(show)
     app.command(cls=Command)(train)
@@ -79,7 +81,7 @@ def build() -> typer.Typer:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code: 0, 2 for bad input, 130 when interrupted.
+    """Run the command and return its exit code: 0, 1 where a check failed, 2 for bad input, 130 when interrupted.
 
     Bad input is one line on standard error. A ValueError or OSError is bad input by the project's
     convention: everything that a person hands in is validated with one. Other exceptions are bugs and keep

@@ -100,7 +100,7 @@ def load_model(source: str | os.PathLike[str], *, dtype: str = "float32", trust_
     if not path.exists() and is_own(name):
         if not trust_code:
             raise ValueError(
-                f"model {name!r} is a Python object, and loading it executes its code; pass trust_code=True if you "
+                f"model {name!r} is a Python object, and loading it executes its code; say with `trust_code` that you "
                 "trust that code"
             )
         return load_own(name)

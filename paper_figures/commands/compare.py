@@ -40,6 +40,7 @@ UTurn = Annotated[
 def compare(
     files: Files = None,
     model: model_options.ModelName = model_options.DEFAULT_MODEL,
+    trust_code: model_options.TrustCode = False,
     classes: model_options.Classes = None,
     prompts: model_options.Prompts = None,
     partition: model_options.Partition = None,
@@ -84,7 +85,7 @@ def compare(
             asked.Asked(
                 model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
                 samples=samples, steps=steps, tracker=tracker, preset=preset, batch=batch, eta=eta, seed=seed,
-                dtype=dtype,
+                dtype=dtype, trust_code=trust_code,
             )
         )  # fmt: skip
         sources, about = _sources(question, against)
@@ -107,6 +108,11 @@ def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list
     from paper_figures.studies import sources
 
     named = words("against", against, sources.AGAINST) if against else None
+    if question.tracker != "classes":
+        about = f"`tracker` {question.tracker} answers another question than the exact curves"
+        if named is not None:
+            raise ValueError(f"{about}; leave out `against`, or take `tracker` classes")
+        return [sources.online(question), sources.gap(question)], f"no exact curve: {about.replace('`', '')}"
     about = ""
     try:
         exact = sources.exact_curves(question, named)
@@ -118,13 +124,19 @@ def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list
 
 
 def _measured(question: "Question", sources: "Sequence[Source]", folder: Path, u_turn: bool) -> "xr.Dataset":
-    from paper_figures.studies.comparison import dataset_of, lines_of
+    from paper_figures.studies.comparison import asks, dataset_of, lines_of
     from paper_figures.studies.u_turn import turns
 
     lines = lines_of(measured(sources, parts_of("compare", folder)), question.seed)
     exact = [source.name for source in sources if not source.evaluations]
     levels = [level.name for level in question.decision.levels]
-    found = dataset_of(lines, levels, exact[0] if exact else None, question=question.facts())
+    found = dataset_of(
+        lines,
+        levels,
+        exact[0] if exact else None,
+        question=question.facts(),
+        asks=asks(question, list(lines)),
+    )
     return found.merge(turns(question, lines)) if u_turn else found
 
 

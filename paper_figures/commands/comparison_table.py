@@ -7,20 +7,25 @@ from rich.table import Table
 
 from paper_figures.drawing.view import View
 from paper_figures.formats.numbers import with_error
-from paper_figures.studies.comparison import curve_of, largest, shift
+from paper_figures.studies.comparison import asks_of, curve_of, largest, shift
 
 
 def print_table(dataset: xr.Dataset, view: View) -> None:
     """Places of every source and differences from the reference, with their uncertainty."""
     reference = str(dataset.attrs["reference"])
     sources = [str(source) for source in dataset.source.values]
+    asked = asks_of(dataset)
     for level in map(str, dataset.level.values):
         prior = float(view.information(dataset.prior_entropy.sel(level=level)[0]))
         places = _table(
-            f"{level}: σ/α, of a prior entropy of {prior:.4g} {view.unit}", "half", "peak", "window"
+            f"{level}: σ/α, of a prior entropy of {prior:.4g} {view.unit}",
+            *("half", "peak", "window from", "to"),
+            *(["question"] if asked else []),
         )
         for source in sources:
-            places.add_row(source, *_places(dataset, source, level))
+            places.add_row(
+                source, *_places(dataset, source, level), *([asked.get(source, "")] if asked else [])
+            )
         Console().print(places)
         if not reference or len(sources) < 2:
             continue

@@ -34,6 +34,7 @@ Guide = Annotated[
 
 def guidance(
     model: model_options.ModelName = model_options.DEFAULT_MODEL,
+    trust_code: model_options.TrustCode = False,
     schedules: Schedules = DEFAULT_SCHEDULES,
     classes: model_options.Classes = None,
     prompts: model_options.Prompts = None,
@@ -68,11 +69,11 @@ def guidance(
     from paper_figures.studies import guidance as study
 
     with jax.enable_x64(dtype == "float64"):
-        second = None if guide is None else load_model(guide, dtype=dtype)
+        second = None if guide is None else load_model(guide, dtype=dtype, trust_code=trust_code)
         question = asked.question(
             asked.Asked(
                 model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
-                samples=samples, steps=steps, batch=batch, seed=seed, dtype=dtype,
+                samples=samples, steps=steps, batch=batch, seed=seed, dtype=dtype, trust_code=trust_code,
             )
         )  # fmt: skip
         study.check(question, second, schedules)

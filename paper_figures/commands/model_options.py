@@ -12,7 +12,19 @@ PresetName = Literal["paper"]
 
 ModelName = Annotated[
     str,
-    typer.Option("--model", metavar="NAME|PATH", help="A model by name (`speciation models list`) or path."),
+    typer.Option(
+        "--model",
+        metavar="NAME|PATH",
+        help="A model by name (`speciation models list`) or path; a pipeline as diffusers:FOLDER; or an own model as "
+        "module:object or FILE.py:object, with --trust-code.",
+    ),
+]
+TrustCode = Annotated[
+    bool,
+    typer.Option(
+        "--trust-code",
+        help="Load an own model, module:object or path/to/file.py:object, which executes its code.",
+    ),
 ]
 Classes = Annotated[
     list[str] | None,

@@ -1,9 +1,10 @@
-"""The facts and the picture of a saved result, by the format that its file names."""
+"""The facts, the picture and the table of a saved result, by the format that its file names."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -11,43 +12,70 @@ from matplotlib.figure import Figure as Picture
 from rich.table import Table
 
 from gmm import curve as gmm_curve
+from gmm import guidance_specs, window_file
 from gmm.curve import EntropyCurve, load_dataset
+from gmm.files import write_aside
+from gmm.guidance import Guidance
 from gmm.landmarks import fastest
-from paper_figures.commands import comparison_table, training_words
+from gmm.outside_files import read_outside
+from gmm.schema import from_json
+from paper_figures.commands import comparison_table, training_words, window_words
 from paper_figures.drawing import comparison as comparison_picture
 from paper_figures.drawing import curve as curve_picture
 from paper_figures.drawing import data as data_picture
+from paper_figures.drawing import guidance as guidance_picture
 from paper_figures.drawing import sweep as sweep_picture
 from paper_figures.drawing import training as training_picture
+from paper_figures.drawing import window as window_picture
 from paper_figures.drawing.style import PICTURES, View, save_pictures
 from paper_figures.figures import job
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.formats.curves import WINDOW_SHARE, window_or_none
-from paper_figures.formats.numbers import Number, numbers_of, up_to
-from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, training
+from paper_figures.formats.numbers import Number, numbers_of, up_to, with_error
+from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, tables, training
 from paper_figures.terminal import cell, console
 
+if TYPE_CHECKING:
+    import pandas
+
 SUFFIXES = (".png", ".pdf", ".svg")
+TABLES = (".csv",)
+# A sweep of more cells is listed in a table's file alone.
+MOST_CELLS = 60
 
 
 def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = False) -> Path:
-    """Print the facts of a result and draw it.
+    """Print the facts of a result, and draw it or write its table.
 
     Args:
-        path: NetCDF file of a curve, a figure, a sweep, a data set, a comparison or a training.
+        path: NetCDF file of a curve, a figure, a sweep, a data set, a comparison or a training; or JSON file of a
+            window or of guidance schedules.
         view: axis and units.
-        out: where to draw; None means beside `path`, with the chosen axis and units in the name.
-        quiet: whether to draw only.
+        out: where to draw, or the table's file; None means a picture beside `path`, with the chosen axis and units in
+            the name.
+        quiet: whether to print nothing.
 
     Returns:
-        Where it was drawn.
+        Where the picture or table is.
 
     Raises:
-        ValueError: when the file is none of these, or `out` has a suffix that is not drawn.
+        ValueError: when the file is none of these, or `out` has another suffix.
     """
     target = _default_target(path, view) if out is None else out
-    if target.suffix not in SUFFIXES:
-        raise ValueError(f"out must end in one of {', '.join(SUFFIXES)}, got {target}")
+    if target.suffix not in (*SUFFIXES, *TABLES):
+        raise ValueError(f"out must end in one of {', '.join((*SUFFIXES, *TABLES))}, got {target}")
+    shown, result = _read_json(path) if path.suffix == ".json" else _read_dataset(path)
+    if not quiet:
+        shown.describe(result, view)
+    if target.suffix in TABLES:
+        with write_aside(target) as aside:
+            shown.table(result, view).to_csv(aside, index=False)
+    else:
+        save_pictures(lambda: shown.draw(result, view), [target])
+    return target
+
+
+def _read_dataset(path: Path) -> "tuple[_Shown, xr.Dataset]":
     dataset = load_dataset(path)
     kind = dataset.attrs.get("format")
     if kind not in _SHOWN:
@@ -56,10 +84,25 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     missing = [name for name in shown.required if name not in dataset.variables and name not in dataset.attrs]
     if missing:
         raise ValueError(f"{path} is marked {kind} but lacks {', '.join(missing)}")
-    if not quiet:
-        shown.describe(dataset, view)
-    save_pictures(lambda: shown.draw(dataset, view), [target])
-    return target
+    return shown, dataset
+
+
+def _read_json(path: Path) -> "tuple[_Shown, Any]":
+    """A window or guidance schedules, whichever the file says it holds."""
+    kind = from_json(_JsonFile, read_outside(path, window_file.MAX_BYTES)).format
+    if kind == window_file.FORMAT:
+        return _WINDOW, window_file.load_window(path)
+    if kind == guidance_specs.FORMAT:
+        return _SCHEDULES, guidance_specs.load_guidance(path)
+    allowed = f"{window_file.FORMAT} or {guidance_specs.FORMAT}"
+    raise ValueError(f"FILE must hold {allowed} where it is JSON; {path} has format {kind!r:.60}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _JsonFile:
+    """What every JSON file of a result says first."""
+
+    format: str
 
 
 def draw_beside(path: Path, view: View) -> None:
@@ -155,6 +198,41 @@ def _describe_sweep(dataset: xr.Dataset, _: View) -> None:
     }
     facts = [(str(key), text) for key, text in (axes | counts).items()]
     _print([*facts, *map(_row, sweep_laws.laws(dataset)), ("settings", dataset.attrs["settings"])], "sweep")
+    _print_times(dataset)
+
+
+def _print_times(dataset: xr.Dataset) -> None:
+    """When each cell of a sweep decides: the fastest and the half, with their standard errors."""
+    frame = tables.of_sweep(dataset)
+    if len(frame) > MOST_CELLS:
+        print(f"{len(frame)} cells: their times go into a table with an output file that ends in .csv")
+        return
+    settings = list(map(str, dataset.status.dims))
+    table = Table(*settings, "t_peak", "t_half", title="when each cell decides", title_justify="left")
+    for row in frame.to_dict("records"):
+        values = [f"{row[name]:g}" if isinstance(row[name], float) else str(row[name]) for name in settings]
+        times = [_time(row[name], row[f"{name}_stderr"]) for name in ("t_peak", "t_half")]
+        table.add_row(*map(cell, [*values, *times]))
+    console().print(table)
+
+
+def _time(value: float, stderr: float) -> str:
+    """A time; its standard error only where it was sampled."""
+    return with_error(value, stderr if stderr > 0 else None)
+
+
+def _describe_window(window: window_file.MeasuredWindow, _: View) -> None:
+    for line in window_words.in_words(window):
+        print(line)
+    _print([(name, str(value)) for name, value in window.facts.items()], "window")
+
+
+def _describe_schedules(schedules: Mapping[str, Guidance], _: View) -> None:
+    rows = [
+        (name, ", ".join(f"{key} {value}" for key, value in schedule.as_dict().items()))
+        for name, schedule in schedules.items()
+    ]
+    _print(rows, "guidance schedules")
 
 
 def _describe_training(dataset: xr.Dataset, _: View) -> None:
@@ -170,21 +248,44 @@ def _row(n: Number) -> tuple[str, str]:
     return n.label, n.shown + (f"   (expected {n.shown_expected})" if n.shown_expected else "")
 
 
+def _numbers(dataset: xr.Dataset, _: View) -> "pandas.DataFrame":
+    return tables.of_numbers(dataset)
+
+
 class _Shown(NamedTuple):
-    """What a format prints, how it is drawn, and the names that its file must hold for that."""
+    """What a format prints, how it is drawn, its table, and the names that its file must hold for that."""
 
-    describe: Callable[[xr.Dataset, View], None]
-    draw: Callable[[xr.Dataset, View], Picture]
-    required: Sequence[str]
+    describe: Callable[[Any, View], None]
+    draw: Callable[[Any, View], Picture]
+    table: Callable[[Any, View], "pandas.DataFrame"]
+    required: Sequence[str] = ()
 
 
+_WINDOW = _Shown(_describe_window, window_picture.draw_alone, lambda window, _: tables.of_window(window))
+_SCHEDULES = _Shown(
+    _describe_schedules, guidance_picture.draw_schedules, lambda found, _: tables.of_schedules(found)
+)
 _SHOWN = {
-    gmm_curve.FORMAT: _Shown(_describe_curve, _draw_saved_curve, ()),  # `EntropyCurve` says what is missing
-    job.FORMAT: _Shown(
-        _describe_figure, _draw_figure, ("figure", "settings", "figure_version", "fingerprint")
+    gmm_curve.FORMAT: _Shown(  # `EntropyCurve` says what is missing
+        _describe_curve, _draw_saved_curve, lambda found, view: tables.of_curve(found, view.units)
     ),
-    sweep.FORMAT: _Shown(_describe_sweep, sweep_picture.draw, sweep.NAMES),
-    data.FORMAT: _Shown(_describe_data, data_picture.draw, data.NAMES),
-    training.FORMAT: _Shown(_describe_training, training_picture.draw_training, training.NAMES),
-    comparison.FORMAT: _Shown(comparison_table.print_table, comparison_picture.draw, comparison.NAMES),
+    job.FORMAT: _Shown(
+        _describe_figure, _draw_figure, _numbers, ("figure", "settings", "figure_version", "fingerprint")
+    ),
+    sweep.FORMAT: _Shown(
+        _describe_sweep, sweep_picture.draw, lambda found, _: tables.of_sweep(found), sweep.NAMES
+    ),
+    data.FORMAT: _Shown(_describe_data, data_picture.draw, _numbers, data.NAMES),
+    training.FORMAT: _Shown(
+        _describe_training,
+        training_picture.draw_training,
+        lambda found, _: tables.of_training(found),
+        training.NAMES,
+    ),
+    comparison.FORMAT: _Shown(
+        comparison_table.print_table,
+        comparison_picture.draw,
+        lambda found, _: tables.of_comparison(found),
+        comparison.NAMES,
+    ),
 }

@@ -7,23 +7,31 @@ import typer
 
 from paper_figures.commands.options import Axis, Units
 
-File = Annotated[Path, typer.Argument(help="A saved result, as NetCDF.", metavar="FILE")]
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="A saved result: NetCDF, or the JSON of a window or of guidance schedules.", metavar="FILE"
+    ),
+]
 PictureFile = Annotated[
     Path | None,
     typer.Option(
         "--out",
-        metavar="PICTURE",
-        help="File for the picture: .png, .pdf or .svg. Default: beside FILE, as PNG.",
+        metavar="PICTURE|TABLE.csv",
+        help="File for the picture (.png, .pdf or .svg), or for the table (.csv). Default: a picture beside FILE, as "
+        "PNG.",
     ),
 ]
 
 
 def show(file: File, out: PictureFile = None, axis: Axis = None, units: Units = "nats") -> None:
-    """Print and draw any saved result: a curve, a figure, a sweep, a comparison, a training or a data set.
+    """Print and draw any saved result: a curve, a figure, a sweep, a comparison, a training, a window, ...
 
-    Of an entropy curve its window, its peak and the facts it was made from are printed. Nothing is computed.
+    Of an entropy curve its window, its peak and the facts it was made from are printed. A table holds the points of a
+    curve or a comparison, the times of a sweep's cells, or the numbers of a figure. Nothing is computed.
     """
     from paper_figures.commands.saved_files import show_file
     from paper_figures.drawing.view import View
 
-    typer.echo(f"drawn: {show_file(file, View(axis, units), out)}")
+    target = show_file(file, View(axis, units), out)
+    typer.echo(f"{'table' if target.suffix == '.csv' else 'drawn'}: {target}")

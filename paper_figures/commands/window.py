@@ -1,7 +1,6 @@
 """``speciation window``: the noise interval in which a model decides between classes or prompts."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -14,7 +13,7 @@ from paper_figures.drawing.view import View
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from gmm.window_file import MeasuredWindow, Place, SamplerSteps
+    from gmm.window_file import MeasuredWindow
     from paper_figures.studies.sources import Runs
 
 Share = Annotated[
@@ -31,6 +30,14 @@ Sampler = Annotated[
         "model's own.",
     ),
 ]
+AllowPartial = Annotated[
+    bool,
+    typer.Option(
+        "--allow-partial",
+        help="Compute a window although less than half of H[Z] is decided, an entropy contradicts itself, or the "
+        "noise levels end within the decision.",
+    ),
+]
 Estimator = Annotated[
     Literal["online", "gap"],
     typer.Option(
@@ -42,6 +49,7 @@ Estimator = Annotated[
 
 def window(
     model: model_options.ModelName = model_options.DEFAULT_MODEL,
+    trust_code: model_options.TrustCode = False,
     classes: model_options.Classes = None,
     prompts: model_options.Prompts = None,
     partition: model_options.Partition = None,
@@ -50,6 +58,7 @@ def window(
     sampler: Sampler = None,
     share: Share = 0.8,
     estimator: Estimator = "online",
+    allow_partial: AllowPartial = False,
     samples: model_options.Samples = None,
     steps: model_options.Steps = None,
     tracker: model_options.Tracker = None,
@@ -74,6 +83,7 @@ def window(
     """
     import jax
 
+    from paper_figures.commands.window_words import in_words
     from paper_figures.studies import asked, sources
     from paper_figures.studies import window as study
 
@@ -82,7 +92,7 @@ def window(
             asked.Asked(
                 model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
                 samples=samples, steps=steps, tracker=tracker, preset=preset, batch=batch, eta=eta, seed=seed,
-                dtype=dtype,
+                dtype=dtype, trust_code=trust_code,
             )
         )  # fmt: skip
         grids = study.grids(question.model, sampler)
@@ -94,10 +104,10 @@ def window(
             return
         folder = folder_of("window", model, out)
         runs = measured([source], parts_of("window", folder))[source.name]
-        windows = study.windows(question, source.name, runs, share, grids)
+        windows = study.windows(question, source.name, runs, share, grids, allow_partial=allow_partial)
     study.write(folder, question, source.name, runs, windows)
     remove_parts(parts_of("window", folder))
-    for line in _report(windows):
+    for line in (line for found in windows for line in in_words(found)):
         typer.echo(line)
     _draw(folder, runs, windows, View(axis, units))
 
@@ -114,38 +124,3 @@ def _draw(folder: "Path", runs: "Runs", windows: "Sequence[MeasuredWindow]", vie
         save_pictures(lambda runs=level_runs, found=found: drawing.draw(pool(runs), found, view), pictures)
         for path in (folder / f"{stem}.json", *pictures, folder / f"{stem}.nc"):
             typer.echo(f"window: {path}")
-
-
-def _report(windows: "Sequence[MeasuredWindow]") -> Iterator[str]:
-    """The windows in words, line by line."""
-    from paper_figures.formats.words import shortened
-
-    for one in windows:
-        yield f"{one.model} decides {one.question} ({shortened(list(one.cells))}):"
-        yield f"  {one.share:.0%} of the information, from much noise to little"
-        rows = {"from": one.high, "half by": one.median, "to": one.low}
-        for name, place in rows.items():
-            yield f"  {name:8} {_in_units(place)}"
-        for steps in one.samplers:
-            yield f"  {in_steps(steps)}"
-
-
-def _in_units(place: "Place") -> str:
-    from paper_figures.formats.numbers import with_error
-
-    stderr = math.nan if place.stderr is None else place.stderr
-    sigma, log_snr = with_error(place.sigma, place.sigma * stderr), with_error(place.log_snr, 2 * stderr)
-    interval = "" if place.interval is None else f" (95%: {place.interval[0]:.4g} .. {place.interval[1]:.4g})"
-    return f"σ/α = {sigma}{interval}, log SNR = {log_snr}, t = {place.t:.5g}"
-
-
-def in_steps(steps: "SamplerSteps") -> str:
-    """Which steps of a sampler lie in a window, in words."""
-    which = f"of {steps.steps} {steps.sampler} steps (0 the noisiest)"
-    if steps.inside is None:
-        return f"no step {which} lies in it"
-    ends = [
-        "before the first" if i is None and first else "after the last" if i is None else f"{i:.2f}"
-        for first, i in ((True, steps.first), (False, steps.last))
-    ]
-    return f"{which}: {steps.inside[0]} to {steps.inside[1]}; its ends are at {ends[0]} and {ends[1]}"

@@ -26,6 +26,7 @@ class Asked:
         preset: "paper" for the set-up of arXiv 2602.09651.
         samples, steps, tracker, batch, eta, seed: as in `Question`.
         dtype: precision that the network computes in.
+        trust_code: whether an own model may be loaded, which executes its code.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Asked:
     eta: float = 1.0
     seed: int = 0
     dtype: str = "float32"
+    trust_code: bool = False
 
 
 def question(asked: Asked) -> Question:
@@ -51,7 +53,7 @@ def question(asked: Asked) -> Question:
         ValueError: on arguments that contradict one another, and as `load_model` and the readers of decisions.
     """
     _check_one_decision(asked)
-    model = load_model(asked.model, dtype=asked.dtype)
+    model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code)
     decision = _decision(asked, model)
     paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None
     kind = f"{model.kind} images" if model.kind == "trained" and len(model.shape) > 1 else model.kind

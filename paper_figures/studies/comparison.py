@@ -11,11 +11,14 @@ import xarray as xr
 from gmm.curve import EntropyCurve, versions
 from gmm.landmarks import LANDMARKS, landmarks
 from gmm.pooling import Reading, pool, read_off
+from gmm.schema import from_json
 from paper_figures.formats.numbers import Number, attach, number
-from paper_figures.studies.sources import Runs
+from paper_figures.studies.question import Question
+from paper_figures.studies.sources import ONLINE, Runs
 
 FORMAT = "speciation-comparison/1"
 SHARE = 0.8
+BETWEEN = "which of the classes"
 _FIELDS = (
     "t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr", "clone_agreement",
     "clone_agreement_stderr", "cross_entropy", "cross_entropy_stderr",
@@ -39,6 +42,21 @@ def lines_of(measured: Mapping[str, Runs], seed: int) -> dict[str, list[Line]]:
         name: [Line(pool(runs), read_off(runs, _landmarks, seed=seed)) for runs in levels]
         for name, levels in measured.items()
     }
+
+
+def asks(question: Question, names: Sequence[str]) -> dict[str, str]:
+    """Which question each source answers: the same one, unless trajectories are tracked against all classes."""
+    other = {
+        "classes": BETWEEN,
+        "unconditional": "each against all, at prior ½",
+        "share": "each against all, at its share",
+    }
+    return {name: other[question.tracker] if name == ONLINE else BETWEEN for name in names}
+
+
+def asks_of(dataset: xr.Dataset) -> dict[str, str]:
+    """Which question each source of a comparison answers, as far as its file says so."""
+    return from_json(dict[str, str], str(dataset.attrs.get("asks", "{}")))
 
 
 def saved_line(curve: EntropyCurve) -> Line:

@@ -8,7 +8,7 @@ import xarray as xr
 from paper_figures.formats.numbers import Number, number
 from theory import fit_slope
 
-# Resamplings of the fitted points, and the fewest of them that a line with an error needs.
+# Resamplings of the fitted points, and the fewest of them that a line with an error needs; two have a slope.
 BOOTSTRAPS, FEWEST = 2000, 4
 
 
@@ -19,14 +19,18 @@ def flat(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Least-squares slope, and its standard error by resampling the points; NaN with fewer than FEWEST.
+    """Least-squares slope, and its standard error by resampling the points.
+
+    The slope is NaN with fewer than two points, the error with fewer than FEWEST.
 
     The error is that of points scattered around a line: at small dimensions they lie beside it for a reason.
     """
     known = np.isfinite(x) & np.isfinite(y)
     x, y = x[known], y[known]
-    if len(x) < FEWEST:
+    if len(np.unique(x)) < 2:
         return math.nan, math.nan
+    if len(x) < FEWEST:
+        return float(np.polyfit(x, y, 1)[0]), math.nan
     rng = np.random.default_rng(0)
     slopes = []
     while len(slopes) < BOOTSTRAPS:

@@ -12,7 +12,7 @@ from gmm.curve import EntropyCurve, versions
 from gmm.landmarks import landmarks
 from gmm.pooling import Reading, pool, read_off
 from gmm.process import Process
-from gmm.window_file import PLACES, MeasuredWindow, Place, SamplerSteps, save_window
+from gmm.window_file import PLACES, Decided, MeasuredWindow, Place, SamplerSteps, save_window
 from gmm.windows import window
 from neural.checkpoints import portable
 from neural.decisions import Level
@@ -52,7 +52,13 @@ def check_share(share: float) -> None:
 
 
 def windows(
-    question: Question, estimator: str, runs: Runs, share: float, samplers: Sequence[Grid]
+    question: Question,
+    estimator: str,
+    runs: Runs,
+    share: float,
+    samplers: Sequence[Grid],
+    *,
+    allow_partial: bool = False,
 ) -> list[MeasuredWindow]:
     """The window of each level, with its uncertainty, and the steps of each sampler that lie in it.
 
@@ -62,12 +68,13 @@ def windows(
         runs: for each level the curves of the independent runs.
         share: of the information, that the window holds.
         samplers: grids whose steps are wanted.
+        allow_partial: as in `gmm.window`.
 
     Raises:
-        ValueError: when a curve does not hold its window; the message says on which side noise levels are missing.
+        ValueError: when a curve is not that of a whole decision, with the reason, unless `allow_partial`.
     """
     return [
-        _window(question, estimator, level, level_runs, share, samplers)
+        _window(question, estimator, level, level_runs, share, samplers, allow_partial)
         for level, level_runs in zip(question.decision.levels, runs, strict=True)
     ]
 
@@ -79,10 +86,11 @@ def _window(
     runs: list[EntropyCurve],
     share: float,
     samplers: Sequence[Grid],
+    allow_partial: bool,
 ) -> MeasuredWindow:
     curve = pool(runs)
     try:
-        found = window(curve, share)
+        found = window(curve, share, allow_partial=allow_partial)
     except ValueError as error:
         raise ValueError(
             f"{question.model.name} makes no whole decision of {level.name!r} on its own noise levels "
@@ -108,6 +116,7 @@ def _window(
             steps_of(question.model.process, grid, found.low, found.median, found.high) for grid in samplers
         ),
         facts={"estimator": estimator, **question.facts(), "versions": versions()},
+        decided=Decided.of(found),
     )
 
 

@@ -6,6 +6,7 @@ import re
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -119,20 +120,27 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_only_one_process_works_in_a_folder(tmp_path):
-    folder, log = tmp_path / "parts", tmp_path / "log"
+    folder, log, done = tmp_path / "parts", tmp_path / "log", tmp_path / "done"
     code = (
         "import sys, time, warnings; from pathlib import Path; from gmm.files import alone_in\n"
         "warnings.simplefilter('always')\n"
         "with alone_in(Path(sys.argv[1])):\n"
         "    with open(sys.argv[2], 'a') as log: log.write('in\\n')\n"
-        "    time.sleep(0.3)\n"
+        "    while not Path(sys.argv[3]).exists(): time.sleep(0.01)\n"
         "    with open(sys.argv[2], 'a') as log: log.write('out\\n')\n"
     )
-    command = [sys.executable, "-c", code, folder, log]
-    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    said = "".join(process.communicate()[1] for process in running)
+    command = [sys.executable, "-c", code, folder, log, done]
+    first = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not log.exists():
+        time.sleep(0.01)
+    others = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    waiting = [process.stderr.readline() for process in others]
+    done.touch()
+    for process in (first, *others):
+        process.communicate()
     assert log.read_text() == "in\nout\n" * 3
-    assert re.search(rf"process \d+ on .* is at work in {folder}; waiting until it is done", said)
+    for line in waiting:
+        assert re.search(rf"process {first.pid} on .* is at work in {folder}; waiting until it is done", line)
     assert not folder.exists() or not any(folder.iterdir())
 
 

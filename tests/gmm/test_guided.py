@@ -1,6 +1,7 @@
 """Guided paths of mixtures, judged by the deterministic answer for the pair and by exact conditional laws."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 

@@ -54,7 +54,7 @@ def test_an_estimate_that_leaves_the_range_contradicts_itself():
 
 def test_a_curve_that_is_cut_is_refused_unless_allowed():
     cut = CURVE.take(np.flatnonzero(CURVE.sigma > 6.0))
-    with pytest.raises(ValueError, match="add times with less noise, or pass allow_partial=True"):
+    with pytest.raises(ValueError, match="add times with less noise, or pass `allow_partial`"):
         gmm.window(cut)
     assert gmm.window(cut, allow_partial=True).low > np.log(6.0)
 

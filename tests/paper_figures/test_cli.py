@@ -22,6 +22,7 @@ HELP_FILES = {
     "guidance": ["guidance"],
     "compare": ["compare"],
     "window": ["window"],
+    "check": ["check"],
     "models": ["models"],
     "models-list": ["models", "list"],
     "models-classes": ["models", "classes"],

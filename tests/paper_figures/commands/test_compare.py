@@ -13,7 +13,7 @@ from gmm.curve import load_dataset
 from gmm.process import edm
 from paper_figures import cli
 from paper_figures.studies import asked, sources
-from paper_figures.studies.comparison import curve_of
+from paper_figures.studies.comparison import asks_of, curve_of
 from tests.paper_figures.asked import PAIR, TREE, run, thousand_classes
 
 # One size for all, so that one compilation serves them.
@@ -229,3 +229,21 @@ def test_published_networks_by_name_at_several_levels(data, tmp_path, capsys):
         285,
     ]
     assert curve_of(found, sources.ONLINE, "breed").prior_entropy == pytest.approx(np.log(8))
+
+
+def test_another_question_is_laid_over_no_exact_curve(tmp_path, capsys):
+    asked = [*LINE, "--tracker", "unconditional", "--out", str(tmp_path)]
+    assert "another question" in run(capsys, *asked, "--against", "exact", code=2)
+    out = run(capsys, *asked)
+    assert "no exact curve: tracker unconditional answers another question" in out
+    assert "difference from" not in out
+    found = load_dataset(tmp_path / "compare.nc")
+    assert found.attrs["reference"] == ""
+    assert asks_of(found) == {
+        sources.ONLINE: "each against all, at prior ½",
+        sources.GAP: "which of the classes",
+    }
+
+
+def test_sources_of_one_question_say_so(dataset):
+    assert set(asks_of(dataset).values()) == {"which of the classes"}

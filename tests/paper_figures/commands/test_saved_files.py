@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas
 import pytest
 import xarray as xr
 
@@ -13,6 +14,7 @@ from paper_figures.drawing import curve as curve_picture
 from paper_figures.figures.job import Job
 from paper_figures.figures.registry import FIGURES
 from paper_figures.figures.settings import Settings
+from paper_figures.studies import sweep_laws
 from theory import entropy_curve, window
 
 CURVE = entropy_curve(gmm.vp(), np.linspace(0.1, 6.0, 60), 100.0)
@@ -116,5 +118,91 @@ def test_files_that_are_not_ours_are_refused(tmp_path, make, message):
 
 
 def test_unknown_picture_format_is_refused_before_reading(tmp_path):
-    with pytest.raises(ValueError, match=r"out must end in one of .png, .pdf, .svg, got .*x.jpg"):
+    with pytest.raises(ValueError, match=r"out must end in one of .png, .pdf, .svg, .csv, got .*x.jpg"):
         saved_files.show_file(tmp_path / "none.nc", saved_files.View(), tmp_path / "x.jpg")
+
+
+def test_curve_becomes_a_table(curve_file, tmp_path, capsys):
+    assert cli.run(["show", str(curve_file), "--out", str(tmp_path / "x.csv"), "--units", "bits"]) == 0
+    assert f"table: {tmp_path / 'x.csv'}" in capsys.readouterr().out
+    found = pandas.read_csv(tmp_path / "x.csv")
+    np.testing.assert_allclose(found.t, CURVE.t)
+    np.testing.assert_allclose(found.entropy, CURVE.entropy / np.log(2))
+    assert {"log_snr", "sigma", "rate", "rate_stderr"} <= set(found)
+    assert not curve_file.with_suffix(".png").exists()
+
+
+@pytest.fixture
+def sweep_file(tmp_path):
+    import paper_figures
+
+    path = tmp_path / "s.nc"
+    paper_figures.sweep(process=["vp", "edm"], dims=[100, 10_000], classes=[2, 10], points=40, out=path)
+    return path
+
+
+def test_sweep_prints_its_times_and_a_slope_of_two_points(sweep_file, tmp_path, capsys):
+    assert cli.run(["show", str(sweep_file), "--out", str(tmp_path / "x.csv")]) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "when each cell decides" in out
+    assert "± ? (expected 0.5)" in out
+    found, dataset = pandas.read_csv(tmp_path / "x.csv"), xr.load_dataset(sweep_file, engine="h5netcdf")
+    assert len(found) == 8
+    for row in found.itertuples():
+        at = dataset.sel(process=row.process, classes=row.classes, dim=row.dim)
+        assert row.t_peak == pytest.approx(float(at.t_peak))
+        assert row.t_half == pytest.approx(float(at.t_half))
+        assert f"{row.t_peak:.6g}" in out
+    (vp, *_) = sweep_laws.laws(dataset)
+    two = dataset.t_peak.sel(process="vp", classes=2).values
+    assert vp.value == pytest.approx((two[1] - two[0]) / np.log(100))
+    assert np.isnan(vp.stderr)
+    assert vp.short == f"{vp.value:.4f}(?)"
+
+
+def test_numbers_of_a_figure_become_a_table(tmp_path):
+    job = Job(FIGURES["log-time-vp"], Settings(fast=True), tmp_path)
+    job.save(job.figure.compute(job.settings))
+    saved_files.show_file(job.path(".nc"), saved_files.View(), tmp_path / "x.csv")
+    found = pandas.read_csv(tmp_path / "x.csv")
+    assert list(found) == ["label", "value", "stderr", "expected"]
+    assert found.label.str.contains("largest dH/dt").any()
+
+
+def test_window_and_schedules_are_shown(tmp_path, capsys):
+    curve = entropy_curve(gmm.edm(), np.geomspace(80, 0.02, 60), 100.0)
+    found = gmm.MeasuredWindow.from_curve(curve, samplers={"mine": [40.0, 10.0, 0.4]}, model="m")
+    gmm.save_window(tmp_path / "window.json", found)
+    assert cli.run(["show", str(tmp_path / "window.json")]) == 0
+    out = capsys.readouterr().out
+    assert f"σ/α = {str(found.median.sigma)[:5]}" in out
+    assert "of 3 mine steps (0 the noisiest): 1 to 1" in out
+    assert "decided: " in out
+    assert (tmp_path / "window.png").exists()
+    assert cli.run(["show", str(tmp_path / "window.json"), "--out", str(tmp_path / "w.csv")]) == 0
+    np.testing.assert_allclose(pandas.read_csv(tmp_path / "w.csv").sigma, found.sigma)
+
+    every = {"flat": gmm.cfg(2.0), "inside": gmm.limited_interval(3.0, 0.5, 2.0), "state": gmm.feedback()}
+    gmm.save_guidance(tmp_path / "guidance.json", every)
+    assert cli.run(["show", str(tmp_path / "guidance.json"), "--axis", "log-snr"]) == 0
+    assert "inside" in capsys.readouterr().out
+    assert (tmp_path / "guidance-log-snr.png").exists()
+    table = saved_files._SCHEDULES.table(every, saved_files.View())
+    assert set(table[table.schedule == "flat"].weight) == {2.0}
+    assert table[(table.schedule == "inside") & (table.sigma > 0.51) & (table.sigma < 1.9)].weight.eq(3).all()
+    assert table[table.schedule == "state"].weight.isna().all()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "(?s).*"),
+        ('{"format": "x"}', "FILE must hold speciation-window/1 or speciation-guidance/1 where it is JSON"),
+        ('{"format": "speciation-window/1"}', "cannot read .*x.json as a window"),
+    ],
+)
+def test_json_that_is_not_ours_is_refused(tmp_path, text, message):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        saved_files.show_file(tmp_path / "x.json", saved_files.View())
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

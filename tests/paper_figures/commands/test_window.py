@@ -10,7 +10,7 @@ from gmm.curve import EntropyCurve
 from gmm.process import edm
 from gmm.window_file import load_window
 from neural.models import Grid
-from paper_figures.commands.window import in_steps
+from paper_figures.commands.window_words import in_steps
 from paper_figures.studies.window import steps_of
 from tests.paper_figures.asked import PAIR, run, thousand_classes
 
