@@ -200,11 +200,15 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     """Weights; costs; grids."""
     figure, axes = new_figure(2, 3, height=5.0)
     every = dict.fromkeys([*KINDS, *map(str, dataset.schedule.values)])
-    lines = dict(zip(every, kinds(len(every)), strict=True))
+    looks = zip(kinds(len(every)), _MARKERS[: len(every)], strict=True)
+    lines = {
+        name: line | {"marker": marker, "markersize": 3}
+        for name, (line, marker) in zip(every, looks, strict=True)
+    }
     _draw_weights(axes[0, 0], dataset, lines)
     plain = float(view.information(dataset.plain_surprise))
     for kind in KINDS:
-        at, line = dataset.sel(kind=kind), lines[kind] | {"marker": _MARKERS[kind], "markersize": 3}
+        at, line = dataset.sel(kind=kind), lines[kind]
         x = np.append(0, view.information(at.divergence))
         axes[0, 1].plot(x, np.append(plain, view.information(at.surprise)), label=kind, **line)
         for s, ax in zip(SAMPLERS, (axes[0, 2], axes[1, 0]), strict=True):
@@ -228,14 +232,13 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     return figure
 
 
-_MARKERS = dict(zip(KINDS, "os^v<D>", strict=True))
+_MARKERS = "os^v<D>PX*"
 
 
 def _draw_weights(ax: Axes, dataset: xr.Dataset, lines: dict[str, dict]) -> None:
     ax.axvspan(dataset.attrs["window_low"], dataset.attrs["window_high"], color="0.9", linewidth=0)
     for name in map(str, dataset.schedule.values):
-        marks = {"marker": ".", "markevery": 5} if name == "dynamic negative" else {}
-        ax.plot(dataset.noise, dataset.weight.sel(schedule=name), label=name, **lines[name], **marks)
+        ax.plot(dataset.noise, dataset.weight.sel(schedule=name), label=name, markevery=5, **lines[name])
     noise_axis(ax, "sigma")
     ax.set(ylabel="mean weight $w$", ylim=(-2.5, 7.5))
     ax.legend(ncols=2, loc="upper center", fontsize=5.5, handlelength=1.8, columnspacing=0.8)

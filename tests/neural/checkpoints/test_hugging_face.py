@@ -179,7 +179,7 @@ def test_errors_are_one_line_with_the_way_out(site, cache, capsys, monkeypatch):
         fetch_repository(dataclasses.replace(REPOSITORY, files=("missing.json",)))
     assert "\n" not in str(caught.value)
     assert cli.run(["weights", "fetch", "edm2-xs", "--revision", "main"]) == 2
-    assert "--revision is for repositories" in capsys.readouterr().err
+    assert "only repositories have revisions" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ValueError, match=r"pip install 'speciation\[models\]'"):
         fetch_repository(REPOSITORY)

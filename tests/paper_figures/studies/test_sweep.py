@@ -183,7 +183,10 @@ def test_bootstrap_error_is_the_scatter_of_slopes():
     slopes, errors = zip(*(sweep_laws.slope(x, 2 * x + rng.normal(size=40)) for _ in range(20)), strict=True)
     # The standard deviation of 20 slopes is known to 16%; five times that.
     assert np.mean(errors) == pytest.approx(np.std(slopes, ddof=1), rel=0.8)
-    assert np.isnan(sweep_laws.slope(x[:3], x[:3])).all()
+    few = sweep_laws.slope(x[:3], 2 * x[:3])
+    assert few[0] == pytest.approx(2)
+    assert np.isnan(few[1])
+    assert np.isnan(sweep_laws.slope(x[:1], x[:1])).all()
 
 
 # ---------------------------------------------------------------------------------------------- files
