@@ -166,7 +166,7 @@ class DiT(Family):
         number = classes if condition == self.null else condition
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or not 0 <= number <= classes:
             raise ValueError(f"conditions must be class labels 0..{classes - 1}, got {condition!r}")
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
 
         return (torch.tensor([int(number)], device=_device(pipeline)),)
 
@@ -229,6 +229,6 @@ def _device(pipeline: Any) -> Any:
 
 def _stacked(inputs: Sequence[Any]) -> tuple[Any, ...]:
     """The parts of several conditions, each joined along its first axis."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     return tuple(torch.cat(parts) for parts in zip(*inputs, strict=True))

@@ -63,7 +63,7 @@ def _classes(folder: str) -> int:
 
 
 def _torch_dtype(dtype: str) -> Any:
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     return getattr(torch, dtype)
 
