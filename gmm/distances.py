@@ -149,7 +149,7 @@ def _resolved(
     """‖x_n - y_k‖² = `distances`, with every y that is nearly as near as the nearest summed from differences."""
     few = min(FEW, y.shape[0] - 1)
     # Without the barrier XLA sorts whole rows on a CPU.
-    near, index = lax.optimization_barrier(lax.top_k(lax.stop_gradient(-distances), few + 1))
+    near, index = map(lax.optimization_barrier, lax.top_k(lax.stop_gradient(-distances), few + 1))
     crowded = ~(near[:, 0] - near[:, few] >= CLEAR * error)
 
     def corrected() -> Float[Array, "n K"]:
