@@ -107,6 +107,11 @@ def _last(values: Float[Array, " channels"], like: Array) -> Array:
     return values.astype(like.dtype).reshape((1,) * (like.ndim - 1) + (-1,))
 
 
+def quick_gelu(x: Rows) -> Rows:
+    """CLIP's activation: a GELU whose normal distribution function is replaced by a sigmoid of sharpness 1.702."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
 def split_heads(x: Rows, heads: int) -> Float[Array, "n tokens heads width"]:
     """Channels as heads of equal width."""
     return x.reshape(*x.shape[:2], heads, -1)

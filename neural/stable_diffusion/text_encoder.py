@@ -1,15 +1,11 @@
 """The text encoder of CLIP ViT-L/14 (Radford et al. 2021, arXiv 2103.00020): tokens to states."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from neural.stable_diffusion import layers
 from neural.stable_diffusion.architecture import TextConfig
 from neural.stable_diffusion.layers import Record, Rows, Weights
-
-SHARPNESS = 1.702
-"""Slope of the sigmoid that CLIP uses in place of the normal distribution function of a GELU."""
 
 
 def text_encoder(
@@ -45,4 +41,4 @@ def _layer(x: Rows, weights: Weights, config: TextConfig, name: str) -> Rows:
     )
     x = x + layers.linear(layers.attend(q, k, v, causal=True), weights, f"{name}.self_attn.out_proj")
     y = layers.linear(layers.layer_norm(x, weights, f"{name}.layer_norm2"), weights, f"{name}.mlp.fc1")
-    return x + layers.linear(y * jax.nn.sigmoid(SHARPNESS * y), weights, f"{name}.mlp.fc2")
+    return x + layers.linear(layers.quick_gelu(y), weights, f"{name}.mlp.fc2")

@@ -21,7 +21,6 @@ Activation = Literal["gelu", "quick_gelu", "swiglu"]
 Interpolation = Literal["size", "antialias", "offset"]
 OFFSET = 0.1
 """What DINOv2's own code adds to the number of patches a side before it divides (its positions differ by that)."""
-QUICK = 1.702
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _feed_forward(x: Rows, weights: Weights, activation: Activation, name: str) 
         gate, value = jnp.split(hidden, 2, axis=-1)
         hidden = jax.nn.silu(gate) * value
     elif activation == "quick_gelu":
-        hidden = hidden * jax.nn.sigmoid(QUICK * hidden)
+        hidden = layers.quick_gelu(hidden)
     else:
         hidden = jax.nn.gelu(hidden, approximate=False)
     return layers.linear(hidden, weights, f"{name}.down")
