@@ -7,7 +7,7 @@ log(1+r), r/(1+r), log²(1+r) and min(1, r)::
     H[Z|X]     = 1/(2π) ∫ F / (a(1-a)) du           E[p_0 p_1] = 1/(2π) ∫ F du
     Bayes error = 1/(2π) ∫ F sin(πa)/(π a(1-a)) du    dH/dλ = 1/(2π) ∫ F/(a(1-a)) ∂_λ log C du
 
-The derivation is in ``docs/theory.md``. What makes the sum short and sharp:
+The derivation is in ``docs/explanation/theory.md``. What makes the sum short and sharp:
 
 * c is where F/(a(1-a)) is smallest on the real axis (a convex function). There the integrand is largest at u = 0
   and its modulus falls along the line, so that nothing cancels: values keep their relative precision however small

@@ -1,6 +1,6 @@
 """EntropyCurve, the common type of curves from every source, so that they can be compared.
 
-Quadrature, sampling and trained networks all return it. Schema of the files: ``docs/curves.md``.
+Quadrature, sampling and trained networks all return it. Schema of the files: ``docs/reference/curves.md``.
 """
 
 import dataclasses
@@ -264,7 +264,7 @@ class EntropyCurve:
         return dataclasses.replace(self, units=units, **scaled)
 
     def to_dataset(self) -> xr.Dataset:
-        """Labelled form: dimensions point and cell, coordinates t, log_snr, sigma; see docs/curves.md."""
+        """Labelled form: dimensions point and cell, coordinates t, log_snr, sigma; see docs/reference/curves.md."""
         described = _POINT_FIELDS | {"log_snr_slope": "d log_snr / dt"}
         data: dict[str, Any] = {
             name: ("point", getattr(self, name), {"long_name": text})

@@ -1,7 +1,7 @@
 """Independent work on every device of this host, or of all hosts that have joined.
 
 After `jax.distributed.initialize` (called before anything else) `jax.devices()` lists the devices of all hosts;
-nothing else changes. See docs/scaling.md.
+nothing else changes. See docs/how-to/scaling.md.
 """
 
 from collections.abc import Callable, Sequence

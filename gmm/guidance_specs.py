@@ -1,6 +1,6 @@
 """Guidance schedules as text and as JSON.
 
-Format: ``docs/guidance.md``, with the JSON Schema of files in ``docs/schemas/guidance.json``.
+Format: ``docs/how-to/guidance.md``, with the JSON Schema of files in ``docs/schemas/guidance.json``.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """Files of windows: JSON with the noise levels between which a model makes a decision, for samplers to read.
 
-Format: ``docs/compare.md``, with its JSON Schema in ``docs/schemas/window.json``.
+Format: ``docs/how-to/compare.md``, with its JSON Schema in ``docs/schemas/window.json``.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 Two classes with any covariances and priors are one line integral (`gmm.chernoff`), three and four the cluster
 expansion (`gmm.cluster`). Isotropic classes with structured means need neither, and may be many: `theory.families`
-recognises them. Derivations are in ``docs/theory.md``, what each route costs in ``docs/accuracy.md``.
+recognises them. Derivations are in ``docs/explanation/theory.md``; the cost of each route is in
+``docs/explanation/accuracy.md``.
 """
 
 from collections.abc import Callable

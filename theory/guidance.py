@@ -11,7 +11,7 @@ log((1-p)/p) = h + 2ρ + 2√ρ q, h = log(π₊/π₋), the dynamics of every p
 At w = 1, q stays N(0, 1). The first is solved as a Fokker-Planck equation (Scharfetter-Gummel fluxes,
 Crank-Nicolson steps) on two grids, whose difference is the error estimate; the second as the differential equation
 of each quantile, backwards from even points at the end where a weight is below one.
-Derivation in ``docs/theory.md``.
+Derivation in ``docs/explanation/theory.md``.
 """
 
 import dataclasses

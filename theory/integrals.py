@@ -1,6 +1,6 @@
 r"""The integrals behind `theory.channel`, one point at a time, in NumPy.
 
-Notation as in `theory.channel`; derivations in ``docs/theory.md``. `refine` divides every step and widens
+Notation as in `theory.channel`; derivations in ``docs/explanation/theory.md``. `refine` divides every step and widens
 every range, so that the change it makes estimates the error.
 """
 

@@ -1,6 +1,6 @@
 """Partition files: cells of classes or prompts, at several levels, as TOML or JSON.
 
-Format: ``docs/compare.md``, with its JSON Schema in ``docs/schemas/partition.json``.
+Format: ``docs/how-to/compare.md``, with its JSON Schema in ``docs/schemas/partition.json``.
 
 Files are untrusted text: parsed, checked and never executed.
 """

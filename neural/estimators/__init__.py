@@ -1,4 +1,4 @@
-"""H[Z|X_t] of any denoiser; docs/estimators.md explains the method.
+"""H[Z|X_t] of any denoiser; docs/explanation/estimators.md explains the method.
 
 The public functions are in `estimate`. `question` checks the arguments, `chain` holds the data types, `rows` the
 coefficients of the steps, `tracking` the step, `trackers` the posteriors and rates, `runs` computes many trajectories

@@ -1,6 +1,7 @@
 r"""H[Z|X_t] of any denoiser: the posterior tracked along its own trajectories, and the integral of the denoiser gap.
 
-docs/estimators.md explains the method; the formulas are in `tracking` (the step) and `trackers` (posteriors and rates).
+docs/explanation/estimators.md explains the method; the formulas are in `tracking` (the step) and `trackers`
+(posteriors and rates).
 Every number has a standard error. Where fewer than about thirty trajectories are undecided, the value is too small more
 often than not, and its error is unknown (NaN): rarer events are only seen with more trajectories.
 """
@@ -82,7 +83,7 @@ def online_entropy(
 
     A class is drawn from the prior and its denoiser followed, which samples the marginal exactly. The tracked posterior
     is that of the discrete chain, whose steps gain slightly more information than the diffusion: `entropy` is too small
-    by a term of first order in the step (docs/estimators.md has its exact law for isotropic classes).
+    by a term of first order in the step (docs/explanation/estimators.md has its exact law for isotropic classes).
 
     Args:
         denoiser: any denoiser.

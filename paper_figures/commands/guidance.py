@@ -57,7 +57,7 @@ def guidance(
     Trajectories are guided towards classes that are drawn with equal probabilities. For each schedule DIR receives a
     curve file: the entropy of the unguided posterior along the trajectories, its rate, and the surprise -log p of the
     class they were guided to, with standard errors. Besides: guidance.json, the schedules for samplers to read
-    (docs/guidance.md), and a picture of all of them.
+    (docs/how-to/guidance.md), and a picture of all of them.
 
     Examples: speciation guidance --model mixture:simplex:10:64 --schedules cfg:1,2,4 interval:2:0.2..1.5 --out DIR
               speciation guidance --model edm2-xs --classes tabby 207 --schedules cfg:2 entropy:2 --out DIR

@@ -1,4 +1,4 @@
-"""Several processes for one result, by `jax.distributed`; see docs/scaling.md."""
+"""Several processes for one result, by `jax.distributed`; see docs/how-to/scaling.md."""
 
 from typing import Any
 

@@ -51,7 +51,7 @@ def classes(model: Name, find: Find = "", groups: Groups = False) -> None:
 def partitions(name: Which = None) -> None:
     """List the partitions that ship, or print one.
 
-    Each comes with the source of its cells. A file of your own has the same form; docs/compare.md describes it.
+    Each comes with the source of its cells. A file of your own has the same form; docs/how-to/compare.md describes it.
     """
     from paper_figures.commands.listing import show_partition, show_partitions
 

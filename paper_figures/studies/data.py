@@ -163,7 +163,7 @@ def study(
         progress: called while curves are computed.
 
     Returns:
-        Dataset; docs/data.md describes it.
+        Dataset; docs/how-to/data.md describes it.
 
     Raises:
         ValueError: when `out` holds something else.

@@ -91,7 +91,7 @@ def sweep(
         progress: called with how much is done and how much there is.
 
     Returns:
-        Dataset over (process, classes, dim, ..., point); docs/sweeps.md describes it. A cell that cannot exist
+        Dataset over (process, classes, dim, ..., point); docs/how-to/sweeps.md describes it. A cell that cannot exist
         is NaN and says why in `status`.
 
     Raises:

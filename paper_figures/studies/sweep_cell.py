@@ -30,7 +30,7 @@ LINE_INTEGRALS = {2: "pair", 3: "cluster"}
 FIRST_RHO = 1e-3
 LAST_RHO, LAST_RHO_PER_LOG_CLASS = 40.0, 8.0
 # Means as built and centred, each with the copy it is made from: measured as the peak of a process at d = 10^6,
-# K = 100, see docs/sweeps.md. K x K tables of distances between classes, where dimension has dropped out.
+# K = 100, see docs/how-to/sweeps.md. K x K tables of distances between classes, where dimension has dropped out.
 COPIES_OF_MEANS, COPIES_OF_TABLES = 4, 7
 # Arrays of the size of a block of noisy points that live at once, and the points of the smallest block.
 COPIES_OF_POINTS, FEWEST_POINTS = 6, 8

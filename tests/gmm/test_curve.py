@@ -1,4 +1,4 @@
-"""EntropyCurve: units, axes, and the way to NetCDF and back; `docs/curves.md` describes just what is written."""
+"""EntropyCurve: units, axes, and the way to NetCDF and back, as `docs/reference/curves.md` describes."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ LOG2 = np.log(2)
 ROUNDING = 1e-14  # one multiplication and one division in float64
 T = np.array([2.0, 0.5, 1.0])  # as asked for, not sorted
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "curves.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "curves.md"
 
 
 def make_curve(**changes):

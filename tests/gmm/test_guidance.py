@@ -304,7 +304,7 @@ def test_bad_values_are_refused_in_words(curve):
 
 
 def test_the_documented_file_is_read(request, tmp_path):
-    page = (request.config.rootpath / "docs" / "guidance.md").read_text()
+    page = (request.config.rootpath / "docs" / "how-to" / "guidance.md").read_text()
     path = tmp_path / "guidance.json"
     path.write_text(page.partition("```json\n")[2].partition("```")[0])
     found = gmm.load_guidance(path)

@@ -1,4 +1,4 @@
-"""A torch function as a denoiser: the example of docs/estimators.md, on a law whose answer is known."""
+"""A torch function as a denoiser: the example of docs/explanation/estimators.md, on a law whose answer is known."""
 
 import jax
 import numpy as np

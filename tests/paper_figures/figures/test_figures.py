@@ -67,7 +67,7 @@ def test_registry_is_consistent():
 
 
 def test_documentation_names_every_figure(request):
-    text = (request.config.rootpath / "docs" / "figures.md").read_text()
+    text = (request.config.rootpath / "docs" / "how-to" / "figures.md").read_text()
     for name in FIGURES:
         assert f"`{name}`" in text
 
