@@ -20,6 +20,7 @@ ROOMS = (
     "drawing",
     "studies",
     "formats",
+    "compiled_programs",
     "files",
     "interruption",
     "progress",

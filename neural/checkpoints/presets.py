@@ -6,8 +6,9 @@ Nothing here reads a checkpoint or touches the network.
 import dataclasses
 import os
 import re
-import sys
 from pathlib import Path
+
+import platformdirs
 
 from neural.checkpoints.checkpoint import CheckpointError, quoted
 
@@ -186,14 +187,9 @@ PRESETS: dict[str, Preset] = {
 def cache_folder() -> Path:
     """Where fetched weights lie: ``$SPECIATION_CACHE``, else the platform's place for such files."""
     chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    home = Path.home()
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "speciation"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "speciation" / "Cache"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "speciation"
+    return (
+        Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("speciation", appauthor=False)
+    )
 
 
 def published(name: str) -> tuple[Published, ...] | None:

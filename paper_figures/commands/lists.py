@@ -11,6 +11,8 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from paper_figures import compiled_programs
+
 # "-8", "-.5e3" and "- a cat" are values; "-x" and "--x=a b" are options.
 _OPTION = re.compile(r"-(?![\d.])[^\s=]+(=.*)?", re.DOTALL)
 
@@ -64,7 +66,8 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with compiled_programs.kept():
+                return super().invoke(ctx)
         except ValueError as error:
             options = {option.name: option.opts[0] for option in self._options()}
             error.args = (spelled(str(error), options),)
