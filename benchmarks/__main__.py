@@ -1,4 +1,7 @@
-"""Run benchmarks: ``python -m benchmarks [NAME ...]``; without names, all but those marked long."""
+"""Run benchmarks: ``python -m benchmarks [NAME ...]``; without names, all but those marked long.
+
+Some have options of their own: ``python -m benchmarks NAME --help`` shows them.
+"""
 
 import argparse
 import importlib
@@ -28,6 +31,8 @@ BENCHMARKS = {
 
 def main(arguments: list[str]) -> int:
     """Run the named benchmarks and print their tables."""
+    if len(arguments) > 1 and arguments[0] in BENCHMARKS and arguments[1].startswith("-"):
+        return _run_one(arguments[0], arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="benchmarks to run (default: the short ones)"
@@ -44,6 +49,15 @@ def main(arguments: list[str]) -> int:
     for name in chosen.names or [name for name, (_, long) in BENCHMARKS.items() if not long]:
         print(f"\n{name}: {BENCHMARKS[name][0]}", flush=True)
         importlib.import_module(f"benchmarks.{name}").run()
+    return 0
+
+
+def _run_one(name: str, arguments: list[str]) -> int:
+    """Run one benchmark with its own options."""
+    module = importlib.import_module(f"benchmarks.{name}")
+    if not hasattr(module, "main"):
+        raise SystemExit(f"python -m benchmarks: {name} has no options, got {' '.join(arguments)}")
+    module.main(arguments)
     return 0
 
 

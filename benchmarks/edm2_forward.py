@@ -1,6 +1,6 @@
 """How fast is an evaluation of EDM2-XS, beside the machine's own rates and the reference implementation?
 
-    python -m benchmarks.edm2_forward [--batch 1 4 16] [--dtype float32] [--reference DIR] [--clock wall] [--brief]
+    python -m benchmarks edm2_forward [--batch 1 4 16] [--dtype float32] [--reference DIR] [--clock wall] [--brief]
 
 Weights are random: the time does not depend on them. Rivals run in turn within one process, ratios are within
 a turn. The rivals of our forward pass are
@@ -223,7 +223,7 @@ def peak_above_idle(batch: int, dtype: str) -> float:
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 2**30
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -236,7 +236,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--clock", default="wall", choices=CLOCKS, help="cpu: on a busy machine, on one core")
     parser.add_argument("--brief", action="store_true", help="the forward pass, product and reference alone")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     run(chosen.batch, chosen.dtype, chosen.reference, chosen.repeats, chosen.clock, chosen.brief)
 
 

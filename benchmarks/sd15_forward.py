@@ -1,6 +1,6 @@
 """How fast are the networks of Stable Diffusion 1.5, beside diffusers' and transformers' own under torch?
 
-    python -m benchmarks.sd15_forward [--parts unet decoder text load] [--batch 1] [--dtype float32] [--repeats 5] \
+    python -m benchmarks sd15_forward [--parts unet decoder text load] [--batch 1] [--dtype float32] [--repeats 5] \
         [--clock wall] [--brief]
 
 Weights are random and the same on both sides; they take 3.4 GB a side. Rivals run in turn within one process,
@@ -277,7 +277,7 @@ def load(repeats: int) -> tuple[str, ...]:
     return "float32 folder, 4.3 GB, warm", *(f"{value:.2f}" for value in np.median(runs[1:], axis=0))
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--clock", default="wall", choices=tuple(CLOCKS), help="cpu: with taskset -c 0")
     parser.add_argument("--brief", action="store_true", help="no peak memory")
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
     run(chosen.parts, chosen.batch, chosen.dtype, chosen.repeats, chosen.clock, chosen.brief)
 
 
