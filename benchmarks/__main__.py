@@ -25,6 +25,7 @@ BENCHMARKS = {
     "estimators": ("What do the estimators add to the network, and what does an error cost by each?", False),
     "edm2_forward": ("How fast is EDM2-XS, beside the machine's own rates and its convolutions?", True),
     "sd15_forward": ("How fast are Stable Diffusion's networks, beside diffusers' under torch?", True),
+    "accelerator": ("What do networks, mixtures and training cost on an accelerator?", True),
     "cost_of_dimension": ("How does the cost of a curve grow with d and K?", False),
 }
 

@@ -39,66 +39,71 @@ from neural.stable_diffusion.weights import convert
 
 Call = Callable[[], object]
 PARTS = ("unet", "decoder", "text")
+CONFIGS = {
+    "unet": architecture.UNetConfig(),
+    "decoder": architecture.VAEConfig(),
+    "text": architecture.TextConfig(),
+}
 SHAPES = {
-    "unet": architecture.unet_shapes(architecture.UNetConfig()),
-    "decoder": architecture.vae_shapes(architecture.VAEConfig()),
-    "text": architecture.text_shapes(architecture.TextConfig()),
+    "unet": architecture.unet_shapes,
+    "decoder": architecture.vae_shapes,
+    "text": architecture.text_shapes,
 }
 FOLDERS = {"unet": "unet", "decoder": "vae", "text": "text_encoder"}
 STEM = {"unet": "diffusion_pytorch_model", "decoder": "diffusion_pytorch_model", "text": "model"}
 LATENTS = {"unet": 64, "decoder": 32}
-TIME, TOKENS, CONTEXT = 500.0, 77, 768
+TIME, TOKENS = 500.0, 77
 PRODUCT = 2048
 NO_RIVALS = "not installed"
 
 
-def random_tensors(part: str) -> dict[str, np.ndarray]:
-    """Weights that keep magnitudes."""
+def random_tensors(part: str, config: Any = None) -> dict[str, np.ndarray]:
+    """Weights that keep magnitudes, of the full size or another."""
     rng = np.random.default_rng(0)
     return {
         name: rng.standard_normal(shape, np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
-        for name, shape in SHAPES[part].items()
+        for name, shape in SHAPES[part](config or CONFIGS[part]).items()
     }
 
 
-def inputs(part: str, batch: int) -> tuple[np.ndarray, ...]:
-    """What a network is given, NHWC."""
+def inputs(part: str, batch: int, config: Any = None, side: int | None = None) -> tuple[np.ndarray, ...]:
+    """What a network is given, NHWC; latents with `side` rows and columns."""
     rng = np.random.default_rng(1)
+    config, side = config or CONFIGS[part], side or LATENTS.get(part, 0)
     if part == "text":
-        return (rng.integers(0, 49_000, (batch, TOKENS)),)
-    side = LATENTS[part]
+        return (rng.integers(0, config.vocabulary - 1, (batch, TOKENS)),)
     latents = rng.standard_normal((batch, side, side, 4), np.float32)
-    return (
-        (latents, rng.standard_normal((batch, TOKENS, CONTEXT), np.float32)) if part == "unet" else (latents,)
-    )
+    if part == "decoder":
+        return (latents,)
+    return latents, rng.standard_normal((batch, TOKENS, config.context), np.float32)
 
 
-def ours(part: str, batch: int, dtype: str) -> Call:
-    """Our network as a call without arguments."""
+def ours(part: str, batch: int, dtype: str, config: Any = None, side: int | None = None) -> Call:
+    """Our network as a call without arguments, of the full size or another."""
     kind = np.dtype(jnp.dtype(dtype))
-    weights = convert(random_tensors(part), kind)
-    given = tuple(jnp.asarray(x) for x in inputs(part, batch))
+    config = config or CONFIGS[part]
+    weights = convert(random_tensors(part, config), kind)
+    given = tuple(jnp.asarray(x) for x in inputs(part, batch, config, side))
     if part == "unet":
-        config = architecture.UNetConfig()
         keys = jax.jit(lambda w, s: unet.text_keys(w, config, s.astype(kind)))(weights, given[1])
         t = jnp.full(batch, TIME, jnp.float32)
         run = jax.jit(lambda w, x, t, keys: unet.unet(w, config, x.astype(kind), t, keys))
         return lambda: run(weights, given[0], t, keys)
     if part == "decoder":
-        run = jax.jit(lambda w, x: vae.decode(w, architecture.VAEConfig(), x.astype(kind)))
+        run = jax.jit(lambda w, x: vae.decode(w, config, x.astype(kind)))
     else:
-        run = jax.jit(lambda w, x: text_encoder.text_encoder(w, architecture.TextConfig(), x, kind))
+        run = jax.jit(lambda w, x: text_encoder.text_encoder(w, config, x, kind))
     return lambda: run(weights, given[0])
 
 
-def theirs(part: str, batch: int) -> Call:
-    """The original network as a call without arguments."""
+def theirs(part: str, batch: int, dtype: str = "float16", side: int | None = None) -> Call:
+    """The original network as a call without arguments; `dtype` counts on a GPU alone."""
     oracles: Any = importlib.import_module("tests.neural.stable_diffusion.oracles")
     torch, golden = oracles.torch, importlib.import_module("tests.neural.stable_diffusion.make_golden")
     tiny = importlib.import_module("tests.neural.stable_diffusion.tiny")
     makers = {
         "unet": lambda: oracles.diffusers.UNet2DConditionModel(
-            sample_size=64, cross_attention_dim=CONTEXT, attention_head_dim=8
+            sample_size=64, cross_attention_dim=CONFIGS["unet"].context, attention_head_dim=8
         ),
         "decoder": lambda: oracles.diffusers.AutoencoderKL(**golden.FULL_VAE),
         "text": lambda: oracles.transformers.CLIPTextModel(
@@ -111,18 +116,19 @@ def theirs(part: str, batch: int) -> Call:
     state = {name: torch.from_numpy(value) for name, value in random_tensors(part).items()}
     renamed = {name: state[golden.prefixed(name) if part == "text" else name] for name in module.state_dict()}
     module.load_state_dict(renamed, assign=True)
-    return _torch_call(torch, part, module.eval(), inputs(part, batch))
+    return _torch_call(torch, part, module.eval(), inputs(part, batch, side=side), dtype)
 
 
-def _torch_call(torch: Any, part: str, module: Any, given: tuple[np.ndarray, ...]) -> Call:
+def _torch_call(torch: Any, part: str, module: Any, given: tuple[np.ndarray, ...], dtype: str) -> Call:
     gpu = torch.cuda.is_available()
+    half = getattr(torch, dtype)
     if gpu:
-        module = module.half().to("cuda")
+        module = module.to("cuda", half)
     # No images: token numbers stay as they are.
     arrays = [np.moveaxis(x, -1, 1).copy() if x.ndim == 4 else x for x in given]
     tensors = [torch.from_numpy(x) for x in arrays]
     if gpu:
-        tensors = [x.half().to("cuda") if x.is_floating_point() else x.to("cuda") for x in tensors]
+        tensors = [x.to("cuda", half) if x.is_floating_point() else x.to("cuda") for x in tensors]
     forward = {
         "unet": lambda: module(tensors[0], TIME, tensors[1]).sample,
         "decoder": lambda: module.decode(tensors[0]).sample,
