@@ -288,7 +288,7 @@ def test_against_sampling():
     mixture = gmm.Mixture(np.array([0.3, 0.7]), 0.5 * rng.normal(size=(2, 8)), covariance)
     times = np.array([0.1, 0.4, 1.0, 2.0])
     exact = theory.exact_curve(mixture, gmm.vp(), times)
-    sampled = gmm.class_entropy(mixture, gmm.vp(), times, key=jax.random.key(0), samples=20_000)
+    sampled = gmm.class_entropy(mixture, gmm.vp(), times, key=jax.random.key(0), samples=20_000, exact=False)
     for name in ("entropy", "rate", "clone_agreement"):
         z = (getattr(sampled, name) - getattr(exact, name)) / getattr(sampled, f"{name}_stderr")
         assert np.abs(z).max() < 4.5
