@@ -23,6 +23,7 @@ from paper_figures.commands.figures import figures
 from paper_figures.commands.guidance import guidance
 from paper_figures.commands.lists import Command
 from paper_figures.commands.models import models
+from paper_figures.commands.option_groups import expanded
 from paper_figures.commands.sample import sample
 from paper_figures.commands.show import show
 from paper_figures.commands.sweep import sweep
@@ -65,16 +66,8 @@ def build() -> typer.Typer:
     """The command with all its sub-commands."""
     app = typer.Typer(name="speciation", add_completion=False, rich_markup_mode=None)
     app.callback()(_speciation)
-    app.command(cls=Command)(figures)
-    app.command(cls=Command)(sweep)
-    app.command(cls=Command)(data)
-    app.command(cls=Command)(guidance)
-    app.command(cls=Command)(compare)
-    app.command(cls=Command)(window)
-    app.command(cls=Command)(check)
-    app.command(cls=Command)(sample)
-    app.command(cls=Command)(show)
-    app.command(cls=Command)(train)
+    for command in (figures, sweep, data, guidance, compare, window, check, sample, show, train):
+        app.command(cls=Command)(expanded(command))
     app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")
     return app

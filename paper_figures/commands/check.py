@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from paper_figures.commands import model_options
-from paper_figures.commands.options import ModelDtype, Seed
+from paper_figures.commands.model_options import ModelOptions, Prompts
+from paper_figures.commands.options import NetworkOptions
 
 Data = Annotated[
     Path | None,
@@ -21,13 +21,12 @@ Count = Annotated[int, typer.Option(min=8, metavar="N", help="States at each noi
 
 
 def check(
-    model: model_options.ModelName = model_options.DEFAULT_MODEL,
-    trust_code: model_options.TrustCode = False,
-    prompts: model_options.Prompts = None,
+    *,
+    model: ModelOptions,
+    prompts: Prompts = None,
     data: Data = None,
     samples: Count = 64,
-    seed: Seed = 0,
-    dtype: ModelDtype = "float32",
+    network: NetworkOptions,
 ) -> None:
     """Is this model wrapped rightly? Signs, scales, noise levels and times.
 
@@ -43,13 +42,15 @@ def check(
     from neural.check import check_denoiser
     from neural.models import load_model
 
-    with jax.enable_x64(dtype == "float64"):
-        loaded = load_model(model, dtype=dtype, trust_code=trust_code)
+    with jax.enable_x64(network.dtype == "float64"):
+        loaded = load_model(model.model, dtype=network.dtype, trust_code=model.trust_code)
         x0 = y = None
         if data is not None:
             points = load_data(data)
             x0, y = points.x.reshape(-1, *points.shape), points.y
-        found = check_denoiser(loaded, x0, y, conditions=prompts, samples=samples, key=jax.random.key(seed))
+        found = check_denoiser(
+            loaded, x0, y, conditions=prompts, samples=samples, key=jax.random.key(network.seed)
+        )
     typer.echo(str(found))
     if not found.ok:
         raise typer.Exit(1)

@@ -6,8 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands import model_options
-from paper_figures.commands.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
+from paper_figures.commands.model_options import (
+    Batch,
+    DecisionOptions,
+    ModelOptions,
+    SizeOptions,
+    TrackingOptions,
+)
+from paper_figures.commands.option_groups import values
+from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
 from paper_figures.drawing.view import View
 
@@ -39,27 +46,16 @@ UTurn = Annotated[
 
 def compare(
     files: Files = None,
-    model: model_options.ModelName = model_options.DEFAULT_MODEL,
-    trust_code: model_options.TrustCode = False,
-    classes: model_options.Classes = None,
-    prompts: model_options.Prompts = None,
-    partition: model_options.Partition = None,
-    per_cell: model_options.PerCell = None,
-    prior: model_options.Prior = None,
+    *,
+    model: ModelOptions,
+    decision: DecisionOptions,
     against: Against = None,
-    samples: model_options.Samples = None,
-    steps: model_options.Steps = None,
-    tracker: model_options.Tracker = None,
-    preset: model_options.Preset = None,
-    eta: model_options.Eta = 1.0,
-    batch: model_options.Batch = None,
+    size: SizeOptions,
+    tracking: TrackingOptions,
+    batch: Batch = None,
     u_turn: UTurn = False,
-    seed: Seed = 0,
-    dtype: ModelDtype = "float32",
-    axis: Axis = None,
-    units: Units = "nats",
-    out: OutputFolder = None,
-    dry_run: DryRun = False,
+    network: NetworkOptions,
+    result: ResultOptions,
 ) -> None:
     """Class entropy of a trained model, by two estimators, beside the exact curves.
 
@@ -71,35 +67,30 @@ def compare(
               speciation compare --model edm2-xs --partition pets --samples 300
               speciation compare first.nc second.nc --out overlay
     """
-    view = View(axis, units)
     if files:
-        _overlay(files, Path("compare") if out is None else out, view)
+        _overlay(files, Path("compare") if result.out is None else result.out, result)
         return
     import jax
 
     from paper_figures.studies import asked
     from paper_figures.studies import u_turn as u_turns
 
-    with jax.enable_x64(dtype == "float64"):
+    with jax.enable_x64(network.dtype == "float64"):
         question = asked.question(
-            asked.Asked(
-                model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
-                samples=samples, steps=steps, tracker=tracker, preset=preset, batch=batch, eta=eta, seed=seed,
-                dtype=dtype, trust_code=trust_code,
-            )
-        )  # fmt: skip
+            asked.Asked(**values(model, decision, size, tracking, network), batch=batch)
+        )
         sources, about = _sources(question, against)
         if u_turn:
             u_turns.check(question)
         announce(question, sum(source.evaluations for source in sources))
         if about:
             typer.echo(about)
-        if dry_run:
+        if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("compare", model, out)
+        folder = folder_of("compare", model.model, result.out)
         dataset = _measured(question, sources, folder, u_turn)
-    _finish(dataset, folder, view)
+    _finish(dataset, folder, result)
 
 
 def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list[Source], str]":

@@ -1,12 +1,14 @@
 """``speciation data``: when a labelled data set speciates."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from paper_figures.commands.hosts import join
-from paper_figures.commands.options import Axis, Distributed, DryRun, DtypeName, OutputFolder, Seed, Units
+from paper_figures.commands.option_groups import option, values
+from paper_figures.commands.options import Distributed, DryRun, DtypeName, OutputFolder, Seed, ViewOptions
 
 if TYPE_CHECKING:
     from gmm.datasets import LabelledData
@@ -28,33 +30,31 @@ Subset = Annotated[
     int | None,
     typer.Option("--limit", min=2, metavar="N", help="Use only the first N points of a fixed shuffle."),
 ]
-ProcessName = Annotated[
-    Literal["vp", "vp_linear", "ve", "edm", "flow"],
-    typer.Option("--process", metavar="vp|vp_linear|ve|edm|flow", help="Forward process."),
-]
-Levels = Annotated[int, typer.Option(metavar="N", help="Noise levels for each curve.")]
-Samples = Annotated[int, typer.Option(metavar="N", help="Noisy points for each noise level.")]
-PointDtype = Annotated[
-    DtypeName, typer.Option("--dtype", help="Precision of what is sampled.", metavar="float32|float64")
-]
 Limit = Annotated[
     float, typer.Option(metavar="GIB", help="Refuse data whose largest arrays take more memory than this.")
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class SamplingOptions:
+    """What decides the numbers, beside the data."""
+
+    process: Literal["vp", "vp_linear", "ve", "edm", "flow"] = option("vp", "Forward process.")
+    levels: int = option(50, "Noise levels for each curve.", metavar="N")
+    samples: int = option(1024, "Noisy points for each noise level.", metavar="N")
+    seed: Seed = 0
+    dtype: DtypeName = option("float32", "Precision of what is sampled.")
+
+
 def data(
     source: Source,
+    *,
     out: OutputFolder = None,
     split: Split = "train",
     subset: Subset = None,
-    process: ProcessName = "vp",
-    levels: Levels = 50,
-    samples: Samples = 1024,
-    seed: Seed = 0,
-    dtype: PointDtype = "float32",
+    sampling: SamplingOptions,
     memory_limit: Limit = 4.0,
-    axis: Axis = None,
-    units: Units = "nats",
+    view: ViewOptions,
     distributed: Distributed = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -71,11 +71,10 @@ def data(
     is_first = join(distributed)
     from gmm.datasets import load_data
     from paper_figures.commands.saved_files import draw_beside
-    from paper_figures.drawing.view import View
     from paper_figures.studies import data as study
     from paper_figures.studies.checks import GIB, check_memory_limit
 
-    settings = study.StudySettings(process, levels, samples, seed, dtype)
+    settings = study.StudySettings(**values(sampling))
     check_memory_limit(memory_limit)
     points = load_data(source, split=split, limit=int(memory_limit * GIB))
     points = points if subset is None else points.subset(subset)
@@ -88,7 +87,7 @@ def data(
     target = _run(points, settings, out)
     if is_first:
         typer.echo(f"data: {target}")
-        draw_beside(target, View(axis, units))
+        draw_beside(target, view)
 
 
 def _run(data: "LabelledData", settings: "StudySettings", out: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.options import Axis, DryRun, Dtype, OutputFolder, Seed, Units
+from paper_figures.commands.options import DryRun, Dtype, OutputFolder, Seed, ViewOptions
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.words import words
@@ -35,13 +35,13 @@ Jobs = Annotated[
 
 
 def figures(
+    *,
     out: OutputFolder = None,
     only: Only = None,
     fast: Fast = False,
     seed: Seed = 0,
     dtype: Dtype = "float64",
-    axis: Axis = None,
-    units: Units = "nats",
+    view: ViewOptions,
     jobs: Jobs = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -56,14 +56,13 @@ def figures(
     if dry_run:
         _print_cost(work)
         return
-    from paper_figures.drawing.view import View
     from paper_figures.figures.build import make_all
     from paper_figures.files import ensure_writable
     from paper_figures.interruption import interruptible
 
     ensure_writable(folder)
     with interruptible(f"what is finished stays in {folder}"):
-        for made in make_all(work, View(axis, units), _workers() if jobs is None else jobs):
+        for made in make_all(work, view, _workers() if jobs is None else jobs):
             how = "data reused from" if made.reused else f"computed in {made.seconds:.1f} s,"
             typer.echo(f"{made.job.figure.name}: {how} {made.job.path('.nc')}")
     typer.echo(f"all figures: {folder / 'index.html'}")

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands import model_options
-from paper_figures.commands.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
+from paper_figures.commands.model_options import Batch, DecisionOptions, ModelOptions, SizeOptions
+from paper_figures.commands.option_groups import values
+from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import folder_of, parts_of, print_decision, remove_parts
 from paper_figures.drawing.view import View
 
@@ -33,24 +34,15 @@ Guide = Annotated[
 
 
 def guidance(
-    model: model_options.ModelName = model_options.DEFAULT_MODEL,
-    trust_code: model_options.TrustCode = False,
+    *,
+    model: ModelOptions,
     schedules: Schedules = DEFAULT_SCHEDULES,
-    classes: model_options.Classes = None,
-    prompts: model_options.Prompts = None,
-    partition: model_options.Partition = None,
-    per_cell: model_options.PerCell = None,
-    prior: model_options.Prior = None,
+    decision: DecisionOptions,
     guide: Guide = None,
-    samples: model_options.Samples = None,
-    steps: model_options.Steps = None,
-    batch: model_options.Batch = None,
-    seed: Seed = 0,
-    dtype: ModelDtype = "float32",
-    axis: Axis = None,
-    units: Units = "nats",
-    out: OutputFolder = None,
-    dry_run: DryRun = False,
+    size: SizeOptions,
+    batch: Batch = None,
+    network: NetworkOptions,
+    result: ResultOptions,
 ) -> None:
     """How does guidance move this model's decision?
 
@@ -68,25 +60,22 @@ def guidance(
     from paper_figures.studies import asked
     from paper_figures.studies import guidance as study
 
-    with jax.enable_x64(dtype == "float64"):
-        second = None if guide is None else load_model(guide, dtype=dtype, trust_code=trust_code)
-        question = asked.question(
-            asked.Asked(
-                model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
-                samples=samples, steps=steps, batch=batch, seed=seed, dtype=dtype, trust_code=trust_code,
-            )
-        )  # fmt: skip
+    with jax.enable_x64(network.dtype == "float64"):
+        second = (
+            None if guide is None else load_model(guide, dtype=network.dtype, trust_code=model.trust_code)
+        )
+        question = asked.question(asked.Asked(**values(model, decision, size, network), batch=batch))
         study.check(question, second, schedules)
         _announce(question, study.count(schedules))
-        if dry_run:
+        if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("guidance", model, out)
+        folder = folder_of("guidance", model.model, result.out)
         measured = _measured(question, second, schedules, folder)
         study.write(folder, measured)
     for line in _report(measured):
         typer.echo(line)
-    for path in (folder / "guidance.json", *_draw(folder, measured, View(axis, units))):
+    for path in (folder / "guidance.json", *_draw(folder, measured, result)):
         typer.echo(f"guidance: {path}")
 
 

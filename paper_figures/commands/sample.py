@@ -1,10 +1,12 @@
 """``speciation sample``: pictures of what a model generates."""
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from paper_figures.commands.option_groups import option, values
 from paper_figures.commands.options import DryRun, ModelDtype, OutputFolder
 
 if TYPE_CHECKING:
@@ -12,59 +14,52 @@ if TYPE_CHECKING:
 
 SamplerName = Literal["heun", "ddim", "ancestral"]
 
-ModelName = Annotated[
-    str,
-    typer.Option("--model", metavar="NAME|PATH", help="edm2-xs, sd15, zoo:digits, ..., or a file or folder."),
-]
-Classes = Annotated[
-    list[str] | None,
-    typer.Option("--class", metavar="CLASS ...", help="Classes by name, index or group."),
-]
-Prompts = Annotated[
-    list[str] | None,
-    typer.Option("--prompt", metavar="TEXT ...", help="Prompts, for models that take text."),
-]
-Count = Annotated[int, typer.Option(metavar="N", help="Number of pictures of each class or prompt.")]
-Steps = Annotated[int | None, typer.Option(metavar="N", help="Noise levels. Default: the model's own.")]
-Scale = Annotated[
-    float | None,
-    typer.Option(
-        metavar="W",
-        help="Scale of classifier-free guidance; 1 for none. Default: 7.5 for sd15, 1 for others.",
-    ),
-]
-Sampler = Annotated[
-    SamplerName | None,
-    typer.Option(
-        metavar="heun|ddim|ancestral",
-        help="heun: second order, as in EDM; ddim: first order, as in diffusers; ancestral: the stochastic chain. "
-        "Default: ddim for sd15, heun for others.",
-    ),
-]
 Batch = Annotated[
     int, typer.Option(min=1, metavar="N", help="Pictures at a time; the pictures do not depend on it.")
 ]
-Decoder = Annotated[
-    str,
-    typer.Option("--vae", metavar="NAME|PATH", help="Autoencoder that decodes EDM2's ImageNet-512 latents."),
-]
-Seed = Annotated[
-    int, typer.Option(metavar="N", help="Seed of the first picture; the next one has the next number.")
-]
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureOptions:
+    """What is generated, and by which sampler."""
+
+    model: str = option(..., "edm2-xs, sd15, zoo:digits, ..., or a file or folder.", metavar="NAME|PATH")
+    classes: list[str] | None = option(
+        None, "Classes by name, index or group.", "--class", metavar="CLASS ..."
+    )
+    prompts: list[str] | None = option(
+        None, "Prompts, for models that take text.", "--prompt", metavar="TEXT ..."
+    )
+    count: int = option(1, "Number of pictures of each class or prompt.", metavar="N")
+    steps: int | None = option(None, "Noise levels. Default: the model's own.", metavar="N")
+    guidance_scale: float | None = option(
+        None,
+        "Scale of classifier-free guidance; 1 for none. Default: 7.5 for sd15, 1 for others.",
+        metavar="W",
+    )
+    sampler: SamplerName | None = option(
+        None,
+        "heun: second order, as in EDM; ddim: first order, as in diffusers; ancestral: the stochastic chain. "
+        "Default: ddim for sd15, heun for others.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ComputationOptions:
+    """How the pictures are computed."""
+
+    vae: str = option(
+        "sd-vae-ft-mse", "Autoencoder that decodes EDM2's ImageNet-512 latents.", metavar="NAME|PATH"
+    )
+    seed: int = option(0, "Seed of the first picture; the next one has the next number.", metavar="N")
+    dtype: ModelDtype = "float32"
 
 
 def sample(
-    model: ModelName,
-    classes: Classes = None,
-    prompts: Prompts = None,
-    count: Count = 1,
-    steps: Steps = None,
-    guidance_scale: Scale = None,
-    sampler: Sampler = None,
+    *,
+    pictures: PictureOptions,
     batch: Batch = 4,
-    vae: Decoder = "sd-vae-ft-mse",
-    seed: Seed = 0,
-    dtype: ModelDtype = "float32",
+    computation: ComputationOptions,
     out: OutputFolder = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -87,11 +82,8 @@ def sample(
     from paper_figures.studies.pictures import make, plan_pictures
 
     folder = Path("samples") if out is None else out
-    with jax.enable_x64(dtype == "float64"):
-        plan = plan_pictures(
-            model, classes=classes or [], prompts=prompts or [], count=count, seed=seed, sampler=sampler, steps=steps,
-            guidance_scale=guidance_scale, dtype=dtype, vae=vae,
-        )  # fmt: skip
+    with jax.enable_x64(computation.dtype == "float64"):
+        plan = plan_pictures(**values(pictures, computation))
         typer.echo(_cost(plan, folder))
         if dry_run:
             typer.echo("nothing was made")

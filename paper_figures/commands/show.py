@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from paper_figures.commands.options import Axis, Units
+from paper_figures.commands.options import ViewOptions
 
 File = Annotated[
     Path,
@@ -24,14 +24,13 @@ PictureFile = Annotated[
 ]
 
 
-def show(file: File, out: PictureFile = None, axis: Axis = None, units: Units = "nats") -> None:
+def show(file: File, *, out: PictureFile = None, view: ViewOptions) -> None:
     """Print and draw any saved result: a curve, a figure, a sweep, a comparison, a training, a window, ...
 
     Of an entropy curve its window, its peak and the facts it was made from are printed. A table holds the points of a
     curve or a comparison, the times of a sweep's cells, or the numbers of a figure. Nothing is computed.
     """
     from paper_figures.commands.saved_files import show_file
-    from paper_figures.drawing.view import View
 
-    target = show_file(file, View(axis, units), out)
+    target = show_file(file, view, out)
     typer.echo(f"{'table' if target.suffix == '.csv' else 'drawn'}: {target}")

@@ -1,54 +1,17 @@
 """``speciation sweep``: curves and speciation times over a grid of settings."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from paper_figures.commands.hosts import join
-from paper_figures.commands.options import Axis, Distributed, Dtype, Seed, Units
+from paper_figures.commands.option_groups import option, values
+from paper_figures.commands.options import Distributed, Dtype, Seed, ViewOptions
 from paper_figures.formats.words import integers, numbers, words
 
 Values = list[str]
-Processes = Annotated[
-    Values,
-    typer.Option("--process", metavar="NAME ...", help="Forward processes: vp, vp_linear, ve, edm, flow."),
-]
-Dims = Annotated[Values, typer.Option(metavar="D ...", help="Dimensions, such as 1e3,1e5.")]
-Classes = Annotated[
-    Values | None,
-    typer.Option(metavar="K ...", help="Class counts. Default: 2; a tree's leaves are its classes."),
-]
-Separation = Annotated[
-    Values, typer.Option(metavar="S ...", help="Root mean square of a coordinate of a class mean.")
-]
-Variance = Annotated[Values, typer.Option(metavar="V ...", help="Within-class variances.")]
-Prior = Annotated[
-    Values,
-    typer.Option(
-        metavar="P ...", help="'uniform', or the first class's probability; the others share the rest."
-    ),
-]
-Family = Annotated[
-    Literal["simplex", "orthogonal", "random", "tree", "pair"],
-    typer.Option(metavar="simplex|orthogonal|random|tree|pair", help="Arrangement of the class means."),
-]
-Branching = Annotated[
-    Values | None,
-    typer.Option(metavar="SHAPE ...", help="Shapes of trees, such as 2x5x10, coarsest level first."),
-]
-Method = Annotated[
-    Literal["auto", "quadrature", "reduced", "full"],
-    typer.Option(
-        metavar="auto|quadrature|reduced|full",
-        help="auto: quadrature where it exists, else reduced; reduced: sampling in the few coordinates that matter, "
-        "which loses nothing; full: sampling in all dimensions.",
-    ),
-]
-Points = Annotated[int, typer.Option(metavar="N", help="Noise levels for each cell.")]
-Samples = Annotated[
-    int, typer.Option(metavar="N", help="Noisy points for each noise level, where sampling is needed.")
-]
 Limit = Annotated[
     float, typer.Option(metavar="GIB", help="Refuse a cell whose largest arrays take more memory than this.")
 ]
@@ -62,25 +25,53 @@ DryRun = Annotated[
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class AxisOptions:
+    """What varies: a cell for every combination of the values."""
+
+    dims: Values = option(..., "Dimensions, such as 1e3,1e5.", metavar="D ...")
+    process: Values = option(["vp"], "Forward processes: vp, vp_linear, ve, edm, flow.", metavar="NAME ...")
+    classes: Values | None = option(
+        None, "Class counts. Default: 2; a tree's leaves are its classes.", metavar="K ..."
+    )
+    separation: Values = option(["1"], "Root mean square of a coordinate of a class mean.", metavar="S ...")
+    variance: Values = option(["1"], "Within-class variances.", metavar="V ...")
+    prior: Values = option(
+        ["uniform"],
+        "'uniform', or the first class's probability; the others share the rest.",
+        metavar="P ...",
+    )
+    family: Literal["simplex", "orthogonal", "random", "tree", "pair"] = option(
+        "simplex", "Arrangement of the class means."
+    )
+    branching: Values | None = option(
+        None, "Shapes of trees, such as 2x5x10, coarsest level first.", metavar="SHAPE ..."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CellOptions:
+    """What holds for every cell."""
+
+    method: Literal["auto", "quadrature", "reduced", "full"] = option(
+        "auto",
+        "auto: quadrature where it exists, else reduced; reduced: sampling in the few coordinates that "
+        "matter, which loses nothing; full: sampling in all dimensions.",
+    )
+    points: int = option(200, "Noise levels for each cell.", metavar="N")
+    samples: int = option(8192, "Noisy points for each noise level, where sampling is needed.", metavar="N")
+    seed: Seed = 0
+    dtype: Dtype = "float64"
+
+
 def sweep(
-    dims: Dims,
-    process: Processes = ["vp"],  # noqa: B006 - typer copies it
-    classes: Classes = None,
-    separation: Separation = ["1"],  # noqa: B006
-    variance: Variance = ["1"],  # noqa: B006
-    prior: Prior = ["uniform"],  # noqa: B006
-    family: Family = "simplex",
-    branching: Branching = None,
-    method: Method = "auto",
-    points: Points = 200,
-    samples: Samples = 8192,
-    seed: Seed = 0,
-    dtype: Dtype = "float64",
+    *,
+    axes: AxisOptions,
+    cells: CellOptions,
     memory_limit: Limit = 4.0,
     out: File = None,
     plot: Plot = False,
-    axis: Axis = None,
-    units: Units = "nats",
+    view: ViewOptions,
     distributed: Distributed = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -92,34 +83,38 @@ def sweep(
 
     Example: speciation sweep --process vp edm --dims 1e3,1e5,1e7 --classes 2,100 --out sweep.nc --plot
     """
-    asked: dict[str, Any] = {
-        "process": words("process", process),
-        "dims": integers("dims", dims),
-        "classes": None if classes is None else integers("classes", classes),
-        "separation": numbers("separation", separation),
-        "variance": numbers("variance", variance),
-        "prior": words("prior", prior),
-        "branching": words("branching", branching or []),
-    }
-    settings = {"method": method, "points": points, "samples": samples, "seed": seed, "dtype": dtype}
+    parsed, settings = _parsed(axes), values(cells)
     if dry_run:
-        _print_cells(family, asked, settings)
+        _print_cells(parsed, settings)
         return
     if out is None:
         raise ValueError("out must name the NetCDF file to write, such as --out sweep.nc")
     is_first = join(distributed)
-    _run(out, family=family, memory_limit=memory_limit, **asked, **settings)
+    _run(out, memory_limit=memory_limit, **parsed, **settings)
     if not is_first:
         return
     typer.echo(f"sweep: {out}")
     if plot:
         from paper_figures.commands.saved_files import draw_beside
-        from paper_figures.drawing.view import View
 
-        draw_beside(out, View(axis, units))
+        draw_beside(out, view)
 
 
-def _run(out: Path, **asked: Any) -> None:
+def _parsed(axes: AxisOptions) -> dict[str, Any]:
+    """The values of every axis, with commas taken as separators."""
+    return {
+        "family": axes.family,
+        "process": words("process", axes.process),
+        "dims": integers("dims", axes.dims),
+        "classes": None if axes.classes is None else integers("classes", axes.classes),
+        "separation": numbers("separation", axes.separation),
+        "variance": numbers("variance", axes.variance),
+        "prior": words("prior", axes.prior),
+        "branching": words("branching", axes.branching or []),
+    }
+
+
+def _run(out: Path, **settings: Any) -> None:
     from paper_figures.interruption import interruptible
     from paper_figures.progress import bar
     from paper_figures.studies.sweep import parts_folder
@@ -127,22 +122,23 @@ def _run(out: Path, **asked: Any) -> None:
 
     stay = f"finished cells stay in {parts_folder(out)}, the same command goes on"
     with interruptible(stay), bar("cells") as progress:
-        compute(**asked, out=out, progress=progress)
+        compute(**settings, out=out, progress=progress)
 
 
-def _print_cells(family: str, asked: dict[str, Any], settings: dict[str, Any]) -> None:
+def _print_cells(axes: dict[str, Any], settings: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from paper_figures.studies.sweep_axes import SweepSettings, sweep_axes
     from paper_figures.studies.sweep_cell import impossible, memory, method_of
 
+    family = axes["family"]
     of_all = SweepSettings(family, **settings)
     table = Table("process", "classes", "dim", "separation", "variance", "prior", "method", "memory")
-    for _, cell in sweep_axes(family, **asked).cells():
+    for _, cell in sweep_axes(**axes).cells():
         why = impossible(cell, family)
         size = "" if why else f"{memory(cell, of_all) / 2**20:.3g} MiB"
-        axes = (cell.classes, cell.dim, cell.separation, cell.variance)
-        row = (cell.process, *(f"{value:g}" for value in axes), cell.prior, why or method_of(cell, of_all))
+        sizes = (cell.classes, cell.dim, cell.separation, cell.variance)
+        row = (cell.process, *(f"{value:g}" for value in sizes), cell.prior, why or method_of(cell, of_all))
         table.add_row(*row, size)
     Console().print(table, "nothing was computed")

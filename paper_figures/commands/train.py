@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from paper_figures.commands.option_groups import option, values
 from paper_figures.commands.options import DryRun, Seed
 
 if TYPE_CHECKING:
@@ -15,119 +16,76 @@ if TYPE_CHECKING:
 DEFAULT_FOLDER = Path("trained")
 CURVES, SAMPLES, CARD = "training.png", "samples.png", "card.md"
 
-Data = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SOURCE",
-        help="Learn a data set: digits, a .npz file with x and y, or a folder of IDX files (a name is also "
-        "looked for in $SPECIATION_DATA). Images are learned by an EDM2 network, vectors by an MLP.",
-    ),
-]
-Family = Annotated[
-    Literal["pair", "simplex", "orthogonal", "random", "tree"] | None,
-    typer.Option(
-        metavar="pair|simplex|orthogonal|random|tree",
-        help="Learn a Gaussian mixture, whose optimal denoiser is known, by an MLP on fresh samples.",
-    ),
-]
-Dim = Annotated[int, typer.Option(metavar="D", help="Dimension of the mixture.")]
-Classes = Annotated[
-    int | None,
-    typer.Option(
-        metavar="K", help="Number of its classes. Default: 2; the leaves of a tree are its classes."
-    ),
-]
-Branching = Annotated[
-    str | None, typer.Option(metavar="SHAPE", help="Shape of a tree, such as 2x2x2, coarsest level first.")
-]
-Energies = Annotated[
-    str | None,
-    typer.Option(
-        metavar="E,...", help="Relative energies of a tree's levels, such as 36,6,1. Default: equal ones."
-    ),
-]
-Separation = Annotated[
-    float, typer.Option(metavar="S", help="Root mean square of a coordinate of a class mean.")
-]
-Variance = Annotated[float, typer.Option(metavar="V", help="Within-class variance.")]
-HeldOut = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="Points kept out of training, on which losses are computed. Default: the test set of a folder of IDX "
-        "files, else a sixth of the data.",
-    ),
-]
-Patch = Annotated[
-    int,
-    typer.Option(
-        metavar="P",
-        help="Fold patches of PxP pixels into channels, which takes P² times less work in each layer.",
-    ),
-]
-Channels = Annotated[
-    str,
-    typer.Option(
-        metavar="C,...",
-        help="Channels of an image network, finest resolution first; each resolution is half the one before.",
-    ),
-]
-Blocks = Annotated[
-    int, typer.Option(metavar="N", help="Residual blocks at each resolution of an image network.")
-]
-Width = Annotated[int, typer.Option(metavar="N", help="Units of an MLP's layers.")]
-Depth = Annotated[
-    int, typer.Option(metavar="N", help="Residual blocks of an MLP; 0 is the affine head alone.")
-]
-Steps = Annotated[int, typer.Option(metavar="N", min=1, help="Optimiser steps.")]
-Batch = Annotated[int, typer.Option(metavar="N", min=1, help="Samples in each step.")]
-LearningRate = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Peak learning rate. Default: 0.002 for an MLP, 0.01 for images."),
-]
-LabelDropout = Annotated[
-    float | None,
-    typer.Option(
-        metavar="P",
-        help="Share of labels that are dropped, from which the null condition is learned. Default: 0.5 for an "
-        "MLP, 0.15 for images.",
-    ),
-]
-Ema = Annotated[
-    float,
-    typer.Option(metavar="X", help="Width of the moving average of the weights, as a share of the training."),
-]
-Store = Annotated[
-    Literal["float32", "float16"],
-    typer.Option(metavar="float32|float16", help="Precision that the weights are stored in."),
-]
 Out = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Folder for the results, created if missing.")
 ]
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingOptions:
+    """What is trained, on what, and how."""
+
+    data: str | None = option(
+        None,
+        "Learn a data set: digits, a .npz file with x and y, or a folder of IDX files (a name is also looked "
+        "for in $SPECIATION_DATA). Images are learned by an EDM2 network, vectors by an MLP.",
+        metavar="SOURCE",
+    )
+    family: Literal["pair", "simplex", "orthogonal", "random", "tree"] | None = option(
+        None, "Learn a Gaussian mixture, whose optimal denoiser is known, by an MLP on fresh samples."
+    )
+    dim: int = option(64, "Dimension of the mixture.", metavar="D")
+    classes: int | None = option(
+        None, "Number of its classes. Default: 2; the leaves of a tree are its classes.", metavar="K"
+    )
+    branching: str | None = option(
+        None, "Shape of a tree, such as 2x2x2, coarsest level first.", metavar="SHAPE"
+    )
+    energies: str | None = option(
+        None, "Relative energies of a tree's levels, such as 36,6,1. Default: equal ones.", metavar="E,..."
+    )
+    separation: float = option(1.0, "Root mean square of a coordinate of a class mean.", metavar="S")
+    variance: float = option(1.0, "Within-class variance.", metavar="V")
+    held_out: int | None = option(
+        None,
+        "Points kept out of training, on which losses are computed. Default: the test set of a folder of IDX "
+        "files, else a sixth of the data.",
+        metavar="N",
+    )
+    patch: int = option(
+        1,
+        "Fold patches of PxP pixels into channels, which takes P² times less work in each layer.",
+        metavar="P",
+    )
+    channels: str = option(
+        "64",
+        "Channels of an image network, finest resolution first; each resolution is half the one before.",
+        metavar="C,...",
+    )
+    blocks: int = option(1, "Residual blocks at each resolution of an image network.", metavar="N")
+    width: int = option(192, "Units of an MLP's layers.", metavar="N")
+    depth: int = option(3, "Residual blocks of an MLP; 0 is the affine head alone.", metavar="N")
+    steps: int = option(6000, "Optimiser steps.", metavar="N", least=1)
+    batch: int = option(512, "Samples in each step.", metavar="N", least=1)
+    learning_rate: float | None = option(
+        None, "Peak learning rate. Default: 0.002 for an MLP, 0.01 for images.", metavar="X"
+    )
+    label_dropout: float | None = option(
+        None,
+        "Share of labels that are dropped, from which the null condition is learned. Default: 0.5 for an MLP, "
+        "0.15 for images.",
+        metavar="P",
+    )
+    ema: float = option(
+        0.05, "Width of the moving average of the weights, as a share of the training.", metavar="X"
+    )
+    store: Literal["float32", "float16"] = option("float32", "Precision that the weights are stored in.")
+    seed: Seed = 0
+
+
 def train(
-    data: Data = None,
-    family: Family = None,
-    dim: Dim = 64,
-    classes: Classes = None,
-    branching: Branching = None,
-    energies: Energies = None,
-    separation: Separation = 1.0,
-    variance: Variance = 1.0,
-    held_out: HeldOut = None,
-    patch: Patch = 1,
-    channels: Channels = "64",
-    blocks: Blocks = 1,
-    width: Width = 192,
-    depth: Depth = 3,
-    steps: Steps = 6000,
-    batch: Batch = 512,
-    learning_rate: LearningRate = None,
-    label_dropout: LabelDropout = None,
-    ema: Ema = 0.05,
-    store: Store = "float32",
-    seed: Seed = 0,
+    *,
+    training: TrainingOptions,
     out: Out = DEFAULT_FOLDER,
     dry_run: DryRun = False,
 ) -> None:
@@ -147,12 +105,7 @@ def train(
     from paper_figures.studies.training import STATE, carry_out
     from paper_figures.studies.training_request import Request
 
-    request = Request(
-        data=data, family=family, dim=dim, classes=classes, branching=branching, energies=energies,
-        separation=separation, variance=variance, held_out=held_out, patch=patch, channels=channels, blocks=blocks,
-        width=width, depth=depth, steps=steps, batch=batch, learning_rate=learning_rate,
-        label_dropout=label_dropout, ema=ema, store=store, seed=seed,
-    )  # fmt: skip
+    request = Request(**values(training))
     if dry_run:
         _print_cost(request, out)
         return

@@ -5,8 +5,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.commands import model_options
-from paper_figures.commands.options import Axis, DryRun, ModelDtype, OutputFolder, Seed, Units
+from paper_figures.commands.model_options import (
+    Batch,
+    DecisionOptions,
+    ModelOptions,
+    SizeOptions,
+    TrackingOptions,
+)
+from paper_figures.commands.option_groups import values
+from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
 from paper_figures.drawing.view import View
 
@@ -48,29 +55,18 @@ Estimator = Annotated[
 
 
 def window(
-    model: model_options.ModelName = model_options.DEFAULT_MODEL,
-    trust_code: model_options.TrustCode = False,
-    classes: model_options.Classes = None,
-    prompts: model_options.Prompts = None,
-    partition: model_options.Partition = None,
-    per_cell: model_options.PerCell = None,
-    prior: model_options.Prior = None,
+    *,
+    model: ModelOptions,
+    decision: DecisionOptions,
     sampler: Sampler = None,
     share: Share = 0.8,
     estimator: Estimator = "online",
     allow_partial: AllowPartial = False,
-    samples: model_options.Samples = None,
-    steps: model_options.Steps = None,
-    tracker: model_options.Tracker = None,
-    preset: model_options.Preset = None,
-    eta: model_options.Eta = 1.0,
-    batch: model_options.Batch = None,
-    seed: Seed = 0,
-    dtype: ModelDtype = "float32",
-    axis: Axis = None,
-    units: Units = "nats",
-    out: OutputFolder = None,
-    dry_run: DryRun = False,
+    size: SizeOptions,
+    tracking: TrackingOptions,
+    batch: Batch = None,
+    network: NetworkOptions,
+    result: ResultOptions,
 ) -> None:
     """In which noise interval does this model decide between these classes or prompts?
 
@@ -87,29 +83,25 @@ def window(
     from paper_figures.studies import asked, sources
     from paper_figures.studies import window as study
 
-    with jax.enable_x64(dtype == "float64"):
+    with jax.enable_x64(network.dtype == "float64"):
         question = asked.question(
-            asked.Asked(
-                model, classes=classes, prompts=prompts, partition=partition, per_cell=per_cell, prior=prior,
-                samples=samples, steps=steps, tracker=tracker, preset=preset, batch=batch, eta=eta, seed=seed,
-                dtype=dtype, trust_code=trust_code,
-            )
-        )  # fmt: skip
+            asked.Asked(**values(model, decision, size, tracking, network), batch=batch)
+        )
         grids = study.grids(question.model, sampler)
         study.check_share(share)
         source = sources.online(question) if estimator == "online" else sources.gap(question)
         announce(question, source.evaluations)
-        if dry_run:
+        if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("window", model, out)
+        folder = folder_of("window", model.model, result.out)
         runs = measured([source], parts_of("window", folder))[source.name]
         windows = study.windows(question, source.name, runs, share, grids, allow_partial=allow_partial)
     study.write(folder, question, source.name, runs, windows)
     remove_parts(parts_of("window", folder))
     for line in (line for found in windows for line in in_words(found)):
         typer.echo(line)
-    _draw(folder, runs, windows, View(axis, units))
+    _draw(folder, runs, windows, result)
 
 
 def _draw(folder: "Path", runs: "Runs", windows: "Sequence[MeasuredWindow]", view: View) -> None:

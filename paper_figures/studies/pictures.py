@@ -110,8 +110,8 @@ class PicturePlan:
 def plan_pictures(
     model: str,
     *,
-    classes: Sequence[str] = (),
-    prompts: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    prompts: Sequence[str] | None = None,
     count: int = 1,
     seed: int = 0,
     sampler: str | None = None,
@@ -143,7 +143,7 @@ def plan_pictures(
     check_values("seed", seed, "in 0..2^31 - 1 - count", lambda s: (s >= 0) & (s < 2**31 - count))
     loaded = load_model(model, dtype=dtype)
     settings = _settings(loaded, sampler, steps, guidance_scale, dtype, vae)
-    conditions = _conditions(loaded, classes, prompts)
+    conditions = _conditions(loaded, classes or (), prompts or ())
     pictures = (Picture(name, of, seed + k) for name, of in conditions for k in range(count))
     return PicturePlan(loaded, settings, tuple(pictures))
 
