@@ -14,7 +14,7 @@ from paper_figures.commands.model_options import (
     TrackingOptions,
 )
 from paper_figures.commands.option_groups import values
-from paper_figures.commands.options import DryRun, NetworkOptions, OutputFolder, ViewOptions
+from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
 from paper_figures.drawing.view import View
 
@@ -55,9 +55,7 @@ def compare(
     batch: Batch = None,
     u_turn: UTurn = False,
     network: NetworkOptions,
-    view: ViewOptions,
-    out: OutputFolder = None,
-    dry_run: DryRun = False,
+    result: ResultOptions,
 ) -> None:
     """Class entropy of a trained model, by two estimators, beside the exact curves.
 
@@ -70,7 +68,7 @@ def compare(
               speciation compare first.nc second.nc --out overlay
     """
     if files:
-        _overlay(files, Path("compare") if out is None else out, view)
+        _overlay(files, Path("compare") if result.out is None else result.out, result)
         return
     import jax
 
@@ -87,12 +85,12 @@ def compare(
         announce(question, sum(source.evaluations for source in sources))
         if about:
             typer.echo(about)
-        if dry_run:
+        if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("compare", model.model, out)
+        folder = folder_of("compare", model.model, result.out)
         dataset = _measured(question, sources, folder, u_turn)
-    _finish(dataset, folder, view)
+    _finish(dataset, folder, result)
 
 
 def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list[Source], str]":

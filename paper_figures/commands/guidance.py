@@ -8,7 +8,7 @@ import typer
 
 from paper_figures.commands.model_options import Batch, DecisionOptions, ModelOptions, SizeOptions
 from paper_figures.commands.option_groups import values
-from paper_figures.commands.options import DryRun, NetworkOptions, OutputFolder, ViewOptions
+from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import folder_of, parts_of, print_decision, remove_parts
 from paper_figures.drawing.view import View
 
@@ -42,9 +42,7 @@ def guidance(
     size: SizeOptions,
     batch: Batch = None,
     network: NetworkOptions,
-    view: ViewOptions,
-    out: OutputFolder = None,
-    dry_run: DryRun = False,
+    result: ResultOptions,
 ) -> None:
     """How does guidance move this model's decision?
 
@@ -69,15 +67,15 @@ def guidance(
         question = asked.question(asked.Asked(**values(model, decision, size, network), batch=batch))
         study.check(question, second, schedules)
         _announce(question, study.count(schedules))
-        if dry_run:
+        if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("guidance", model.model, out)
+        folder = folder_of("guidance", model.model, result.out)
         measured = _measured(question, second, schedules, folder)
         study.write(folder, measured)
     for line in _report(measured):
         typer.echo(line)
-    for path in (folder / "guidance.json", *_draw(folder, measured, view)):
+    for path in (folder / "guidance.json", *_draw(folder, measured, result)):
         typer.echo(f"guidance: {path}")
 
 

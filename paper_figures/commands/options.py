@@ -47,7 +47,7 @@ OutputFolder = Annotated[
 
 @dataclasses.dataclass(frozen=True)
 class ViewOptions(View):
-    """How a result is drawn and printed."""
+    """How a result is drawn and printed; a view itself."""
 
     axis: AxisName | None = option(
         None,
@@ -55,6 +55,14 @@ class ViewOptions(View):
         "the same SNR. Default: the axis that suits each picture.",
     )
     units: UnitsName = option("nats", "Unit of information.")
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultOptions(ViewOptions):
+    """How a result is drawn, where it is written, and whether only its cost is printed."""
+
+    out: OutputFolder = None
+    dry_run: DryRun = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from paper_figures.commands.model_options import (
     TrackingOptions,
 )
 from paper_figures.commands.option_groups import values
-from paper_figures.commands.options import DryRun, NetworkOptions, OutputFolder, ViewOptions
+from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
 from paper_figures.drawing.view import View
 
@@ -66,9 +66,7 @@ def window(
     tracking: TrackingOptions,
     batch: Batch = None,
     network: NetworkOptions,
-    view: ViewOptions,
-    out: OutputFolder = None,
-    dry_run: DryRun = False,
+    result: ResultOptions,
 ) -> None:
     """In which noise interval does this model decide between these classes or prompts?
 
@@ -93,17 +91,17 @@ def window(
         study.check_share(share)
         source = sources.online(question) if estimator == "online" else sources.gap(question)
         announce(question, source.evaluations)
-        if dry_run:
+        if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("window", model.model, out)
+        folder = folder_of("window", model.model, result.out)
         runs = measured([source], parts_of("window", folder))[source.name]
         windows = study.windows(question, source.name, runs, share, grids, allow_partial=allow_partial)
     study.write(folder, question, source.name, runs, windows)
     remove_parts(parts_of("window", folder))
     for line in (line for found in windows for line in in_words(found)):
         typer.echo(line)
-    _draw(folder, runs, windows, view)
+    _draw(folder, runs, windows, result)
 
 
 def _draw(folder: "Path", runs: "Runs", windows: "Sequence[MeasuredWindow]", view: View) -> None:

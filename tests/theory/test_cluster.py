@@ -260,6 +260,16 @@ def test_more_than_four_classes_are_refused_with_the_way_out():
         theory.cluster_entropy(random_mixture(9, 6, 3), PROCESS, [1.0])
 
 
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_caller_in_32_bit_gets_the_same_numbers(classes):
+    with jax.enable_x64(True):
+        mixture = random_mixture(0, classes, 5)
+        expected = theory.exact_curve(mixture, gmm.vp(), [0.5, 1.0])
+    with jax.enable_x64(False):
+        curve = theory.exact_curve(mixture, gmm.vp(), [0.5, 1.0])
+    np.testing.assert_array_equal(curve.entropy, expected.entropy)
+
+
 def test_components_outside_or_of_weight_zero_do_not_count():
     mixture = random_mixture(10, 5, 2)
     inside = gmm.Partition(np.array([0, -1, 1, 2, -1]))
