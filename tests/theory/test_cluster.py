@@ -185,7 +185,7 @@ def test_against_sampling(classes, kind):
     mixture = random_mixture(7, classes, dim, kind)
     times = np.array([0.2, 0.7, 1.6])
     curve = theory.exact_curve(mixture, PROCESS, times, tolerance=1e-6)
-    sampled = gmm.class_entropy(mixture, PROCESS, times, key=jax.random.key(1), samples=20_000)
+    sampled = gmm.class_entropy(mixture, PROCESS, times, key=jax.random.key(1), samples=20_000, exact=False)
     for name in ("entropy", "rate", "clone_agreement"):
         z = (getattr(sampled, name) - getattr(curve, name)) / getattr(sampled, f"{name}_stderr")
         assert np.abs(z).max() < 4.5
