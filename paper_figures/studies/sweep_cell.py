@@ -14,6 +14,7 @@ from gmm.curve import EntropyCurve
 from gmm.entropy import class_entropy
 from gmm.mixture import Mixture
 from gmm.process import PROCESSES, Process
+from paper_figures.files import fingerprint
 from paper_figures.formats.curves import window_ends
 from paper_figures.progress import Progress
 from paper_figures.studies.sampled_times import half_time, peak_time
@@ -200,14 +201,19 @@ def mixture(cell: Cell, settings: SweepSettings, *, full: bool) -> Mixture:
     """The cell's mixture, in its own few coordinates or spread over all of its dimensions."""
     scale = {"separation": cell.separation, "variance": cell.variance, "weights": cell.weights()}
     sizes = cell.branching if settings.family == "tree" else (cell.classes,)
-    # Random means belong to the cell without its process: the same problem on every clock.
-    key = jax.random.fold_in(cell_key(dataclasses.replace(cell, process=""), settings), 1)
+    key = means_key(cell, settings)
     low = families.named(settings.family, sizes, cell.dim, key=key, reduced=True, **scale)
     return families.spread(low, cell.dim) if full else low
 
 
+def means_key(cell: Cell, settings: SweepSettings) -> jax.Array:
+    """The random key of a cell's means: every process and every method gets the same problem to solve."""
+    own = fingerprint([settings.family, dataclasses.asdict(dataclasses.replace(cell, process=""))])
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), int(own[:8], 16)), 1)
+
+
 def cell_key(cell: Cell, settings: SweepSettings) -> jax.Array:
-    """The random key of a cell, independent of the order in which cells are computed."""
+    """The random key of a cell's noise, independent of the order in which cells are computed."""
     return jax.random.fold_in(jax.random.key(settings.seed), int(cell.identity(settings)[:8], 16))
 
 
