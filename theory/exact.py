@@ -149,13 +149,11 @@ def exact_curve(
 ) -> EntropyCurve:
     """The curve of a decision without sampling, by the best route; its metadata["route"] says which.
 
-    | route | decision |
-    |---|---|
-    | "pair" | two components of any covariances and priors |
-    | "orthogonal" | any number of classes with one isotropic variance and orthogonal means, any priors and energies |
-    | "simplex" | the same with equidistant means |
-    | "tree" | equally likely classes with one isotropic variance, means in a regular tree; one of its levels |
-    | "cluster" | three or four components of any covariances and priors, any partition |
+    - "pair": two components of any covariances and priors
+    - "orthogonal": any number of classes with one isotropic variance and orthogonal means, any priors and energies
+    - "simplex": the same with equidistant means
+    - "tree": equally likely classes with one isotropic variance, means in a regular tree; one of its levels
+    - "cluster": three or four components of any covariances and priors, any partition
 
     Args:
         mixture: the law of x_0.

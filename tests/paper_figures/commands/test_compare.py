@@ -251,3 +251,13 @@ def test_another_question_is_laid_over_no_exact_curve(tmp_path, capsys):
 
 def test_sources_of_one_question_say_so(dataset):
     assert set(asks_of(dataset).values()) == {"which of the classes"}
+
+
+def test_each_class_is_a_level_of_its_own(tmp_path, capsys):
+    line = ["compare", "--model", "mixture:simplex:4:64", "--samples", "64", "--steps", "16"]
+    run(capsys, *line, "--classes", "2", "1", "--each", "--out", tmp_path)
+    found = load_dataset(tmp_path / "compare.nc")
+    assert list(found.level.values) == ["2", "1"]
+    # The denoiser gap is one between classes, and there is one class at a time.
+    assert list(found.source.values) == [sources.ONLINE]
+    assert np.allclose(found.prior_entropy, np.log(2))
