@@ -12,7 +12,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 STRICT := $(addprefix tests/,gmm/test_late_times.py gmm/test_process.py gmm/test_reduction.py \
   neural/test_trackers.py neural/edm2/test_denoiser.py neural/stable_diffusion/test_denoiser.py)
 
-.PHONY: help figures test slow typecheck strict torch lint hardening minimum wheel parity bench clean
+.PHONY: help figures test slow typecheck strict torch lint hardening minimum wheel parity bench docs clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -59,6 +59,11 @@ wheel: $(VENV)/run.stamp  ## build sdist and wheel, install the wheel in an empt
 	cd dist && ../.venv-wheel/bin/speciation figures --fast --only four-points --out figures
 	cd dist && ../.venv-wheel/bin/speciation show figures/four-points-fast.nc
 
+# Lessons that need torch or diffusers are run where these are installed (by `make torch`, say).
+docs: $(VENV)/docs.stamp  ## build the site into docs/_build/html: figures and notebooks run, warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 parity: $(VENV)/parity.stamp  ## full-size networks against torch-based oracles; not part of CI
 	$(PYTEST) -m parity
 
@@ -72,9 +77,9 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --upgrade pip
 	$(PIP) --editable .
 	@touch $@
-$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/diffusers.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
+$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/diffusers.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
 	$(PIP) --editable ".[test,$*]"
 	@touch $@
 
-clean:  ## remove the virtual environment and every made figure
-	rm -rf $(VENV) .venv-minimum .venv-wheel dist figures
+clean:  ## remove the virtual environment, every made figure and the built site
+	rm -rf $(VENV) .venv-minimum .venv-wheel dist figures docs/_build

@@ -1,9 +1,12 @@
 """Sphinx's configuration of the site: `make docs` builds it into docs/_build, without a network."""
 
 import importlib.metadata
+import importlib.util
+import re
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE / "extensions"))
@@ -24,7 +27,7 @@ extensions = [
     "gallery",
 ]
 exclude_patterns = ["_build", "inventories", "extensions"]
-nitpicky = False
+highlight_language = "text"
 
 # Text: MyST Markdown, notebooks executed at build.
 myst_enable_extensions = ["colon_fence", "deflist"]
@@ -33,7 +36,14 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
+nb_execution_in_temp = True
 nb_merge_streams = True
+# Two lessons need an extra: without it they are built without outputs, and a note on the page says so.
+NEEDS = {"torch": "tutorials/torch-model.md", "diffusers": "tutorials/diffusers-pipeline.md"}
+_missing = [extra for extra in NEEDS if importlib.util.find_spec(extra) is None]
+nb_execution_excludepatterns = [NEEDS[extra] for extra in _missing]
+for _extra in _missing:
+    tags.add(f"without_{_extra}")  # noqa: F821  # pyright: ignore[reportUndefinedVariable]  (Sphinx defines it)
 
 # Docstrings are Google's style; what stands in single backticks is code.
 default_role = "literal"
@@ -79,3 +89,32 @@ intersphinx_mapping = {
         _inventory(HERE / "inventories" / "diffusers.txt"),
     ),
 }
+
+
+def _as_plain_text(_app: Any, _what: str, _name: str, _object: Any, _options: Any, lines: list[str]) -> None:
+    """Docstrings are plain text: |x| and *args are not markup of reStructuredText. Code blocks stay as they are."""
+    in_code = False
+    for number, line in enumerate(lines):
+        if line and not line.startswith(" "):
+            in_code = False
+        if not in_code:
+            parts = re.split(r"(``.+?``|`.+?`)", line)
+            parts[::2] = [re.sub(r"\||\*(?=\w)", r"\\\g<0>", part) for part in parts[::2]]
+            lines[number] = "".join(parts)
+        in_code = in_code or line.rstrip().endswith("::")
+
+
+def _with_public_names(
+    _app: Any, _what: str, _name: str, _object: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Signatures name arrays as users import them, so that they link to the manuals of JAX and NumPy."""
+    return tuple(
+        text and re.sub(r"\bndarray\b", "numpy.ndarray", text.replace("jaxlib._jax.Array", "jax.Array"))
+        for text in (signature, returns)
+    )  # type: ignore[return-value]
+
+
+def setup(app: Any) -> None:
+    """Connect what changes docstrings and signatures; before napoleon, which reads the sections of docstrings."""
+    app.connect("autodoc-process-docstring", _as_plain_text, priority=100)
+    app.connect("autodoc-process-signature", _with_public_names)

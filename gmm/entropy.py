@@ -3,7 +3,7 @@ r"""H[Z|X_t] of a mixture and its rate, by sampling, with standard errors.
 The estimator itself is in `gmm.posterior_sampling`; this module applies it along a process.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 from scipy.special import entr
 
-from gmm.bracket import completed
-from gmm.clock import Times, schedule
+from gmm.bracket import affordable, completed
+from gmm.clock import Schedule, Times, schedule
 from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
 from gmm.estimate import Estimate
+from gmm.exact import line_integral_curve, members
 from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition, partition_of
 from gmm.posterior_sampling import statistics, strata_of
@@ -43,7 +44,8 @@ def class_entropy(
     without boundary points (one covariance for each component, very many components, or `boundary=False`), where the
     class is undecided with a probability below about thirty in `samples`. If each class has its own covariance, such
     points are computed instead, as the middles of certified brackets (`gmm.bracket`) with half the width as the
-    error, which for two and three components is zero up to rounding.
+    error, which for three components is zero up to rounding. Two components with a covariance each are one line
+    integral (`gmm.chernoff`), and are not sampled at all: standard errors are zero, and metadata["route"] is "pair".
 
     Args:
         mixture: law of x_0.
@@ -54,7 +56,8 @@ def class_entropy(
         key: JAX random key; the same noise is used at all times.
         samples: points for each time, rounded up to whole strata (of 8 points, or 4 without boundary points).
         boundary: whether to place half of the points between the classes.
-        exact: whether to compute values of unknown error by brackets, where that takes seconds.
+        exact: whether to compute instead of sampling where that takes seconds: pairs of components with a
+            covariance each, and values of unknown error by brackets.
         progress: called with (times done, times in all).
 
     Returns:
@@ -71,6 +74,9 @@ def class_entropy(
     if samples < 1:
         raise ValueError(f"samples must be >= 1, got {samples}")
     grid = schedule(process, times)
+    inside = members(mixture, chosen)
+    if exact and inside.mixture.components == 2 and not mixture.covariance.shared and affordable(inside):
+        return line_integral_curve(inside, process, grid, progress=progress)
     results = []
     for done, (alpha, sigma) in enumerate(zip(grid.alpha, grid.sigma, strict=True)):
         if progress is not None:
@@ -78,13 +84,22 @@ def class_entropy(
         results.append(statistics(decision, alpha, sigma, key, samples=samples, boundary=boundary))
     if progress is not None:
         progress(len(grid.t), len(grid.t))
+    facts = _facts(decision, process, key, samples, boundary)
+    curve = _sampled_curve(decision, grid, results, facts)
+    return completed(curve, mixture, chosen, grid.alpha, grid.sigma) if exact else curve
+
+
+def _sampled_curve(
+    decision: Decision, grid: Schedule, results: Sequence[tuple], facts: dict[str, object]
+) -> EntropyCurve:
+    """The curve of means and standard errors at each noise level."""
     mean, stderr = (
         jax.tree.map(lambda *leaves: np.stack(leaves), *parts) for parts in zip(*results, strict=True)
     )
     half_g2 = 0.5 * grid.diffusion**2
     log_weights = np.asarray(decision.mixture.log_weights, np.float64)
     prior = np.exp(log_weights).reshape(decision.cells, -1).sum(axis=-1)  # on the host, in float64
-    curve = EntropyCurve(
+    return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,
         log_snr_slope=grid.log_snr_slope,
@@ -98,9 +113,8 @@ def class_entropy(
         surprise_variance=mean.second_moment - mean.entropy**2,
         clone_agreement=1 - mean.disagreement,
         clone_agreement_stderr=stderr.disagreement,
-        metadata=_facts(decision, process, key, samples, boundary),
+        metadata=facts,
     )
-    return completed(curve, mixture, chosen, grid.alpha, grid.sigma) if exact else curve
 
 
 def _facts(

@@ -7,6 +7,7 @@ stays in the log domain. Work runs over blocks of samples and components with a 
 is bounded by `BLOCK_ELEMENTS`, whatever n, K and d are.
 """
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable
@@ -117,7 +118,8 @@ class Mixture:
 
     def reweighted(self, log_weights: Float[Array, " K"]) -> "Mixture":
         """The same components with other log weights, normalised here; -inf leaves a component out."""
-        normalised = _renormalised(log_weights)
+        with _precision_of(self):
+            normalised = _renormalised(log_weights)
         return build(Mixture, log_weights=normalised, means=self.means, covariance=self.covariance)
 
     def take(self, index: Int[ArrayLike, " m"]) -> "Mixture":
@@ -130,10 +132,16 @@ class Mixture:
         if index.ndim != 1 or not jnp.issubdtype(index.dtype, jnp.integer):
             raise ValueError(f"index must hold integers of shape (m,), got {index.dtype} {index.shape}")
         check_index("index", index, self.components, "a component index")
-        return _taken(self, index)
+        with _precision_of(self):
+            return _taken(self, index)
 
     def __repr__(self) -> str:
         return f"Mixture(K={self.components}, d={self.dim}, {self.covariance!r}, {self.dtype})"
+
+
+def _precision_of(mixture: Mixture) -> contextlib.AbstractContextManager[object]:
+    """A mixture in float64 keeps its precision where JAX is set to 32 bit."""
+    return jax.enable_x64(True) if mixture.dtype == np.float64 else contextlib.nullcontext()
 
 
 @may_be_infinite

@@ -97,8 +97,8 @@ def read_off(
     rng = np.random.default_rng(seed)
     drawn = np.stack([statistic(_drawn(runs, rng.integers(count, size=count))) for _ in range(draws)])
     has_value = np.isfinite(drawn)
-    with np.errstate(invalid="ignore"):
-        spread = np.sqrt(np.nanvar(np.where(has_value.any(axis=0), drawn, 0.0), axis=0, ddof=1))
+    enough = has_value.sum(axis=0) > 1
+    spread = np.sqrt(np.nanvar(np.where(enough, drawn, 0.0), axis=0, ddof=1))
     # The variance of n draws with replacement is (n-1)/n of that of independent runs.
     stderr = np.where(has_value.mean(axis=0) >= 0.9, spread * np.sqrt(count / (count - 1)), np.nan)
     half = student.ppf(0.5 + CONFIDENCE / 2, count - 1) * stderr

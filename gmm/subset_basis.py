@@ -184,40 +184,31 @@ class DiagonalNoisy:
         x, y = u @ own, u @ (own * means)
         square = x * x
         fall = 1 / (1 + square)
-        pulled = y * y * fall
-        real = -0.25 * np.log1p(square) @ self.count - 0.5 * pulled.sum(axis=1)
-        imaginary = u @ linear - 0.5 * np.arctan(x) @ self.count + 0.5 * np.einsum("ni,ni->n", x, pulled)
+        turned = x * fall  # 1/(1+ix) = fall - i turned
+        pulled, pushed = y * fall, y * turned
+        real = -0.25 * np.log1p(square) @ self.count - 0.5 * np.einsum("ni,ni->n", y, pulled)
+        imaginary = u @ linear - 0.5 * np.arctan(x) @ self.count + 0.5 * np.einsum("ni,ni->n", y, pushed)
         if not rates:
             return real + 1j * imaginary, None
-        growth = self._growth(c, u, middle, own, means, x, y, fall)
-        return real + 1j * imaginary, growth
+        return real + 1j * imaginary, self._growth(c, u, (middle, own, means), (fall, turned, pulled, pushed))
 
     def _growth(
-        self, c: Array, u: Array, middle: Array, own: Array, means: Array, x: Array, y: Array, fall: Array
+        self, c: Array, u: Array, centred: tuple[Array, ...], fields: tuple[Array, ...]
     ) -> Complex[Array, " n"]:
         """½σ²Σ[count Var_a(w)/A + Σ_k a_k w_k² (m_k - m̂)²], w the precisions, A = Σ a_k w_k, m̂ the complex centre.
 
-        With f = 1/(1+x²) and g = xf, 1/(1+ix) = f - ig; real arrays take a third of the time of complex ones.
+        Σ_k a_k = 1 moves what is the same for all components into the sum over k, which then is a product of
+        matrices for every function of the coordinates.
         """
+        middle, own, means = centred
+        fall, turned, pulled, pushed = fields
         weight = 0.5 * self.noise * middle
-        turned = x * fall
-        spread, first, second = (own - 1) ** 2, own**2 * means, own**2
-        counted, spread_middle = weight * self.count, c @ spread - 1
-        tilt = u @ spread
-        real = fall @ (counted * spread_middle) + (turned * tilt) @ counted + counted.sum()
-        imaginary = (fall * tilt) @ counted - turned @ (counted * spread_middle) - x @ counted
-        start = (first * means) @ weight
-        real += c @ start
-        imaginary += u @ start
-        middle_first, tilt = c @ first, u @ first
-        real += 2 * (y * (fall * tilt - turned * middle_first)) @ weight
-        imaginary -= 2 * (y * (fall * middle_first + turned * tilt)) @ weight
-        middle_second, tilt = c @ second, u @ second
-        pulled = y * y * fall
-        even, odd = pulled * (2 * fall - 1), 2 * pulled * turned
-        real -= (even * middle_second + odd * tilt) @ weight
-        imaginary -= (even * tilt - odd * middle_second) @ weight
-        return real + 1j * imaginary
+        counted = weight * self.count
+        spread, first, second = counted * own * (own - 2), weight * own**2 * means, weight * own**2
+        each = (first * means).sum(axis=1) - 2 * (pushed @ first.T) - (pulled**2 - pushed**2) @ second.T
+        turn = 2 * ((pulled * pushed) @ second.T - pulled @ first.T) - turned @ spread.T
+        growth = np.einsum("ns,ns->n", c + 1j * u, each + fall @ spread.T + 1j * turn)
+        return growth + counted.sum() - 1j * (u @ (own @ counted))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

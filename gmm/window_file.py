@@ -27,7 +27,7 @@ MAX_BYTES = 1 << 20
 _NORMAL_95 = 1.96  # standard errors on either side of a 95% interval
 _WIDEST = 300.0  # half-width of an interval in log(σ/α) that floats hold
 
-Cells = Annotated[Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=2)]
+Cells = Annotated[Mapping[str, Annotated[tuple[Any, ...], Field(min_length=1)]], Field(min_length=1)]
 Step = Annotated[int, Field(ge=0)]
 
 

@@ -17,8 +17,9 @@ from gmm.curve import EntropyCurve
 _COVERAGE = 0.5
 # A window of a curve along which less than this share of H[Z] is decided would be taken for a decision.
 LEAST_DECIDED = 0.5
-# Standard errors, and a share of H[Z] for rounding, by which entropies may leave [0, H[Z]].
-_STDERRS, _ROUNDING = 4.0, 1e-3
+# Standard errors, and a share of H[Z] for rounding, by which entropies may leave [0, H[Z]]. Where the error is
+# unknown, too few samples alone may cost a larger share.
+_STDERRS, _ROUNDING, _UNKNOWN = 4.0, 1e-3, 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +116,21 @@ _WAY_OUT = "pass `allow_partial` to compute a window all the same"
 def _check_range(curve: EntropyCurve) -> None:
     """Raise ValueError where an entropy is outside [0, H[Z]] by more than its error."""
     prior = curve.prior_entropy
-    allowed = _STDERRS * np.nan_to_num(curve.entropy_stderr) + _ROUNDING * prior
+    errors = np.nan_to_num(curve.entropy_stderr, nan=_UNKNOWN * prior / _STDERRS)
+    allowed = _STDERRS * errors + _ROUNDING * prior
     outside = np.maximum(-curve.entropy, curve.entropy - prior) - allowed
     worst = int(np.argmax(outside))
     if outside[worst] > 0:
         raise ValueError(
             f"curve must lie in 0..H[Z] = {prior:.4g} {curve.units}, got {curve.entropy[worst]:.4g} ± "
-            f"{curve.entropy_stderr[worst]:.2g} at sigma/alpha = {curve.sigma[worst]:.3g}: the estimate contradicts "
-            f"itself, which a poor or wrongly wrapped network causes (neural.check_denoiser); {_WAY_OUT}"
+            f"{_shown(curve.entropy_stderr[worst])} at sigma/alpha = {curve.sigma[worst]:.3g}: the estimate "
+            "contradicts itself, which a poor or wrongly wrapped network (neural.check_denoiser) or too few samples "
+            f"cause; {_WAY_OUT}"
         )
+
+
+def _shown(error: float) -> str:
+    return f"{error:.2g}" if np.isfinite(error) else "?"
 
 
 def _check_decided(curve: EntropyCurve, decided: float) -> None:

@@ -58,6 +58,8 @@ class Decision:
         name: str,
         levels: Sequence[tuple[str, Cells]],
         names: Mapping[Any, str] | None = None,
+        *,
+        least: int = 2,
         **more: str,
     ) -> "Decision":
         """The decision with the given members of its cells.
@@ -66,16 +68,17 @@ class Decision:
             name: name of the decision.
             levels: (name, cells) of each level, coarsest first; cells map names to conditions.
             names: names of the conditions; by default the conditions themselves as text.
+            least: cells that a level must have; 1 where a class alone is compared with the unconditional network.
             more: `about` and `source`.
 
         Raises:
-            ValueError: when a level has fewer than two cells, a cell is empty or lists a condition twice, two
+            ValueError: when a level has fewer than `least` cells, a cell is empty or lists a condition twice, two
                 cells of a level overlap, or a level leaves out a condition that another level places.
         """
         if not levels:
             raise ValueError(f"{name} must have at least one level")
         for level, cells in levels:
-            _check(level, cells, names or {})
+            _check(level, cells, names or {}, least)
         conditions = tuple(dict.fromkeys(m for _, cells in levels for group in cells.values() for m in group))
         display = {condition: str((names or {}).get(condition, condition)) for condition in conditions}
         for level, cells in levels:
@@ -124,6 +127,19 @@ class Decision:
             levels=levels,
         )
 
+    def cell(self, number: int) -> "Decision":
+        """The conditions of one cell of the finest level, as a decision with this cell alone."""
+        level = self.levels[-1]
+        inside = np.flatnonzero(level.partition.labels == number)
+        name = level.cells[number]
+        return dataclasses.replace(
+            self,
+            name=name,
+            conditions=tuple(self.conditions[i] for i in inside),
+            names=tuple(self.names[i] for i in inside),
+            levels=(Level(name, (name,), Partition(np.zeros(len(inside), int))),),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The decision as plain values, which results carry."""
 
@@ -142,9 +158,12 @@ class Decision:
         }
 
 
-def _check(level: str, cells: Cells, names: Mapping[Any, str]) -> None:
-    if len(cells) < 2:
-        raise ValueError(f"{level} must have two cells or more to decide between, got {len(cells)}")
+def _check(level: str, cells: Cells, names: Mapping[Any, str], least: int) -> None:
+    if len(cells) < least:
+        raise ValueError(
+            f"{level} must have two cells or more to decide between, got {len(cells)}; one alone can be compared with "
+            "the unconditional network: `tracker` unconditional"
+        )
     owner: dict[Any, str] = {}
     for cell, members in cells.items():
         if not members:

@@ -46,11 +46,11 @@ def _group(model: Model, name: str) -> tuple[int, ...]:
     raise ValueError(f"{model.name} has no group {name!r}{hint}")
 
 
-def by_classes(model: Model, words: Sequence[str]) -> Decision:
-    """The decision between words, each a cell; see `members`.
+def by_classes(model: Model, words: Sequence[str], *, least: int = 2) -> Decision:
+    """The decision between `least` words or more, each a cell; see `members`.
 
     Raises:
-        ValueError: for unknown words, fewer than two, words that overlap, or a model of free text.
+        ValueError: for unknown words, too few of them, words that overlap, or a model of free text.
     """
     if model.free_text:
         raise ValueError(f"{model.name} has no classes: it takes `prompts`, or a `partition` of prompts")
@@ -59,19 +59,22 @@ def by_classes(model: Model, words: Sequence[str]) -> Decision:
     if len(set(cells)) < len(cells):
         twice = next(name for name in cells if cells.count(name) > 1)
         raise ValueError(f"classes must differ, got {twice!r} twice")
-    return _of_indices(model, " | ".join(cells), [("classes", dict(zip(cells, groups, strict=True)))])
+    levels = [("classes", dict(zip(cells, groups, strict=True)))]
+    return _of_indices(model, " | ".join(cells), levels, least=least)
 
 
-def by_prompts(model: Model, prompts: Sequence[str]) -> Decision:
-    """The decision between prompts, each a cell.
+def by_prompts(model: Model, prompts: Sequence[str], *, least: int = 2) -> Decision:
+    """The decision between `least` prompts or more, each a cell.
 
     Raises:
-        ValueError: for fewer than two prompts, equal ones, or a model that takes no text.
+        ValueError: for too few prompts, equal ones, or a model that takes no text.
     """
     check_free_text(model)
     if len(set(prompts)) < len(prompts):
         raise ValueError(f"prompts must differ, got {list(prompts)}")
-    return Decision.from_cells(" | ".join(prompts), [("prompts", {prompt: [prompt] for prompt in prompts})])
+    return Decision.from_cells(
+        " | ".join(prompts), [("prompts", {prompt: [prompt] for prompt in prompts})], least=least
+    )
 
 
 def every_class(model: Model) -> Decision:
@@ -102,11 +105,11 @@ def check_free_text(model: Model) -> None:
         raise ValueError(f"{model.name} has classes and takes no prompts; name classes by `classes`")
 
 
-def _of_indices(model: Model, name: str, levels: Sequence) -> Decision:
+def _of_indices(model: Model, name: str, levels: Sequence, *, least: int = 2) -> Decision:
     """The decision whose cells are given by indices of the model's conditions."""
     conditions = model.conditions or ()
     translated = [
         (level, {cell: [conditions[i] for i in group] for cell, group in cells.items()})
         for level, cells in levels
     ]
-    return Decision.from_cells(name, translated, dict(zip(conditions, model.names, strict=True)))
+    return Decision.from_cells(name, translated, dict(zip(conditions, model.names, strict=True)), least=least)

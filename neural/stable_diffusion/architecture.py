@@ -11,6 +11,7 @@ normalisation groups. These come from the configuration files of a folder, or el
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 Shape = tuple[int, ...]
@@ -191,6 +192,45 @@ class TextConfig:
     layers: int = 12
     heads: int = 12
     feed_forward: int = 3072
+
+
+# Costs.
+
+
+def unet_multiply_adds(config: UNetConfig, side: int) -> int:
+    """Multiply-adds of one evaluation of the U-Net on one state of `side` rows and columns: weights and attention."""
+    total = 0
+    for name, shape in tensor_shapes(config).items():
+        if name.endswith(".weight") and len(shape) > 1:
+            total += math.prod(shape) * _places(name, config, side)
+    for stage in (*config.down(), *config.middle(), *config.up()):
+        if stage.attention is not None:
+            pixels = _side(stage.attention, config, side) ** 2
+            total += 2 * pixels * (pixels + TOKENS) * stage.channels_out
+    return total
+
+
+def _places(name: str, config: UNetConfig, side: int) -> int:
+    """At how many places a weight is applied: pixels, tokens of the text, or once."""
+    if "time_emb" in name:
+        return 1
+    if ".attn2.to_k." in name or ".attn2.to_v." in name:
+        return TOKENS
+    return _side(name, config, side) ** 2
+
+
+def _side(name: str, config: UNetConfig, side: int) -> int:
+    """Rows of the images that a layer writes."""
+    deepest = len(config.widths) - 1
+    kind, _, rest = name.partition(".")
+    if kind not in ("down_blocks", "up_blocks", "mid_block"):
+        return side
+    if kind == "mid_block":
+        return side >> deepest
+    number = int(rest.partition(".")[0])
+    level = number if kind == "down_blocks" else deepest - number
+    # Samplers between levels write at the resolution of the next one.
+    return side >> (level + ("downsamplers" in name) - ("upsamplers" in name))
 
 
 # Shapes. A layer is its weight (out, in, ...) and a bias (out,).

@@ -9,13 +9,14 @@ import typer
 from paper_figures.commands.model_options import (
     Batch,
     DecisionOptions,
+    Each,
     ModelOptions,
     SizeOptions,
     TrackingOptions,
 )
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
+from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def compare(
     against: Against = None,
     size: SizeOptions,
     tracking: TrackingOptions,
+    each: Each = False,
     batch: Batch = None,
     u_turn: UTurn = False,
     network: NetworkOptions,
@@ -76,20 +78,20 @@ def compare(
     from paper_figures.studies import u_turn as u_turns
 
     with jax.enable_x64(network.dtype == "float64"):
-        question = asked.question(
-            asked.Asked(**values(model, decision, size, tracking, network), batch=batch)
+        questions = asked.questions(
+            asked.Asked(**values(model, decision, size, tracking, network), each=each, batch=batch)
         )
-        sources, about = _sources(question, against)
+        sources, about = _sources(questions[0], against)
         if u_turn:
-            u_turns.check(question)
-        announce(question, sum(source.evaluations for source in sources))
+            u_turns.check(questions[0])
+        announce(questions, len(questions) * sum(source.evaluations for source in sources))
         if about:
             typer.echo(about)
         if result.dry_run:
             typer.echo("nothing was computed")
             return
         folder = folder_of("compare", model.model, result.out)
-        dataset = _measured(question, sources, folder, u_turn)
+        dataset = _measured(questions, against, folder, u_turn)
     _finish(dataset, folder, result)
 
 
@@ -99,11 +101,13 @@ def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list
     from paper_figures.studies import sources
 
     named = words("against", against, sources.AGAINST) if against else None
+    # The denoiser gap is one between classes.
+    gap = [sources.gap(question)] if len(question.decision.conditions) > 1 else []
     if question.tracker != "classes":
         about = f"`tracker` {question.tracker} answers another question than the exact curves"
         if named is not None:
             raise ValueError(f"{about}; leave out `against`, or take `tracker` classes")
-        return [sources.online(question), sources.gap(question)], f"no exact curve: {about.replace('`', '')}"
+        return [sources.online(question), *gap], f"no exact curve: {about.replace('`', '')}"
     about = ""
     try:
         exact = sources.exact_curves(question, named)
@@ -111,21 +115,27 @@ def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list
         if named is not None:
             raise
         exact, about = [], f"no exact curve: {error}"
-    return [*exact, sources.online(question), sources.gap(question)], about
+    return [*exact, sources.online(question), *gap], about
 
 
-def _measured(question: "Question", sources: "Sequence[Source]", folder: Path, u_turn: bool) -> "xr.Dataset":
+def _measured(
+    questions: "Sequence[Question]", against: Sequence[str] | None, folder: Path, u_turn: bool
+) -> "xr.Dataset":
     from paper_figures.studies.comparison import asks, dataset_of, lines_of
     from paper_figures.studies.u_turn import turns
 
-    lines = lines_of(measured(sources, parts_of("compare", folder)), question.seed)
-    exact = [source.name for source in sources if not source.evaluations]
-    levels = [level.name for level in question.decision.levels]
+    runs = measure_each(questions, lambda each: _sources(each, against)[0], parts_of("compare", folder))
+    question = questions[0]
+    # Questions one after the other are levels of one comparison.
+    together = {name: [level for found in runs for level in found[name]] for name in runs[0]}
+    lines = lines_of(together, question.seed)
+    exact = [source.name for source in _sources(question, against)[0] if not source.evaluations]
+    levels = [level.name for each in questions for level in each.decision.levels]
     found = dataset_of(
         lines,
         levels,
         exact[0] if exact else None,
-        question=question.facts(),
+        question=question.facts() if len(questions) == 1 else [each.facts() for each in questions],
         asks=asks(question, list(lines)),
     )
     return found.merge(turns(question, lines)) if u_turn else found

@@ -17,6 +17,15 @@ Batch = Annotated[
 ]
 
 
+Each = Annotated[
+    bool,
+    typer.Option(
+        "--each",
+        help="Take every class or prompt alone, one after the other, against the unconditional network.",
+    ),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelOptions:
     """Which model."""

@@ -1,7 +1,7 @@
 """What the commands that measure a model share: announce the cost, run with progress, keep finished parts."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,20 +25,23 @@ def parts_of(command: str, folder: Path) -> Path:
     return folder / f"{command}.parts"
 
 
-def announce(question: "Question", evaluations: int) -> None:
-    """Print what is measured and what it costs."""
+def announce(questions: "Sequence[Question]", evaluations: int) -> None:
+    """Print what is measured and what it costs in all."""
     import jax
 
     from paper_figures.formats.words import duration
     from paper_figures.studies.cost import seconds_per_evaluation
 
-    print_decision(question)
+    question = questions[0]
+    for each in questions:
+        print_decision(each)
     seconds = seconds_per_evaluation(question)
     device = jax.devices()[0]
     where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
+    each = "" if len(questions) == 1 else f"{len(questions)} questions, each with "
     typer.echo(
-        f"{question.trajectories} trajectories of {question.steps} steps: {evaluations:,} network evaluations, about "
-        f"{duration(seconds * evaluations)} on this device ({where}, {1e3 * seconds:.3g} ms each, timed just now)"
+        f"{each}{question.trajectories} trajectories of {question.steps} steps: {evaluations:,} network evaluations, "
+        f"about {duration(seconds * evaluations)} on this device ({where}, {1e3 * seconds:.3g} ms each, timed just now)"
     )
 
 
@@ -51,8 +54,10 @@ def print_decision(question: "Question") -> None:
     typer.echo(f"{question.model.name}: {len(question.decision.conditions)} conditions; {cells}")
 
 
-def measured(sources: "Sequence[Source]", parts: Path) -> "dict[str, Runs]":
-    """Every run of every source, with progress; finished runs stay in `parts` when the work is interrupted.
+def measure_each(
+    questions: "Sequence[Question]", sources_of: "Callable[[Question], Sequence[Source]]", parts: Path
+) -> "list[dict[str, Runs]]":
+    """For each question every run of its sources, with progress; finished runs stay in `parts` when interrupted.
 
     Raises:
         ValueError: when the folder of `parts` cannot be written.
@@ -62,13 +67,16 @@ def measured(sources: "Sequence[Source]", parts: Path) -> "dict[str, Runs]":
     from gmm.files import alone_in
     from paper_figures.files import ensure_writable
     from paper_figures.interruption import interruptible
-    from paper_figures.progress import bar
+    from paper_figures.progress import bar, share
     from paper_figures.studies.sources import measure
 
     ensure_writable(parts.parent)
     stay = f"finished parts stay in {parts}, the same command goes on"
     with interruptible(stay), alone_in(None if jax.process_index() else parts), bar("measuring") as progress:
-        return measure(sources, parts, progress)
+        return [
+            measure(sources_of(question), parts, share(progress, number, len(questions)))
+            for number, question in enumerate(questions)
+        ]
 
 
 def remove_parts(parts: Path) -> None:

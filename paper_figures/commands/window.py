@@ -8,13 +8,14 @@ import typer
 from paper_figures.commands.model_options import (
     Batch,
     DecisionOptions,
+    Each,
     ModelOptions,
     SizeOptions,
     TrackingOptions,
 )
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import announce, folder_of, measured, parts_of, remove_parts
+from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def window(
     allow_partial: AllowPartial = False,
     size: SizeOptions,
     tracking: TrackingOptions,
+    each: Each = False,
     batch: Batch = None,
     network: NetworkOptions,
     result: ResultOptions,
@@ -84,20 +86,24 @@ def window(
     from paper_figures.studies import window as study
 
     with jax.enable_x64(network.dtype == "float64"):
-        question = asked.question(
-            asked.Asked(**values(model, decision, size, tracking, network), batch=batch)
+        questions = asked.questions(
+            asked.Asked(**values(model, decision, size, tracking, network), each=each, batch=batch)
         )
-        grids = study.grids(question.model, sampler)
+        grids = study.grids(questions[0].model, sampler)
         study.check_share(share)
-        source = sources.online(question) if estimator == "online" else sources.gap(question)
-        announce(question, source.evaluations)
+        by = sources.online if estimator == "online" else sources.gap
+        announce(questions, sum(by(question).evaluations for question in questions))
         if result.dry_run:
             typer.echo("nothing was computed")
             return
         folder = folder_of("window", model.model, result.out)
-        runs = measured([source], parts_of("window", folder))[source.name]
-        windows = study.windows(question, source.name, runs, share, grids, allow_partial=allow_partial)
-    study.write(folder, question, source.name, runs, windows)
+        measured = measure_each(questions, lambda question: [by(question)], parts_of("window", folder))
+        runs, windows = [], []
+        for question, found in zip(questions, measured, strict=True):
+            ((name, levels),) = found.items()
+            runs += levels
+            windows += study.windows(question, name, levels, share, grids, allow_partial=allow_partial)
+    study.write(folder, runs, windows)
     remove_parts(parts_of("window", folder))
     for line in (line for found in windows for line in in_words(found)):
         typer.echo(line)

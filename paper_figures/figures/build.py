@@ -18,15 +18,21 @@ from rich.text import Text
 
 from paper_figures.drawing.view import View
 from paper_figures.figures.job import Job
+from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.interruption import reliable_interrupts
-from paper_figures.progress import bars
+from paper_figures.progress import Progress, bars
 
 # Held while index.html is written, which shows all figures of a folder: two writers would leave one out.
 _page: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
-def make(job: Job, view: View) -> bool:
+def make(job: Job, view: View, progress: Progress | None = None) -> bool:
     """Make one figure: its data unless they are on disk, then its pictures, and the page that shows it.
+
+    Args:
+        job: which figure.
+        view: axis and units of its picture.
+        progress: called while an experiment is measured.
 
     Returns:
         Whether the data on disk were reused.
@@ -37,12 +43,20 @@ def make(job: Job, view: View) -> bool:
     dataset = job.load()
     reused = dataset is not None
     if dataset is None:
-        dataset = job.save(_computed(job))
+        dataset = job.save(_measured(job, progress) if job.figure.is_experiment else _computed(job))
     pictures = [job.path(suffix) for suffix in PICTURES]
     save_pictures(lambda: job.figure.draw(dataset, view), pictures, draft=job.settings.fast)
     with _page:
         page.write(job.folder)
     return reused
+
+
+def _measured(job: Job, progress: Progress | None) -> Any:
+    """The data of an experiment; its finished rows stay beside them for a list of classes that shares some."""
+    from paper_figures.studies.experiment import Work
+
+    assert isinstance(job.settings, ExperimentSettings)
+    return job.figure.measure(job.settings, Work(job.path(".rows"), progress))
 
 
 def _computed(job: Job) -> Any:

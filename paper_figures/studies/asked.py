@@ -24,6 +24,7 @@ class Asked:
         per_cell: at most so many conditions of each cell, drawn by `seed`.
         prior: "classes" or "cells": what has equal probabilities beforehand.
         preset: "paper" for the set-up of arXiv 2602.09651.
+        each: whether every class or prompt is a question of its own, against the unconditional network.
         samples, steps, tracker, batch, eta, seed: as in `Question`.
         dtype: precision that the network computes in.
         trust_code: whether an own model may be loaded, which executes its code.
@@ -39,6 +40,7 @@ class Asked:
     steps: int | None = None
     tracker: str | None = None
     preset: str | None = None
+    each: bool = False
     batch: int | None = None
     eta: float = 1.0
     seed: int = 0
@@ -46,22 +48,49 @@ class Asked:
     trust_code: bool = False
 
 
-def question(asked: Asked) -> Question:
-    """The question to the loaded model.
+def questions(asked: Asked, model: Model | None = None) -> list[Question]:
+    """One question for each class or prompt with `each`, else one; all to one model, loaded unless it is given.
+
+    Raises:
+        ValueError: as `question`, and with `each` for a partition, or the tracker that needs two classes.
+    """
+    if not asked.each:
+        return [question(asked, model)]
+    if asked.partition is not None:
+        raise ValueError(
+            "`each` takes `classes` or `prompts`, one question for each of them, and no `partition`"
+        )
+    if asked.tracker == "classes":
+        raise ValueError(
+            "`each` compares a class alone with the unconditional network: `tracker` unconditional"
+        )
+    whole = question(dataclasses.replace(asked, tracker=asked.tracker or "unconditional"), model)
+    level, prior = whole.decision.levels[-1], whole.prior
+    parts = []
+    for cell in range(len(level.cells)):
+        decision = whole.decision.cell(cell)
+        inside = level.partition.labels == cell
+        parts.append(dataclasses.replace(whole, decision=decision, prior=prior[inside] / prior[inside].sum()))
+    return parts
+
+
+def question(asked: Asked, model: Model | None = None) -> Question:
+    """The question to the model, which is loaded unless it is given.
 
     Raises:
         ValueError: on arguments that contradict one another, and as `load_model` and the readers of decisions.
     """
     _check_one_decision(asked)
-    model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code)
-    decision = _decision(asked, model)
+    if model is None:
+        model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code)
+    tracker = asked.tracker or ("unconditional" if asked.preset == "paper" else "classes")
+    decision = _decision(asked, model, least=2 if tracker == "classes" else 1)
     paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None
     kind = f"{model.kind} images" if model.kind == "trained" and len(model.shape) > 1 else model.kind
     samples, steps = (
         (SAMPLES.get(kind, FEW), model.grid.steps) if paper is None else (paper.samples, paper.steps)
     )
     equal_indices = paper is not None and paper.timesteps
-    tracker = asked.tracker or ("classes" if paper is None else "unconditional")
     if tracker != "classes" and model.unconditional is None:
         raise ValueError(
             f"`tracker` {tracker} needs an unconditional network, and {model.name} has none; "
@@ -89,14 +118,14 @@ def _check_one_decision(asked: Asked) -> None:
         raise ValueError(f"{' and '.join(given)} both say what to decide between; give one of them")
 
 
-def _decision(asked: Asked, model: Model) -> Decision:
-    """The decision that is asked for; among all classes of the model where none is."""
+def _decision(asked: Asked, model: Model, least: int) -> Decision:
+    """The decision that is asked for, of `least` cells or more; among all classes of the model where none is."""
     if asked.partition is not None:
         decision = read_partition(asked.partition, model)
     elif asked.prompts:
-        decision = by_prompts(model, asked.prompts)
+        decision = by_prompts(model, asked.prompts, least=least)
     elif asked.classes:
-        decision = by_classes(model, _separated(asked.classes, model))
+        decision = by_classes(model, _separated(asked.classes, model), least=least)
     else:
         decision = every_class(model)
     if model.tokenize is not None:

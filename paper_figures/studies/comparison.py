@@ -91,6 +91,10 @@ def dataset_of(
         )
         for name in _FIELDS
     }
+    data["route"] = (
+        ("source", "level"),
+        _table(lines, lambda line: str(line.curve.metadata.get("route", ""))),
+    )
     data["prior_entropy"] = (("source", "level"), _table(lines, lambda line: line.curve.prior_entropy))
     for name, part in zip(PLACE_FIELDS, Reading._fields, strict=True):
         data[name] = (

@@ -148,9 +148,11 @@ def _options(question: Question, guide: Model | None, schedule: Guidance) -> dic
         "key": jax.random.key(question.seed),
         "shape": question.model.shape,
         "batch": question.batch,
+        "tracker": question.tracker,
+        "start": question.start,
     }
     if schedule.is_plain:
-        return options
+        return options | ({} if question.tracker == "classes" else {"guide": question.model.unconditional})
     return options | {"guidance": schedule, "guide": reference(question.model, guide, schedule)}
 
 

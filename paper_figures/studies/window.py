@@ -169,12 +169,10 @@ def _or_none(value: np.ndarray) -> float | None:
 # -------------------------------------------------------------------------------------------------- files
 
 
-def write(
-    folder: Path, question: Question, estimator: str, runs: Runs, windows: Sequence[MeasuredWindow]
-) -> None:
+def write(folder: Path, runs: Runs, windows: Sequence[MeasuredWindow]) -> None:
     """Write window.json and window.nc, or window-1.json and so on where there are several levels."""
     for stem, level_runs, found in zip(stems(windows), runs, windows, strict=True):
-        facts = {"estimator": estimator, "level": found.question, **question.facts()}
+        facts = {**found.facts, "level": found.question}
         dataclasses.replace(pool(level_runs), metadata=facts).save(folder / f"{stem}.nc")
         save_window(folder / f"{stem}.json", found)
 

@@ -57,22 +57,50 @@ def test_bracket_holds_the_exact_curve_of_four(labels):
         assert (gap <= getattr(errors, name) + 1e-6).all()
 
 
+# Of four classes to 1e-6, in the exact curves that tails are compared with; and what rounding makes of three.
+TOLERANCE = {2: 1e-12, 3: 1e-8, 4: 1e-6}
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_tails_are_smooth_and_honest_down_to_1e_30(dtype):
-    rng = np.random.default_rng(0)
-    means, var = 12 * rng.normal(size=(2, 6)), rng.uniform(0.5, 1.5, (2, 6))
-    mixture = gmm.Mixture(np.array([0.3, 0.7], dtype), means.astype(dtype), gmm.Diagonal(var.astype(dtype)))
-    times = np.linspace(0.05, 3.0, 24)
+@pytest.mark.parametrize("classes", [2, 3, 4])
+def test_tails_are_smooth_and_honest_down_to_1e_30(classes, dtype):
+    """Sampled points within 5 errors of the exact curve, a false alarm in 10^5 cases; computed ones within theirs."""
+    rng = np.random.default_rng(classes)
+    means, var = 12 * rng.normal(size=(classes, 6)), rng.uniform(0.5, 1.5, (classes, 6))
+    mixture = gmm.Mixture(
+        rng.dirichlet(3 * np.ones(classes)).astype(dtype),
+        means.astype(dtype),
+        gmm.Diagonal(var.astype(dtype)),
+        normalise=True,
+    )
+    times = np.linspace(0.05, 3.0, 8)
     curve = gmm.class_entropy(mixture, PROCESS, times, key=KEY, samples=2000)
-    found = theory.exact_curve(mixture, PROCESS, times)
-    assert curve.metadata["bracketed_points"] > 5
+    found = theory.exact_curve(mixture, PROCESS, times, tolerance=TOLERANCE[classes])
     assert found.entropy[0] < 1e-30
     assert (np.diff(curve.entropy) > 0).all()
-    assert np.isfinite(curve.entropy_stderr).all()
-    assert np.isfinite(curve.rate_stderr).all()
-    # |z| < 5 where sampled (24 points), and rounding where computed.
-    assert (np.abs(curve.entropy - found.entropy) <= 5 * curve.entropy_stderr + 1e-12 * found.entropy).all()
-    assert (np.abs(curve.rate - found.rate) <= 5 * curve.rate_stderr + 1e-12 * found.rate).all()
+    for name in ("entropy", "rate", "clone_agreement"):
+        value, error, exact = (
+            getattr(*part) for part in ((curve, name), (curve, f"{name}_stderr"), (found, name))
+        )
+        assert np.isfinite(error).all()
+        assert (np.abs(value - exact) <= 5 * error + 2 * TOLERANCE[classes] * np.abs(exact)).all()
+    # Where little is left to decide, what remains of the error is small beside the value.
+    assert curve.entropy_stderr[0] <= 1e-3 * curve.entropy[0]
+
+
+def test_pairs_with_a_covariance_each_are_not_sampled():
+    """One line integral, unless sampling is what is wanted; shared covariances have boundary points to sample."""
+    mixture, times = separated(2), np.array([0.1, 0.5, 2.0])
+    curve = gmm.class_entropy(mixture, PROCESS, times, key=KEY, samples=64)
+    exact_one = theory.exact_curve(mixture, PROCESS, times)
+    assert curve.metadata["route"] == "pair"
+    for name in ("entropy", "rate", "per_cell", "clone_agreement", "surprise_variance"):
+        np.testing.assert_array_equal(getattr(curve, name), getattr(exact_one, name))
+    assert (curve.entropy_stderr == 0).all()
+    sampled = gmm.class_entropy(mixture, PROCESS, times, key=KEY, samples=64, exact=False)
+    assert sampled.metadata["route"] == "sampled"
+    one = gmm.class_entropy(gmm.families.pair(3), PROCESS, times, key=KEY, samples=64)
+    assert one.metadata["route"] == "sampled"
 
 
 def test_six_classes_have_errors_everywhere():

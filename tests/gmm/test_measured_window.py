@@ -52,6 +52,16 @@ def test_an_estimate_that_leaves_the_range_contradicts_itself():
     assert gmm.window(within).decided > 0.9
 
 
+def test_an_unknown_error_is_no_contradiction_unless_the_estimate_is_far_off():
+    # Too few paths of the denoiser gap: the curve of a right model ends below zero, by an error that they do not show.
+    unknown = np.where(CURVE.entropy < 0.2, np.nan, 0.01)
+    short = changed(entropy=CURVE.entropy - 0.15 * (np.log(2) - CURVE.entropy), entropy_stderr=unknown)
+    assert np.isnan(gmm.window(short).entropy_low_stderr)
+    far = changed(entropy=CURVE.entropy - 0.5 * (np.log(2) - CURVE.entropy), entropy_stderr=unknown)
+    with pytest.raises(ValueError, match=r"got -0\.34\d* ± \? at .* or too few samples cause"):
+        gmm.window(far)
+
+
 def test_a_curve_that_is_cut_is_refused_unless_allowed():
     cut = CURVE.take(np.flatnonzero(CURVE.sigma > 6.0))
     with pytest.raises(ValueError, match="add times with less noise, or pass `allow_partial`"):

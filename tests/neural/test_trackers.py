@@ -226,7 +226,7 @@ def test_autoguidance_by_itself_changes_nothing():
     plain = online_entropy(denoiser, range(3), **call)
     same = online_entropy(denoiser, range(3), guidance=gmm.autoguidance(3.0), guide=denoiser, **call)
     np.testing.assert_allclose(same.entropy, plain.entropy, atol=ROUNDING)
-    with pytest.raises(ValueError, match="the worse model, guide="):
+    with pytest.raises(ValueError, match="the worse model as guide="):
         online_entropy(denoiser, range(3), guidance=gmm.autoguidance(3.0), **call)
 
 

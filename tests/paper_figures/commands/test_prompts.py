@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
 @pytest.mark.slow
 def test_window_between_two_prompts(folder, tmp_path, capsys):
     asked = ["window", "--model", folder, "--prompts", CAT, DOG, "--samples", 2, "--steps", 10]
+    asked += ["--allow-partial"]  # weights are random
     planned = run(capsys, *asked, "--dry-run", "--out", tmp_path / "o")
     # 2 paths of 10 steps and their start, each under 2 prompts.
     assert "2 trajectories of 10 steps: 44 network evaluations, about" in planned
@@ -37,7 +38,8 @@ def test_window_between_two_prompts(folder, tmp_path, capsys):
     assert found.prior_entropy == pytest.approx(np.log(2))
     # The steps that diffusers takes, on the model's own axis, and how wide the bars of two samples are.
     assert found.samplers[0].sampler == "time"
-    assert all(place.stderr > 0 for place in (found.low, found.median, found.high))
+    # Two paths: an error that they do not tell is unknown.
+    assert all(place.stderr is None or place.stderr > 0 for place in (found.low, found.median, found.high))
 
 
 def test_prompts_that_cannot_be_read_are_refused_before_anything_is_planned(folder, tmp_path, capsys):

@@ -110,3 +110,36 @@ def test_a_window_for_each_level(tmp_path, capsys):
     coarse, fine = (load_window(tmp_path / f"window-{level}.json") for level in (1, 2))
     assert (coarse.question, fine.question) == ("level 1", "classes")
     assert coarse.median.sigma > fine.median.sigma
+
+
+SIMPLEX = ["--model", "mixture:simplex:32:256", "--samples", 256, "--steps", 24]
+
+
+def test_each_class_alone_against_the_unconditional_network(tmp_path, capsys):
+    asked = ["window", *SIMPLEX, "--classes", 0, 3, "--each", "--out"]
+    printed = run(capsys, *asked, tmp_path / "each")
+    assert "2 questions, each with 256 trajectories of 24 steps" in printed
+    first, second = (load_window(tmp_path / "each" / f"window-{number}.json") for number in (1, 2))
+    assert (first.cells, second.cells) == ({"0": (0,)}, {"3": (3,)})
+    assert first.facts["tracker"] == "unconditional"
+    assert first.prior_entropy == pytest.approx(math.log(2))
+    # Classes of a simplex differ by a rotation alone.
+    for one, other in zip((first.low, first.median), (second.low, second.median), strict=True):
+        error = math.hypot(one.stderr, other.stderr)
+        assert abs(one.log_snr - other.log_snr) < 2 * SIGMAS * error
+    # One alone is the first of them: the same noise.
+    run(capsys, "window", *SIMPLEX, "--classes", 0, "--tracker", "unconditional", "--out", tmp_path / "one")
+    alone = load_window(tmp_path / "one" / "window.json")
+    assert alone.median == first.median
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--classes 0", "or more to decide between, got 1; one alone can be compared with the unconditional"),
+        ("--classes 0 1 --each --tracker classes", "--each compares a class alone"),
+        ("--partition fashion --each", "--each takes --classes or --prompts"),
+    ],
+)
+def test_a_class_alone_needs_another_tracker(words, message, capsys):
+    assert message in run(capsys, "window", *SIMPLEX, *words.split(), code=2)

@@ -270,7 +270,7 @@ from paper_figures import cli
 from paper_figures.commands import figures as command
 from paper_figures.figures import page, registry
 sys.path.insert(0, {tests!r})
-from test_making import _compute, _draw
+from test_build import _compute, _draw
 
 def compute(settings):
     if settings.stream == 2 and {stuck}:

@@ -53,11 +53,13 @@ def test_grids_span_the_same_levels():
 
 @pytest.mark.slow
 def test_a_network_is_measured_again(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(guided.SIZES, "tree", (8, 16, 8, 64))
+    monkeypatch.setitem(guided.SIZES, "tree", (128, 16, 8, 64))
     monkeypatch.setattr(guided, "WEIGHTS", (2.0,))
     monkeypatch.setattr(guided, "GRID_STEPS", (4,))
     found = guided.measure("tree", 1, tmp_path)
     shipped = measured.load("guided-tree")
     assert set(found.data_vars) == set(shipped.data_vars)
-    assert all(np.isfinite(values).all() for values in found.data_vars.values())
+    # Errors that so few samples do not tell are unknown.
+    numbers = [values for name, values in found.data_vars.items() if not str(name).endswith("_stderr")]
+    assert all(np.isfinite(values).all() for values in numbers)
     assert capsys.readouterr().out.endswith("tree: grids measured\n")
