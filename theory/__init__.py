@@ -25,6 +25,7 @@ from theory.class_structure import PAIR_CRITERIA, pair_speciation_time, weak_sig
 from theory.exact import (
     cluster_entropy,
     exact_curve,
+    exact_route,
     pair_bayes_error,
     pair_class_entropies,
     pair_clone_agreement,
@@ -69,6 +70,7 @@ __all__ = [
     "entropy_curve",
     "entropy_density",
     "exact_curve",
+    "exact_route",
     "fit_slope",
     "guided_curve",
     "guided_many_classes",

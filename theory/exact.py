@@ -6,6 +6,7 @@ recognises them. Derivations are in ``docs/explanation/theory.md``; the cost of 
 ``docs/explanation/accuracy.md``.
 """
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,7 @@ from gmm.exact import (
     LARGEST_CLUSTER,
     TOLERANCE,
     ExactValues,
+    Members,
     exact_values,
     line_integral_curve,
     members,
@@ -28,7 +30,7 @@ from gmm.mixture import Mixture
 from gmm.pair_basis import pair_basis
 from gmm.partition import Partition, partition_of, trivial_partition
 from gmm.process import Process
-from theory.structured import structured_curve
+from theory.structured import Structure, structure_of
 
 Times = Float[ArrayLike, " T"]
 
@@ -169,14 +171,34 @@ def exact_curve(
         ValueError: when there is no exact route, naming `gmm.class_entropy`; or as `gmm.class_entropy`.
     """
     _check_tolerance(tolerance)
-    decision = members(mixture, partition_of(mixture.components, partition, least=2))
-    if decision.mixture.components > 2:
-        curve = structured_curve(decision, process, times)
-        if curve is not None:
-            return curve
+    decision, structure = _structured(mixture, partition)
+    if structure is not None:
+        curve = structure.curve(process, times)
+        return dataclasses.replace(curve, metadata=dict(curve.metadata) | {"route": structure.route})
     return line_integral_curve(
         decision, process, schedule(process, times), tolerance=tolerance, progress=progress
     )
+
+
+def exact_route(mixture: Mixture, partition: Partition | None = None) -> str | None:
+    """The route of `exact_curve` for a decision, named as there, or None where there is none.
+
+    Four components, and three with full covariances, may take minutes; `gmm.bracket.affordable` bounds that.
+
+    Raises:
+        ValueError: when the partition does not fit the mixture.
+    """
+    decision, structure = _structured(mixture, partition)
+    if structure is not None:
+        return structure.route
+    if decision.mixture.components > LARGEST_CLUSTER:
+        return None
+    return "pair" if decision.mixture.components == 2 else "cluster"
+
+
+def _structured(mixture: Mixture, partition: Partition | None) -> tuple[Members, Structure | None]:
+    decision = members(mixture, partition_of(mixture.components, partition, least=2))
+    return decision, structure_of(decision) if decision.mixture.components > 2 else None
 
 
 def _check_tolerance(tolerance: float) -> None:

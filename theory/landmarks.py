@@ -1,8 +1,9 @@
-"""Half entropy and the fastest decision of a curve that quadrature gives at any time: log(σ/α), to rounding.
+"""Places on a curve that is exact at any time, such as its half entropy: log(σ/α), to rounding.
 
 The definitions are those of `gmm.landmarks`, which reads the same places off a curve's points alone.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,6 +22,12 @@ CurveAt = Callable[[np.ndarray], EntropyCurve]
 _NODES = 24
 
 
+def remembered(exact: CurveAt) -> CurveAt:
+    """The same curve, computed once for the same times: several places are looked for on one grid."""
+    kept = functools.lru_cache(maxsize=2)(lambda times: exact(np.array(times)))
+    return lambda times: kept(tuple(np.asarray(times).tolist()))
+
+
 def half_entropy_of(exact: CurveAt, process: Process, noise: np.ndarray) -> float:
     """log(σ/α) where H = ½ H[Z]; NaN where the points do not enclose it.
 
@@ -30,12 +37,16 @@ def half_entropy_of(exact: CurveAt, process: Process, noise: np.ndarray) -> floa
         noise: (n,) rising log(σ/α) to look between.
     """
     curve = exact(times_at(process, noise))
-    half = 0.5 * curve.prior_entropy
-    above = np.flatnonzero(curve.entropy > half)
-    if not len(above) or above[0] == 0:
-        return math.nan
-    low, high = noise[above[0] - 1 : above[0] + 1]
-    return _root(_between(exact, process, low, high, "entropy") - half, low, high)
+    return _crossing(exact, process, noise, "entropy", curve.entropy, 0.5 * curve.prior_entropy)
+
+
+def half_agreement_of(exact: CurveAt, process: Process, noise: np.ndarray, chance: float) -> float:
+    """log(σ/α) where clones agree midway between the first noise level and chance; NaN where they do not.
+
+    The criterion is that of Biroli et al. 2024; chance is Σ_c π_c². Other arguments as above.
+    """
+    agreement = exact(times_at(process, noise)).clone_agreement
+    return _crossing(exact, process, noise, "clone_agreement", agreement, 0.5 * (chance + agreement[0]))
 
 
 def fastest_of(exact: CurveAt, process: Process, noise: np.ndarray) -> float:
@@ -47,6 +58,17 @@ def fastest_of(exact: CurveAt, process: Process, noise: np.ndarray) -> float:
     low, high = noise[best - 1], noise[best + 1]
     # A root of the derivative is found to rounding, a maximum of the value only to its square root.
     return _root(_between(exact, process, low, high, "rate").deriv(), low, high)
+
+
+def _crossing(
+    exact: CurveAt, process: Process, noise: np.ndarray, field: str, values: np.ndarray, level: float
+) -> float:
+    """Where a field with the given values at `noise` first passes a level; NaN where it does not."""
+    beyond = np.flatnonzero((values - level) * (values[0] - level) < 0)
+    if not len(beyond):
+        return math.nan
+    low, high = noise[beyond[0] - 1 : beyond[0] + 1]
+    return _root(_between(exact, process, low, high, field) - level, low, high)
 
 
 def _between(exact: CurveAt, process: Process, low: float, high: float, field: str) -> Chebyshev:

@@ -4,9 +4,9 @@ Posteriors see squared distances D²_jk between the means only. Classes with D²
 orthogonal means of energies E; distances that take one value for each level of a regular tree are the tree's.
 """
 
-import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int
@@ -24,10 +24,18 @@ ROUNDING = 256
 MOST_UNEQUAL = 256
 
 
-def structured_curve(
-    decision: Members, process: Process, times: Float[ArrayLike, " T"]
-) -> EntropyCurve | None:
-    """The exact curve of a decision whose means have a known structure; None where they have none."""
+Times = Float[ArrayLike, " T"]
+
+
+class Structure(NamedTuple):
+    """A decision whose means have a known structure: the route's name, and the exact curve of a process and times."""
+
+    route: str
+    curve: Callable[[Process, Times], EntropyCurve]
+
+
+def structure_of(decision: Members) -> Structure | None:
+    """The structure of a decision between three or more components; None where their means have none."""
     covariance = decision.mixture.covariance
     if not (isinstance(covariance, Isotropic) and covariance.shared):
         return None
@@ -40,45 +48,37 @@ def structured_curve(
     energies = _energies(squares, slack)
     trivial = len(np.unique(decision.cells)) == decision.mixture.components
     if energies is not None and trivial:
-        return _flat_curve(decision, process, times, energies, variance, equal)
-    if not equal:
-        return None
-    tree = _tree(squares, slack, decision.cells)
+        return _flat(decision, energies, variance, equal)
+    tree = _tree(squares, slack, decision.cells) if equal else None
     if tree is None:
         return None
     branching, steps, level = tree
-    curve = tree_curves(process, times, branching, np.array(steps), variance=variance)[level]
-    return _routed(curve, "tree")
-
-
-def _flat_curve(
-    decision: Members,
-    process: Process,
-    times: Float[ArrayLike, " T"],
-    energies: Array,
-    variance: float,
-    equal: bool,
-) -> EntropyCurve | None:
-    classes = len(energies)
-    if equal and np.ptp(energies) == 0:
-        means = np.asarray(decision.mixture.means, float)
-        inner = means @ means.T - np.diag(np.diagonal(means @ means.T))
-        route = "orthogonal" if np.abs(inner).max() <= 1e-6 * energies[0] else "simplex"
-        if not energies[0] > 0:
-            return None
-        curve = entropy_curve(
-            process, times, float(energies[0]), variance=variance, classes=classes, family="orthogonal"
-        )
-        return _routed(curve, route)
-    if classes > MOST_UNEQUAL:
-        return None
-    return _routed(
-        unequal_curve(process, times, np.exp(decision.log_weights), energies, variance=variance), "orthogonal"
+    increments = np.array(steps)
+    return Structure(
+        "tree",
+        lambda process, times: tree_curves(process, times, branching, increments, variance=variance)[level],
     )
 
 
-def _routed(curve: EntropyCurve, route: str) -> EntropyCurve:
-    return dataclasses.replace(curve, metadata=dict(curve.metadata) | {"route": route})
+def _flat(decision: Members, energies: Array, variance: float, equal: bool) -> Structure | None:
+    classes = len(energies)
+    if equal and np.ptp(energies) == 0:
+        if not energies[0] > 0:
+            return None
+        means = np.asarray(decision.mixture.means, float)
+        inner = means @ means.T - np.diag(np.diagonal(means @ means.T))
+        shape = {"variance": variance, "classes": classes, "family": "orthogonal"}
+        return Structure(
+            "orthogonal" if np.abs(inner).max() <= 1e-6 * energies[0] else "simplex",
+            lambda process, times: entropy_curve(process, times, float(energies[0]), **shape),
+        )
+    if classes > MOST_UNEQUAL:
+        return None
+    weights = np.exp(decision.log_weights)
+    return Structure(
+        "orthogonal",
+        lambda process, times: unequal_curve(process, times, weights, energies, variance=variance),
+    )
 
 
 def _squared_distances(decision: Members) -> tuple[Float[Array, "K K"], float]:

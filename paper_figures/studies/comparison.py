@@ -104,6 +104,10 @@ def dataset_of(
         )
         for name in _FIELDS
     }
+    data["route"] = (
+        ("source", "level"),
+        _table(lines, lambda line: str(line.curve.metadata.get("route", ""))),
+    )
     data["prior_entropy"] = (("source", "level"), _table(lines, lambda line: line.curve.prior_entropy))
     floor = _table(lines, lambda line: float(line.curve.metadata.get(MEAN_FLOOR, np.nan)))
     if np.isfinite(floor).any():

@@ -28,6 +28,7 @@ from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.formats.words import slug
 from paper_figures.progress import Progress, share
 from paper_figures.studies.checks import GIB, check_memory_limit, check_sampling
+from paper_figures.studies.exact_laws import exact_law_curve, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.sampled_times import NONE, Time, agreement_time, half_time, peak_time
 from theory import Problem, speciation_time
@@ -38,6 +39,7 @@ from theory.labelled import (
     pair_log_snr,
     times_of,
 )
+from theory.landmarks import fastest_of, half_agreement_of, half_entropy_of, remembered
 
 FORMAT = "speciation-data/1"
 CLASS, POINT, GAUSSIAN, ROUND = "class", "point", "Gaussian classes", "Gram matrix"
@@ -236,12 +238,14 @@ def _study(
     """The result for standardised `data`."""
     moments = class_moments(data)
     times = times_at(process, noise_levels(data, moments, process, settings.levels))
-    curves = {
-        law.name: _curve(law, process, times, settings, parts, share(progress, number, len(CURVES)))
-        for number, law in enumerate(laws(data, moments, settings.dtype))
-    }
+    curves, places = {}, {}
+    for place, law in enumerate(laws(data, moments, settings.dtype)):
+        ours = share(progress, place, len(CURVES))
+        curves[law.name] = _curve(law, process, times, settings, parts, ours)
+        chance = 1 / len(data.x) if law.name == POINT else float(moments.prior @ moments.prior)
+        places[law.name] = _places(law, curves[law.name], process, chance)
     eigenvalues = np.linalg.eigvalsh(moments.total())[::-1]
-    found = speciation_times(curves, moments, float(eigenvalues[0]), process, len(data.x))
+    found = speciation_times(places, moments, float(eigenvalues[0]), process)
     directions = opening_directions(moments)
     dataset = stack(list(curves.values()), "curve", list(curves)).assign_coords(
         {"criterion": list(CRITERIA), "class": list(data.classes), "source": list(found)}
@@ -252,6 +256,7 @@ def _study(
             "time": (("source", "criterion"), values[..., 0]),
             "time_stderr": (("source", "criterion"), values[..., 1]),
             "prior": ("class", moments.prior),
+            "route": ("curve", [str(curve.metadata["route"]) for curve in curves.values()]),
             "gram": (("class", "other"), moments.gram),
             "between": ("eigenvalue", moments.between),
             "covariance": ("component", eigenvalues),
@@ -340,52 +345,75 @@ def _curve(
 ) -> EntropyCurve:
     """One curve, piece by piece."""
     starts = range(0, len(times), PIECE)
+    exact = is_exact(law.mixture, law.partition)
 
     def piece(number: int, progress: Progress | None) -> EntropyCurve:
-        found = gmm.class_entropy(
-            law.mixture,
-            process,
-            times[starts[number] : starts[number] + PIECE],
-            partition=law.partition,
-            # One key for all: differences between curves are then smaller than their errors.
-            key=jax.random.key(settings.seed),
-            samples=settings.samples,
-            boundary=law.name not in (CLASS, POINT),  # midpoints of far too many pairs of points to help
-            progress=progress,
-        )
+        some = times[starts[number] : starts[number] + PIECE]
+        if exact:
+            found = exact_law_curve(law.mixture, process, some, law.partition)
+        else:
+            found = gmm.class_entropy(
+                law.mixture,
+                process,
+                some,
+                partition=law.partition,
+                # One key for all: differences between curves are then smaller than their errors.
+                key=jax.random.key(settings.seed),
+                samples=settings.samples,
+                boundary=law.name not in (CLASS, POINT),  # midpoints of far too many pairs of points to help
+                progress=progress,
+            )
         return dataclasses.replace(found, per_cell=None, per_cell_stderr=None)
 
     return join(list(parts.each([f"{slug(law.name)}-{start:04d}" for start in starts], piece, progress)))
 
 
-def speciation_times(
-    curves: dict[str, EntropyCurve],
-    moments: ClassMoments,
-    largest: float,
-    process: gmm.Process,
-    points: int,
-) -> dict[str, dict[str, Time]]:
-    """Times by source and criterion; a criterion that does not apply to a source is left out."""
-    exact = lambda value: Time(float(value), 0.0 if math.isfinite(value) else math.nan)
-    found: dict[str, dict[str, Time]] = {
-        "covariance": {"covariance": exact(times_of(process, np.array(covariance_log_snr(largest))))}
-    }
-    by_chance = float(moments.prior @ moments.prior)
-    for name, curve in curves.items():
-        chance = 1 / points if name == POINT else by_chance
-        found[name] = {
+def _places(law: Law, curve: EntropyCurve, process: gmm.Process, chance: float) -> dict[str, Time]:
+    """Times of the criteria that a curve gives, by root finding where it is exact, else read off its points."""
+    if not is_exact(law.mixture, law.partition):
+        return {
             "entropy-rate": peak_time(curve),
             "half-entropy": half_time(curve),
             "cloning": agreement_time(curve, chance),
         }
+    exact = remembered(lambda times: exact_law_curve(law.mixture, process, times, law.partition))
+    noise = np.sort(-0.5 * curve.log_snr)
+    found = [
+        fastest_of(exact, process, noise),
+        half_entropy_of(exact, process, noise),
+        half_agreement_of(exact, process, noise, chance),
+    ]
+    times = times_at(process, np.array(found))
+    return dict(zip(("entropy-rate", "half-entropy", "cloning"), map(_without_error, times), strict=True))
+
+
+def _without_error(value: float | np.ndarray) -> Time:
+    time = float(value)
+    return Time(time, 0.0 if math.isfinite(time) else math.nan)
+
+
+def speciation_times(
+    places: dict[str, dict[str, Time]], moments: ClassMoments, largest: float, process: gmm.Process
+) -> dict[str, dict[str, Time]]:
+    """Times by source and criterion; a criterion that does not apply to a source is left out.
+
+    Args:
+        places: times that follow from each curve.
+        moments: of the classes.
+        largest: largest eigenvalue of the covariance of the data.
+        process: forward process.
+    """
+    of_covariance = _without_error(times_of(process, np.array(covariance_log_snr(largest))))
+    found = {"covariance": {"covariance": of_covariance}} | {name: dict(by) for name, by in places.items()}
     opening = opening_directions(moments).log_snr
     first = opening[0] if len(opening) else math.nan
-    found[GAUSSIAN]["curvature"] = exact(times_of(process, np.array(first)))
+    found[GAUSSIAN]["curvature"] = _without_error(times_of(process, np.array(first)))
     top = float(moments.between[0])
     if top > 0:
         options = {"variance": moments.variance, "family": "pair"}
         for criterion in CRITERIA[:4]:
-            found[ROUND][criterion] = exact(speciation_time(process, top, criterion=criterion, **options))
+            value = speciation_time(process, top, criterion=criterion, **options)
+            found[ROUND][criterion] = _without_error(value)
     return found
 
 

@@ -19,6 +19,7 @@ from neural.estimators import gap_entropy, online_entropy
 from neural.models import Model
 from paper_figures.files import fingerprint
 from paper_figures.progress import Progress, share
+from paper_figures.studies.exact_laws import exact_law_curve, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.question import RUNS, Question
 
@@ -236,6 +237,12 @@ def _exact_curve(question: Question, name: str) -> Source:
     stream = 3 + AGAINST.index(name)
     law = functools.cache(functools.partial(_law, question, name))
 
+    @functools.cache
+    def exact(level: int) -> EntropyCurve:
+        mixture, condition = law()
+        labels = _labels(question.partitions[level], condition)
+        return exact_law_curve(mixture, question.model.process, question.times, labels)
+
     def measured(run: int, parts: Path | None, progress: Progress | None) -> list[EntropyCurve]:
         with jax.enable_x64(True):
             mixture, condition = law()
@@ -244,6 +251,8 @@ def _exact_curve(question: Question, name: str) -> Source:
             store = Parts(parts, ".nc", whole_curve, EntropyCurve.save)
 
             def curve(level: int, progress: Progress | None) -> EntropyCurve:
+                if question.tracker == "classes" and is_exact(mixture, labels[level]):
+                    return exact(level)
                 return _sampled(question, law(), labels[level], question.key(stream, run), progress)
 
             names = [f"{identity}-{run}-{level}" for level in range(len(labels))]

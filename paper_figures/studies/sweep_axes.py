@@ -32,7 +32,7 @@ class SweepSettings:
 
     Attributes:
         family: one of FAMILIES.
-        method: one of METHODS; "auto" takes quadrature where there is one, line integrals for two and three classes
+        method: one of METHODS; "auto" takes quadrature where there is one, line integrals for two to four classes
             otherwise, else the reduced problem.
         points: noise levels for each cell.
         samples: noisy points for each noise level, where sampling is needed.

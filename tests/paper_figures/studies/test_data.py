@@ -93,11 +93,43 @@ def test_times_are_those_of_each_criterion(found):
         for criterion in ("entropy-rate", "half-entropy", "cloning"):
             at = found.time.sel(source=source, criterion=criterion)
             assert found.t.min() < at < found.t.max()
-            assert 0 < found.time_stderr.sel(source=source, criterion=criterion) < 0.5
+            error = found.time_stderr.sel(source=source, criterion=criterion)
+            assert (0 < error < 0.5) if source == CLASS else error == 0
     classes = found.sel(curve=CLASS)
     half = found.time.sel(source=CLASS, criterion="half-entropy").item()
     assert half == pytest.approx(np.interp(0.5 * np.log(3), classes.entropy, classes.t), rel=0.05)
     assert np.isnan(found.time.sel(source=POINT, criterion="covariance").item())
+
+
+@pytest.mark.parametrize("classes", [2, 3, pytest.param(4, marks=pytest.mark.slow)])
+def test_surrogates_of_few_classes_are_exact(classes):
+    """Against samples of the same classes (|z| < 5 at 16 levels), and times where the curve says so."""
+    data = blobs(classes, points=20 * classes, separation=1.0)
+    found = study(data, SMALL)
+    routes = dict(zip(found.curve.values.tolist(), found.route.values.tolist(), strict=True))
+    assert routes[CLASS] == routes[POINT] == "sampled"
+    # Three means of one variance may be orthogonal ones, but for a common vector.
+    allowed = {2: {"pair"}, 3: {"cluster", "orthogonal"}, 4: {"cluster"}}[classes]
+    assert {routes[GAUSSIAN], routes[ROUND]} <= allowed
+    scaled = data.standardised()
+    mixture, partition = gmm.families.fitted(scaled.x.astype(float), scaled.y, covariance="shared")
+    curve = found.sel(curve=GAUSSIAN)
+    sampled = gmm.class_entropy(
+        mixture, gmm.vp(), curve.t.values, partition=partition, key=jax.random.key(3), samples=2048
+    )
+    assert (np.abs(curve.entropy - sampled.entropy) < FIVE_SIGMA * sampled.entropy_stderr + 1e-6).all()
+    chance = float(found.prior @ found.prior)
+    agreement = curve.clone_agreement.values
+    level = 0.5 * (agreement[np.argmin(curve.t.values)] + chance)
+    for criterion, field, value in (
+        ("half-entropy", "entropy", 0.5 * float(curve.prior_entropy)),
+        ("cloning", "clone_agreement", level),
+    ):
+        time = found.time.sel(source=GAUSSIAN, criterion=criterion)
+        order = np.argsort(curve.t.values)
+        near = np.interp(float(time), curve.t.values[order], curve[field].values[order])
+        assert near == pytest.approx(value, rel=0.05)  # straight lines between 16 points
+        assert found.time_stderr.sel(source=GAUSSIAN, criterion=criterion) == 0
 
 
 def test_nearest_distances_are_those_of_all_pairs():
@@ -123,8 +155,8 @@ def test_a_stopped_study_goes_on_with_the_same_numbers(tmp_path, monkeypatch, fo
     part.write_bytes(part.read_bytes()[:1000])  # half a file is computed again
     with pytest.warns(UserWarning, match="damaged or of another version; it is computed again"):
         whole = study(blobs(), SMALL, out)
-    # Four curves of four pieces, one interrupted, one damaged.
-    assert len(count) == 4 * 4 + 1 + 1
+    # Two sampled curves of four pieces, one interrupted, one damaged.
+    assert len(count) == 2 * 4 + 1 + 1
     xr.testing.assert_identical(whole, found)
     assert names(tmp_path) == ["a.nc"]
     xr.testing.assert_equal(study(blobs(), SMALL, out), found)
