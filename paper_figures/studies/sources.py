@@ -285,7 +285,7 @@ def _sampled(
 
 
 def _law(question: Question, name: str) -> Law:
-    """The law of the decision's classes with its prior; of all classes as trained, where one class stands against all."""
+    """The law of the decision's classes with its prior; that of all classes as trained, for one class against all."""
     whole = question.tracker != "classes"
     count = len(question.model.names)
     mixture, place = _law_of_classes(question, name, np.arange(count) if whole else question.places)

@@ -48,11 +48,9 @@ def quadrature(sigma, weights=WEIGHTS, labels=CELLS.labels):
     return total
 
 
-def curve(samples=20_000, **options):
-    options = {"partition": CELLS} | options
-    return gmm.contrast_entropy(
-        mixture(), gmm.edm(), TIMES, key=jax.random.key(0), samples=samples, **options
-    )
+def curve(**options):
+    options = {"partition": CELLS, "key": jax.random.key(0), "samples": 20_000} | options
+    return gmm.contrast_entropy(mixture(), gmm.edm(), TIMES, **options)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +114,6 @@ def test_too_few_points_leave_the_error_open():
     ],
 )
 def test_what_is_refused(options, message):
+    given = {"partition": CELLS, "key": jax.random.key(0), "samples": 8} | options
     with pytest.raises(ValueError, match=message):
-        if "key" in options:
-            gmm.contrast_entropy(mixture(), gmm.edm(), TIMES, samples=4, **options)
-        else:
-            curve(**options)
+        gmm.contrast_entropy(mixture(), gmm.edm(), TIMES, **given)
