@@ -78,7 +78,7 @@ def online_curve(
     if chain.tracker == "unconditional":
         share = np.bincount(partition.labels, np.asarray(chain.shares, np.float64))
         floors = [floor_of(s) for s in share]
-        mean = float(question.cell_prior(number) @ np.array(floors))
+        mean = float(inputs.cell_prior(number) @ np.array(floors))
         facts = dict(facts) | {"floor": floors, "mean_floor": mean}
     return _curve(
         inputs, chain, number, column["entropy"], column["rate"], facts,
