@@ -76,7 +76,7 @@ def figures(
     ensure_writable(folder)
     page = folder / "index.html"
     with interruptible(f"what is finished stays in {folder}"):
-        typer.echo(f"{len(work)} figures; the page {page} shows those that are finished")
+        typer.echo(f"{page} shows the figures that are finished")
         for made in make_all(computed, view, _workers() if jobs is None else jobs):
             how = "data reused from" if made.reused else f"computed in {made.seconds:.1f} s,"
             typer.echo(f"{made.job.figure.name}: {how} {made.job.path('.nc')}")
