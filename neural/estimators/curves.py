@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PRNGKeyArray
 
 from gmm.clock import schedule
+from gmm.contrast import floor_of
 from gmm.curve import EntropyCurve, versions
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
@@ -18,7 +19,7 @@ from neural.estimators.chain import Chain
 from neural.estimators.known import known_errors
 from neural.estimators.question import Question
 from neural.estimators.runs import NAMES, Moments, Run, antiderivative
-from neural.estimators.trackers import COLUMNS, floor_of
+from neural.estimators.trackers import COLUMNS
 
 
 def estimates_of(chain: Chain, result: Run, number: int) -> dict[str, Estimate]:
@@ -76,7 +77,9 @@ def online_curve(
         more = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
     if chain.tracker == "unconditional":
         share = np.bincount(partition.labels, np.asarray(chain.shares, np.float64))
-        facts = dict(facts) | {"floor": [floor_of(s) for s in share]}
+        floors = [floor_of(s) for s in share]
+        mean = float(question.cell_prior(number) @ np.array(floors))
+        facts = dict(facts) | {"floor": floors, "mean_floor": mean}
     return _curve(
         question, chain, number, column["entropy"], column["rate"], facts,
         per_cell=per_cell, per_cell_stderr=per_cell_stderr,

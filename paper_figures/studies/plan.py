@@ -12,7 +12,7 @@ from neural.models import Model, load_model
 from neural.models import edm2 as edm2_models
 from neural.models import sd15 as sd15_models
 from neural.stable_diffusion import SD15
-from neural.stable_diffusion.architecture import UNetConfig, unet_multiply_adds, unet_shapes
+from neural.stable_diffusion.architecture import UNetConfig, tensor_shapes, unet_multiply_adds
 from neural.training.plans import edm2_multiply_adds
 
 BYTES = 4  # of a float32
@@ -140,5 +140,5 @@ def _edm2(name: str, config: edm2.Config) -> Network:
 
 
 def _sd15(name: str, config: UNetConfig, side: int) -> Network:
-    parameters = sum(math.prod(shape) for shape in unet_shapes(config).values())
+    parameters = sum(math.prod(shape) for shape in tensor_shapes(config).values())
     return Network(name, unet_multiply_adds(config, side), parameters)

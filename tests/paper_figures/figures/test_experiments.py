@@ -146,7 +146,7 @@ def test_multiply_adds_of_the_unet_are_those_of_its_program():
     )
     shapes = {
         name: jax.ShapeDtypeStruct(shape, jnp.float32)
-        for name, shape in architecture.unet_shapes(config).items()
+        for name, shape in architecture.tensor_shapes(config).items()
     }
     x, t = jax.ShapeDtypeStruct((1, 16, 16, 4), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.float32)
     text = jax.ShapeDtypeStruct((1, architecture.TOKENS, 48), jnp.float32)
