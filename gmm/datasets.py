@@ -17,6 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float, Int
 
+from gmm.checks import check_count
+
 MEMORY_LIMIT = 8 * 2**30
 # Rounding of a coordinate beside its standard deviation that is still negligible.
 MOST_ROUNDED = 1e-4
@@ -89,6 +91,7 @@ class LabelledData:
 
         A class that has none of them is left out.
         """
+        check_count("n", n)
         if n >= len(self.x):
             return self
         part = self.take(np.sort(np.random.default_rng(seed).permutation(len(self.x))[:n]))
