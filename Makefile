@@ -2,7 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# setuptools describes editable installations at length.
+PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 # Compiled programs are kept: the runs of the tests after the first compile almost nothing.
 export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
@@ -18,6 +19,8 @@ help:  ## list the targets
 
 figures: $(VENV)/run.stamp  ## install, then make every default figure into figures/
 	$(BIN)/speciation figures --out figures
+	@echo "Open figures/index.html in a browser. The command is $(BIN)/speciation, or, in this terminal from now on,"
+	@echo "speciation after: source $(BIN)/activate"
 
 # Neighbours stay on one worker: they share fixtures and compiled programs.
 test: $(VENV)/test.stamp  ## the tests (minutes)

@@ -44,11 +44,6 @@ CONFIGS = {
     "decoder": architecture.VAEConfig(),
     "text": architecture.TextConfig(),
 }
-SHAPES = {
-    "unet": architecture.unet_shapes,
-    "decoder": architecture.vae_shapes,
-    "text": architecture.text_shapes,
-}
 FOLDERS = {"unet": "unet", "decoder": "vae", "text": "text_encoder"}
 STEM = {"unet": "diffusion_pytorch_model", "decoder": "diffusion_pytorch_model", "text": "model"}
 LATENTS = {"unet": 64, "decoder": 32}
@@ -62,7 +57,7 @@ def random_tensors(part: str, config: Any = None) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     return {
         name: rng.standard_normal(shape, np.float32) / np.float32(np.prod(shape[1:]) ** 0.5)
-        for name, shape in SHAPES[part](config or CONFIGS[part]).items()
+        for name, shape in architecture.tensor_shapes(config or CONFIGS[part]).items()
     }
 
 

@@ -58,6 +58,7 @@ python_maximum_signature_line_length = 80
 html_theme = "furo"
 html_title = "speciation"
 html_show_sourcelink = False
+html_show_search_summary = False  # excerpts are fetched, which a page from a folder may not do
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_theme_options = {"navigation_with_keys": True}

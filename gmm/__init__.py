@@ -1,6 +1,7 @@
 """The exact simulator: Gaussian mixtures under forward diffusion, their scores, posteriors and entropies."""
 
 from gmm import families
+from gmm.contrast import contrast_entropy
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic, LowRank
 from gmm.curve import EntropyCurve
 from gmm.dynamics import (
@@ -64,6 +65,7 @@ __all__ = [
     "cfg",
     "class_entropy",
     "clone_agreement",
+    "contrast_entropy",
     "ddpm",
     "denoise",
     "diffuse",

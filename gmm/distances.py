@@ -42,7 +42,7 @@ def one_by_one(
     """Σ_d weights_kd (x_nd - y_kd)², summed directly, one y at a time."""
 
     @recomputed
-    def one(row: tuple[Float[Array, " d"], Float[Array, " d"]]) -> Float[Array, " n"]:
+    def one(row: tuple[Float[Array, " d"], Float[Array, " #d"]]) -> Float[Array, " n"]:
         mean, weight = row
         return jnp.sum(weight[None, :] * (x - mean[None, :]) ** 2, axis=-1)
 

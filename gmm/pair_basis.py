@@ -142,7 +142,7 @@ class Commuting:
 
     def at(self, alpha: float, sigma: float, far: float | None = None) -> Coordinates:
         if len(self.count) <= DIRECT_COORDINATES:
-            return self._part(alpha, sigma, slice(None))
+            return self.part(alpha, sigma, slice(None))
         survey = _survey(self, alpha, sigma)
         if not survey.bend < _APART:
             return _NOTHING_COMMON
@@ -150,30 +150,42 @@ class Commuting:
             far = _first_guess(self, alpha, sigma, survey)
         return _gathered(self, alpha, sigma, far, survey.largest)
 
-    def blocks(self, alpha: float, sigma: float) -> Iterator[Coordinates]:
+    def blocks(self) -> Iterator[slice]:
         """The coordinates one block at a time, so that temporary arrays stay in the cache."""
-        for start in range(0, len(self.count), _BLOCK):
-            yield self._part(alpha, sigma, slice(start, start + _BLOCK))
+        return (slice(start, start + _BLOCK) for start in range(0, len(self.count), _BLOCK))
 
-    def _part(self, alpha: float, sigma: float, part: slice) -> Coordinates:
+    def weights(self, alpha: float, sigma: float, part: slice | Array) -> tuple[Array, Array, Array]:
+        """mu (m,), (count, shift, count_noise, shift_noise) (4, m), and the inverse mean variances (m,) of a part."""
         signal, noise = alpha**2, sigma**2
-        first, second = self.first[part], self.second[part]
-        count, squares = self.count[part], self.squares[part]
-        middle = (0.5 * signal) * (first + second) + noise
-        flat = middle == 0
-        if anywhere := flat.any():
-            middle = np.where(flat, 1.0, middle)
-        inverse = 1 / middle
-        mu = (0.5 * signal) * (second - first) * inverse
-        low, high = (signal * first + noise) * inverse, (signal * second + noise) * inverse
-        scaled = noise * inverse
-        shift = signal * squares * inverse
-        shift_noise = shift * scaled
-        if anywhere:
+        first, second, squares = self.first[part], self.second[part], self.squares[part]
+        inverse = first + second
+        inverse *= 0.5 * signal
+        inverse += noise
+        flat = inverse == 0 if noise == 0 else np.zeros(0, bool)
+        if flat.any():
+            inverse[flat] = 1.0
+        np.divide(1.0, inverse, out=inverse)
+        mu = second - first
+        mu *= inverse
+        mu *= 0.5 * signal
+        weights = np.empty((4, len(mu)))
+        weights[0] = self.count[part]
+        np.multiply(squares, inverse, out=weights[1])
+        weights[1] *= signal
+        np.multiply(weights[:2], inverse, out=weights[2:])
+        weights[2:] *= noise
+        if flat.any():
             # Neither class has any width here: where the means differ, the ratio of signal to noise is infinite.
+            weights[1, flat & (squares > 0)] = np.inf
+        return mu, weights, inverse
+
+    def part(self, alpha: float, sigma: float, part: slice | Array) -> Coordinates:
+        mu, weights, inverse = self.weights(alpha, sigma, part)
+        low, high = ((alpha**2 * var[part] + sigma**2) * inverse for var in (self.first, self.second))
+        if sigma == 0:
+            flat = (low == 0) & (high == 0)
             low, high = np.where(flat, 1.0, low), np.where(flat, 1.0, high)
-            shift = np.where(flat & (squares > 0), np.inf, shift)
-        return Coordinates(mu, low, high, count, shift, count * scaled, shift_noise)
+        return Coordinates(mu, low, high, *weights)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -245,7 +257,7 @@ def pair_basis(mixture: Mixture) -> PairBasis:
         first, second = (np.atleast_1d(var if covariance.shared else var[k]) for k in (0, 1))
         if isinstance(covariance, Isotropic):
             return Commuting(first, second, np.full(1, float(mixture.dim)), np.full(1, step @ step))
-        return Commuting(first, second, np.ones(mixture.dim), step**2)
+        return Commuting(first, second, np.broadcast_to(1.0, mixture.dim), step**2)
     if covariance.shared:
         return _shared_spectrum(covariance, step)
     return _dense(covariance, step)
@@ -337,9 +349,10 @@ class _Survey(NamedTuple):
 
 def _survey(basis: Commuting, alpha: float, sigma: float) -> _Survey:
     bend, largest = 0.0, 1e-150
-    for part in basis.blocks(alpha, sigma):
-        bend += float(part.count @ part.mu**2) + 0.5 * float(part.shift.sum())
-        largest = max(largest, float(part.mu.max()), -float(part.mu.min()))
+    for block in basis.blocks():
+        mu, weights, _ = basis.weights(alpha, sigma, block)
+        bend += float(weights[0] @ mu**2) + 0.5 * float(weights[1].sum())
+        largest = max(largest, float(mu.max()), -float(mu.min()))
     return _Survey(bend, largest)
 
 
@@ -356,10 +369,11 @@ def _first_guess(basis: Commuting, alpha: float, sigma: float, survey: _Survey) 
 
 def _fall(basis: Commuting, alpha: float, sigma: float, u: float) -> float:
     """About -log|C(½ + iu)/C(½)|."""
-    return sum(
-        0.25 * float(part.count @ np.log1p((2 * u * part.mu) ** 2)) + 0.5 * u**2 * float(part.shift.sum())
-        for part in basis.blocks(alpha, sigma)
-    )
+    total = 0.0
+    for block in basis.blocks():
+        mu, weights, _ = basis.weights(alpha, sigma, block)
+        total += 0.25 * float(weights[0] @ np.log1p((2 * u * mu) ** 2)) + 0.5 * u**2 * float(weights[1].sum())
+    return total
 
 
 def _gathered(basis: Commuting, alpha: float, sigma: float, far: float, largest: float) -> Coordinates:
@@ -373,14 +387,14 @@ def _gathered(basis: Commuting, alpha: float, sigma: float, far: float, largest:
     order = _interpolation_order(bound * reach, len(basis.count))
     moments = np.zeros((order, 4))
     kept: list[Coordinates] = []
-    for part in basis.blocks(alpha, sigma):
-        outside = np.flatnonzero(np.abs(part.mu) > bound) if bound < largest else ()
-        mu, weights = part.mu, np.stack(part[3:7])
+    for block in basis.blocks():
+        mu, weights, _ = basis.weights(alpha, sigma, block)
+        outside = np.flatnonzero(np.abs(mu) > bound) if bound < largest else np.zeros(0, int)
         if len(outside):
-            kept.append(Coordinates(*(field[outside] for field in part[:7])))  # type: ignore[index]
-            mu = mu.copy()
+            kept.append(basis.part(alpha, sigma, block.start + outside))
             mu[outside], weights[:, outside] = 0, 0  # a coordinate of weight zero is no coordinate
-        moments += _chebyshev(mu / bound, order) @ weights.T
+        mu /= bound
+        moments += _moments(mu, weights, order)
     nodes, weights = _from_moments(moments)
     nodes = nodes * bound
     fields = [nodes, 1 - nodes, 1 + nodes, *weights]
@@ -398,8 +412,17 @@ def _interpolation_order(reach: float, coordinates: int) -> int:
     return int(np.ceil(np.log(coordinates / _INTERPOLATION_ERROR) / np.log(ellipse))) + 2
 
 
+def _moments(x: Float[Array, " m"], weights: Float[Array, "w m"], order: int) -> Float[Array, "p w"]:
+    """Σ_i w_i T_k(x_i) for k below `order`; the second half of them by T_{n+k} = 2 T_n T_k - T_{n-k}."""
+    top = order // 2
+    table = _chebyshev(x, top + 1)
+    both = np.concatenate([weights, weights * table[top]])
+    first, turned = np.split(table @ both.T, 2, axis=1)
+    return np.concatenate([first, (2 * turned - first[::-1])[1:]])[:order]
+
+
 def _chebyshev(x: Float[Array, " m"], order: int) -> Float[Array, "p m"]:
-    """T_0(x), ..., T_{p-1}(x)."""
+    """T_0(x), ..., T_{p-1}(x) for p of at least two."""
     values = np.empty((order, len(x)))
     values[0], values[1] = 1, x
     twice = 2 * x

@@ -25,6 +25,7 @@ from neural import checkpoints
 from neural.arguments import NO_CLASS, label_of_each, labels_of_all, noise_level_of_each
 from neural.arithmetic import wide
 from neural.checkpoints import Checkpoint, CheckpointError
+from neural.checkpoints.shapes import check_shapes
 from neural.families import MEANS
 
 Weights = Mapping[str, Array]
@@ -302,13 +303,7 @@ def _check_tensors(config: Config, tensors: Mapping[str, np.ndarray]) -> None:
     # Before the names of the tensors are listed, of which a large depth has more than any memory holds.
     if config.depth > len(tensors):
         raise ValueError(f"depth is {config.depth}, but there are only {len(tensors)} tensors")
-    expected = tensor_shapes(config)
-    if missing := sorted(expected.keys() - tensors.keys()):
-        raise ValueError(f"{len(missing)} tensor(s) missing: {', '.join(missing[:5])}")
-    if extra := sorted(tensors.keys() - expected.keys()):
-        raise ValueError(f"{len(extra)} tensor(s) that this network does not have: {', '.join(extra[:5])}")
-    for name, shape in expected.items():
-        if tensors[name].shape != shape:
-            raise ValueError(f"tensor {name} must have shape {shape}, got {tensors[name].shape}")
-        if not np.issubdtype(tensors[name].dtype, np.floating) or not np.isfinite(tensors[name]).all():
+    check_shapes({name: tensor.shape for name, tensor in tensors.items()}, tensor_shapes(config))
+    for name, tensor in tensors.items():
+        if not np.issubdtype(tensor.dtype, np.floating) or not np.isfinite(tensor).all():
             raise ValueError(f"tensor {name} must hold finite floating-point numbers")

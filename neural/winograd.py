@@ -43,7 +43,9 @@ def pays(images: tuple[int, ...], weight: tuple[int, ...], dtype: jnp.dtype, lay
     )
 
 
-def convolve(x: Images, weight: Float[Array, "_ _ _ _"], layout: Layout = "HWIO") -> Images:
+def convolve(
+    x: Images, weight: Float[Array, "_ _ _ _"], layout: Layout = "HWIO"
+) -> Float[Array, "n height width out"]:
     """The convolution of `x` with zero padding that keeps height and width, both even."""
     n, height, width, channels = x.shape
     row_bytes = 4 * width * channels * x.dtype.itemsize
@@ -54,7 +56,7 @@ def convolve(x: Images, weight: Float[Array, "_ _ _ _"], layout: Layout = "HWIO"
     contracted = 1 if layout == "HWIO" else 2
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
 
-    def convolve_chunk(index: Array) -> Images:
+    def convolve_chunk(index: Array) -> Float[Array, "chunk rows width out"]:
         start = (index // strips * images, index % strips * rows, 0, 0)
         # Neighbouring strips share two rows.
         return _convolve(
@@ -64,7 +66,9 @@ def convolve(x: Images, weight: Float[Array, "_ _ _ _"], layout: Layout = "HWIO"
     return lax.map(convolve_chunk, jnp.arange(n // images * strips)).reshape(n, height, width, -1)
 
 
-def _convolve(padded: Images, kernel: Float[Array, "16 _ _"], contracted: int) -> Images:
+def _convolve(
+    padded: Images, kernel: Float[Array, "16 _ _"], contracted: int
+) -> Float[Array, "n rows columns out"]:
     n, height, width, channels = padded.shape
     # The barrier keeps XLA from fusing both passes into one, which takes six times as long to compile.
     columns = lax.optimization_barrier(_transform(padded, axis=2))

@@ -10,7 +10,8 @@ the largest eigenvalue λ of the between-class covariance: E for the pair, E/K f
 for a simplex, and ρ_λ = α²λ/v.
 
 Sources: [H] Handke et al., arXiv 2602.09651; [B] Biroli, Bonnaire, de Bortoli, Mezard, Nat. Commun. 2024;
-[R] Raya, Ambrogioni, 2023.
+[R] Raya, Ambrogioni, 2023; [A] Achilli, Benedetti, Biroli, Mezard, arXiv 2602.04404, whose criterion is here for
+classes of one variance, and in `theory.pair_speciation_time` for any two Gaussians.
 """
 
 import dataclasses
@@ -232,6 +233,16 @@ def _cloning(problem: Problem) -> float:
     return _root_in_rho(problem, lambda rho: middle - float(problem.clone_agreement(rho)))
 
 
+def _free_entropy(problem: Problem) -> float:
+    """Mean and standard deviation of the log-likelihood ratio of two classes are equal: D²/2 = D [A].
+
+    D² is the squared distance of two means over v: 4ρ for the pair, 2ρ for orthogonal means, 2ρK/(K-1) for a simplex.
+    """
+    classes = problem.classes
+    squared = {"pair": 4.0, "orthogonal": 2.0, "simplex": 2 * classes / (classes - 1)}[problem.family]
+    return problem.log_snr_at(4 / squared)
+
+
 def _covariance(problem: Problem) -> float:
     """α² Λ = α² + σ², Λ = λ + s² the top eigenvalue of the data covariance: t = ½ log Λ in OU time [B]."""
     excess = problem.between + problem.variance - 1
@@ -325,6 +336,12 @@ CRITERIA: dict[str, Criterion] = {
         _cloning,
         "clones of a state agree halfway between chance and certainty",
         "E Σp² = (Σπ² + its limit)/2",
+        _UNREACHED,
+    ),
+    "free-entropy": Criterion(
+        _free_entropy,
+        "the free entropies of two classes differ by as much as they fluctuate",
+        "E log p(x|z)/p(x|other) = its standard deviation",
         _UNREACHED,
     ),
     "curvature": Criterion(

@@ -142,7 +142,9 @@ def _load(source: Any, dtype: Any) -> Any:
     try:
         diffusers = importlib.import_module("diffusers")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("from_diffusers needs diffusers; install the extra `diffusers`") from error
+        raise ModuleNotFoundError(
+            "from_diffusers needs diffusers; run: python -m pip install diffusers transformers torch"
+        ) from error
     path = Path(source).expanduser()
     if not (path / "model_index.json").is_file():
         raise ValueError(

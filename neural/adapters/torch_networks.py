@@ -145,7 +145,7 @@ def _torch() -> Any:
     try:
         return importlib.import_module("torch")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("from_torch needs PyTorch; install the extra `torch`") from error
+        raise ModuleNotFoundError("from_torch needs PyTorch; run: python -m pip install torch") from error
 
 
 def _check_mode(net: Any) -> None:

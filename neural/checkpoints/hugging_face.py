@@ -73,6 +73,6 @@ def _library() -> Any:
         import huggingface_hub
     except ImportError as error:
         raise ValueError(
-            "the Hugging Face hub needs the package huggingface_hub; run: pip install 'speciation[models]'"
+            "the Hugging Face hub needs the package huggingface_hub; run: python -m pip install huggingface_hub"
         ) from error
     return huggingface_hub

@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
 
+from neural.checkpoints.shapes import check_shapes
+
 Shape = tuple[int, ...]
 Resample = Literal["keep", "down", "up"]
 
@@ -298,14 +300,7 @@ def _read_sizes(shapes: Mapping[str, Shape]) -> Config:
 
 
 def _check_fit(config: Config, shapes: Mapping[str, Shape]) -> None:
-    expected = tensor_shapes(config)
-    if missing := sorted(expected.keys() - shapes.keys()):
-        raise ValueError(f"{len(missing)} tensor(s) missing: {_list(missing)}")
-    if extra := sorted(shapes.keys() - expected.keys()):
-        raise ValueError(f"{len(extra)} tensor(s) that this network does not have: {_list(extra)}")
-    for name, shape in expected.items():
-        if tuple(shapes[name]) != shape:
-            raise ValueError(f"tensor {name} must have shape {shape}, got {tuple(shapes[name])}")
+    check_shapes(shapes, tensor_shapes(config))
     for block in (*config.encoder(), *config.decoder()):
         if block.heads and block.channels_out % config.channels_per_head:
             raise ValueError(
@@ -317,7 +312,3 @@ def _check_fit(config: Config, shapes: Mapping[str, Shape]) -> None:
 def _shown(value: object, longest: int = 80) -> str:
     text = ascii(value)
     return text if len(text) <= longest else text[:longest] + "..."
-
-
-def _list(names: list[str], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")

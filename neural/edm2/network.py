@@ -61,14 +61,14 @@ def mp_fourier(
     return 2**0.5 * jnp.cos(x[:, None] * freqs[None] + phases[None])
 
 
-def direct_conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Images:
+def direct_conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Float[Array, "n height width out"]:
     """Convolution with zero padding that keeps height and width, by XLA."""
     return jax.lax.conv_general_dilated(
         x, weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision(x.dtype)
     )
 
 
-def conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Images:
+def conv(x: Images, weight: Float[Array, "kh kw channels out"]) -> Float[Array, "n height width out"]:
     """Convolution as `direct_conv`; on a CPU by Winograd's algorithm where the shapes make it faster."""
     if winograd.pays(x.shape, weight.shape, x.dtype):
         return jax.lax.platform_dependent(x, weight, cpu=winograd.convolve, default=direct_conv)
@@ -80,7 +80,7 @@ def linear(x: Float[Array, "n f"], weight: Float[Array, "f out"]) -> Float[Array
     return jnp.matmul(x, weight, precision=precision(x.dtype))
 
 
-def resample(x: Images, mode: str) -> Images:
+def resample(x: Images, mode: str) -> Float[Array, "n rows columns channels"]:
     """Means of 2x2 pixels (down) or each pixel repeated 2x2 (up): the published filter [1, 1]."""
     n, height, width, channels = x.shape
     if mode == "down":
@@ -109,7 +109,7 @@ def _repeat(x: Array, rows: int) -> Array:
     return x if x.shape[0] == rows else jnp.repeat(x, rows // x.shape[0], axis=0, total_repeat_length=rows)
 
 
-def _conv_parts(parts: list[Images], weight: Array) -> Images:
+def _conv_parts(parts: list[Images], weight: Array) -> Float[Array, "n height width out"]:
     """Convolve `parts` joined along channels; a part with fewer rows is convolved once, then repeated."""
     rows = max(part.shape[0] for part in parts)
     if all(part.shape[0] == rows for part in parts):
@@ -121,7 +121,7 @@ def _conv_parts(parts: list[Images], weight: Array) -> Images:
 
 def apply_block(
     parts: list[Images], emb: Float[Array, "rows e"], weights: Weights, block: Block, config: Config
-) -> Images:
+) -> Float[Array, "rows height width out"]:
     """One residual block (figure 21).
 
     Args:

@@ -36,12 +36,6 @@ COLUMNS = ("entropy", "disagreement", "second_moment", "rate", "surprise", "exce
 _RARE = 0.1
 
 
-def floor_of(share: float) -> float:
-    """Floor in nats: the published map's entropy cannot fall below it for a cell with that share of the labels."""
-    p = 1 / (1 + share)
-    return -p * math.log(p) - (1 - p) * math.log1p(-p)
-
-
 class Hypotheses(NamedTuple):
     """Hypotheses: log_p (n, H), denoisers (n, H, d), their mean D (n, d), and the trajectory's own index (n,)."""
 

@@ -30,7 +30,7 @@ def load(source: str, dtype: str) -> Model:
         )
     except ModuleNotFoundError as error:
         raise ValueError(
-            f"{source} needs diffusers: install the extra, pip install 'speciation[diffusers]'"
+            f"{source} needs diffusers; run: python -m pip install diffusers transformers torch"
         ) from error
     flow = denoiser.schedule.prediction == "velocity"
     return Model(

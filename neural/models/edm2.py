@@ -1,9 +1,10 @@
 """EDM2 networks as models: from the published names, or from a file."""
 
+from pathlib import Path
 from typing import Any
 
 from neural import checkpoints, imagenet
-from neural.checkpoints.presets import PRESETS, published
+from neural.checkpoints.presets import PRESETS, published, sibling
 from neural.models.grids import Grid
 from neural.models.model import Model
 from neural.models.registry import Candidate, Kind
@@ -28,18 +29,25 @@ def load(source: str, dtype: str) -> Model:
         denoiser=network,
         shape=network.config.image_shape,
         conditions=tuple(range(classes)),
-        **_named(classes),
+        **named(classes),
         grid=GRID,
         unconditional=network.unconditional,
         # Latents need the autoencoder, which is a file of its own: `neural.pictures.decoded`.
         pictures=from_rgb if network.config.img_channels == RGB else None,
-        files=checkpoints.locate(source),
+        files=_files(source),
         facts={"network": repr(network)},
     )
 
 
-def _named(classes: int) -> dict[str, Any]:
-    """Names of the classes: ImageNet's if there are 1000, else numbers, since a checkpoint stores no names."""
+def _files(source: str) -> tuple[Path, ...]:
+    """The network's file, and that of its unconditional sibling where there is one."""
+    located = checkpoints.locate(source)
+    other = sibling(located[0]) if len(located) == 1 else None
+    return located if other is None else (*located, other)
+
+
+def named(classes: int) -> dict[str, Any]:
+    """Names of the classes as fields of `Model`: ImageNet's for 1000 of them, else numbers; checkpoints store none."""
     if classes != imagenet.CLASSES:
         return {"names": tuple(map(str, range(classes)))}
     return {

@@ -9,8 +9,10 @@ normalisation groups. These come from the configuration files of a folder, or el
 """
 
 import dataclasses
+import functools
+import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 Shape = tuple[int, ...]
 Shapes = Mapping[str, Shape]
@@ -75,7 +77,7 @@ class UNetConfig:
 
     def down(self) -> tuple[Stage, ...]:
         """The stages on the way down, in the order of execution."""
-        return tuple(_down(self))
+        return tuple(_down(self.widths, self.layers, self.attends))
 
     def middle(self) -> tuple[Stage, ...]:
         """The stages between the way down and the way up."""
@@ -88,22 +90,26 @@ class UNetConfig:
 
     def up(self) -> tuple[Stage, ...]:
         """The stages on the way up, in the order of execution."""
-        return tuple(_up(self))
+        skips = [self.widths[0]]
+        for stage in self.down():
+            skips += [stage.channels_out] * (2 if stage.resample else 1)
+        return tuple(_up(self.widths, self.layers, self.attends, reversed(skips)))
 
     def stages(self) -> tuple[Stage, ...]:
         """All stages, in the order of execution."""
         return (*self.down(), *self.middle(), *self.up())
 
 
-def _down(config: UNetConfig) -> Iterator[Stage]:
-    width, last = config.widths[0], len(config.widths) - 1
-    for level, out in enumerate(config.widths):
-        prefix = f"down_blocks.{level}"
-        for index in range(config.layers):
-            ends = index == config.layers - 1 and level < last
+def _down(widths: Sequence[int], layers: int, attends: Sequence[bool], before: str = "") -> Iterator[Stage]:
+    """The stages from the finest level to the coarsest; their names begin with `before`."""
+    width, last = widths[0], len(widths) - 1
+    for level, out in enumerate(widths):
+        prefix = f"{before}down_blocks.{level}"
+        for index in range(layers):
+            ends = index == layers - 1 and level < last
             yield Stage(
                 f"{prefix}.resnets.{index}",
-                f"{prefix}.attentions.{index}" if config.attends[level] else None,
+                f"{prefix}.attentions.{index}" if attends[level] else None,
                 width,
                 0,
                 out,
@@ -112,20 +118,20 @@ def _down(config: UNetConfig) -> Iterator[Stage]:
             width = out
 
 
-def _up(config: UNetConfig) -> Iterator[Stage]:
-    skips = [config.widths[0]]
-    for stage in _down(config):
-        skips += [stage.channels_out] * (2 if stage.resample else 1)
-    width = config.widths[-1]
-    for block, level in enumerate(reversed(range(len(config.widths)))):
-        out, prefix = config.widths[level], f"up_blocks.{block}"
-        for index in range(config.layers + 1):
-            ends = index == config.layers and level > 0
+def _up(
+    widths: Sequence[int], layers: int, attends: Sequence[bool], skips: Iterator[int], before: str = ""
+) -> Iterator[Stage]:
+    """The stages from the coarsest level to the finest, each with the channels of its skip connection."""
+    width = widths[-1]
+    for block, level in enumerate(reversed(range(len(widths)))):
+        out, prefix = widths[level], f"{before}up_blocks.{block}"
+        for index in range(layers + 1):
+            ends = index == layers and level > 0
             yield Stage(
                 f"{prefix}.resnets.{index}",
-                f"{prefix}.attentions.{index}" if config.attends[level] else None,
+                f"{prefix}.attentions.{index}" if attends[level] else None,
                 width,
-                skips.pop(),
+                next(skips),
                 out,
                 f"{prefix}.upsamplers.0.conv" if ends else None,
             )
@@ -159,33 +165,12 @@ class VAEConfig:
 
     def encoder(self) -> tuple[Stage, ...]:
         """The stages of the encoder, in the order of execution."""
-        return tuple(_encoder(self))
+        return tuple(_down(self.widths, self.layers, [False] * len(self.widths), "encoder."))
 
     def decoder(self) -> tuple[Stage, ...]:
         """The stages of the decoder, in the order of execution."""
-        return tuple(_decoder(self))
-
-
-def _encoder(config: VAEConfig) -> Iterator[Stage]:
-    width, last = config.widths[0], len(config.widths) - 1
-    for level, out in enumerate(config.widths):
-        prefix = f"encoder.down_blocks.{level}"
-        for index in range(config.layers):
-            ends = index == config.layers - 1 and level < last
-            down = f"{prefix}.downsamplers.0.conv" if ends else None
-            yield Stage(f"{prefix}.resnets.{index}", None, width, 0, out, down)
-            width = out
-
-
-def _decoder(config: VAEConfig) -> Iterator[Stage]:
-    width = config.widths[-1]
-    for block, level in enumerate(reversed(range(len(config.widths)))):
-        out, prefix = config.widths[level], f"decoder.up_blocks.{block}"
-        for index in range(config.layers + 1):
-            ends = index == config.layers and level > 0
-            up = f"{prefix}.upsamplers.0.conv" if ends else None
-            yield Stage(f"{prefix}.resnets.{index}", None, width, 0, out, up)
-            width = out
+        none = [False] * len(self.widths)
+        return tuple(_up(self.widths, self.layers, none, itertools.repeat(0), "decoder."))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,7 +200,7 @@ class TextConfig:
 def unet_multiply_adds(config: UNetConfig, side: int) -> int:
     """Multiply-adds of one evaluation of the U-Net on one state of `side` rows and columns: weights and attention."""
     total = 0
-    for name, shape in unet_shapes(config).items():
+    for name, shape in tensor_shapes(config).items():
         if name.endswith(".weight") and len(shape) > 1:
             total += math.prod(shape) * _places(name, config, side)
     for stage in (*config.down(), *config.middle(), *config.up()):
@@ -295,8 +280,14 @@ def _text_attention(name: str, width: int, context: int) -> dict[str, Shape]:
     return shapes
 
 
-def unet_shapes(config: UNetConfig) -> dict[str, Shape]:
-    """Shape of every tensor of the U-Net."""
+@functools.singledispatch
+def tensor_shapes(config: UNetConfig | VAEConfig | TextConfig) -> dict[str, Shape]:
+    """Shape of every tensor of the network with these sizes."""
+    raise TypeError(f"config must be that of a U-Net, an autoencoder or a text encoder, got {config!r}")
+
+
+@tensor_shapes.register
+def _unet_shapes(config: UNetConfig) -> dict[str, Shape]:
     first, emb = config.widths[0], config.embedding
     shapes = {
         **_layer("conv_in", first, config.in_channels, *KERNEL),
@@ -312,8 +303,8 @@ def unet_shapes(config: UNetConfig) -> dict[str, Shape]:
     return shapes
 
 
-def vae_shapes(config: VAEConfig) -> dict[str, Shape]:
-    """Shape of every tensor of the autoencoder."""
+@tensor_shapes.register
+def _vae_shapes(config: VAEConfig) -> dict[str, Shape]:
     first, last, latent = config.widths[0], config.widths[-1], config.latent_channels
     shapes = {
         **_layer("encoder.conv_in", first, config.image_channels, *KERNEL),
@@ -337,8 +328,8 @@ def vae_shapes(config: VAEConfig) -> dict[str, Shape]:
     return shapes
 
 
-def text_shapes(config: TextConfig) -> dict[str, Shape]:
-    """Shape of every tensor of the text encoder."""
+@tensor_shapes.register
+def _text_shapes(config: TextConfig) -> dict[str, Shape]:
     width = config.width
     shapes: dict[str, Shape] = {
         "text_model.embeddings.token_embedding.weight": (config.vocabulary, width),

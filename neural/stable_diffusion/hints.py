@@ -210,7 +210,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         import yaml
     except ImportError as error:
         raise ValueError(
-            "this configuration needs the package PyYAML; run: pip install 'speciation[models]'"
+            "this configuration needs the package PyYAML; run: python -m pip install pyyaml"
         ) from error
     if path.stat().st_size > MAX_YAML:
         raise ValueError(f"more than {MAX_YAML} bytes")

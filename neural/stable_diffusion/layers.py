@@ -54,7 +54,9 @@ def linear(x: Float[Array, "... f"], weights: Weights, name: str) -> Float[Array
     return y if bias is None else y + _last(bias, y)
 
 
-def conv(x: Images, weights: Weights, name: str, stride: int = 1, padding: Padding = SAME) -> Images:
+def conv(
+    x: Images, weights: Weights, name: str, stride: int = 1, padding: Padding = SAME
+) -> Float[Array, "n rows columns out"]:
     """A 3x3 convolution with zero padding."""
     weight = weights[f"{name}.weight"].astype(x.dtype)
     direct = functools.partial(
@@ -70,7 +72,7 @@ def conv(x: Images, weights: Weights, name: str, stride: int = 1, padding: Paddi
     return y + _last(weights[f"{name}.bias"], y)
 
 
-def pointwise(x: Images, weights: Weights, name: str) -> Images:
+def pointwise(x: Images, weights: Weights, name: str) -> Float[Array, "n height width out"]:
     """A 1x1 convolution, which is a linear layer on every pixel."""
     weight = weights[f"{name}.weight"]
     return linear(x, {**weights, f"{name}.weight": weight.reshape(weight.shape[:2])}, name)
@@ -171,7 +173,7 @@ def _attend(q: Array, k: Array, v: Array, start: Array | None) -> Float[Array, "
     return (einsum("hqk,hkc->hqc", weights.astype(v.dtype), v) / total).astype(v.dtype)
 
 
-def double(x: Images) -> Images:
+def double(x: Images) -> Float[Array, "n rows columns channels"]:
     """Each pixel repeated 2x2."""
     n, height, width, channels = x.shape
     doubled = jnp.broadcast_to(x[:, :, None, :, None], (n, height, 2, width, 2, channels))
@@ -185,7 +187,7 @@ def resnet(
     groups: int,
     epsilon: float,
     emb: Float[Array, "n e"] | None = None,
-) -> Images:
+) -> Float[Array, "n height width out"]:
     """One residual block; `emb` shifts the channels between its two convolutions."""
     y = conv(jax.nn.silu(group_norm(x, weights, f"{name}.norm1", groups, epsilon)), weights, f"{name}.conv1")
     if emb is not None:

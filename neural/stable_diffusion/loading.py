@@ -13,7 +13,7 @@ from gmm.checks import choose
 from neural import checkpoints
 from neural.checkpoints import CheckpointError
 from neural.checkpoints.presets import cache_folder
-from neural.stable_diffusion.architecture import END, START, TextConfig, text_shapes
+from neural.stable_diffusion.architecture import END, START, TextConfig, tensor_shapes
 from neural.stable_diffusion.autoencoder import VAE
 from neural.stable_diffusion.denoiser import SD15, Config
 from neural.stable_diffusion.embeddings import Learnt, read_embeddings, with_embeddings
@@ -142,7 +142,7 @@ def _shortened(text: Network, skip: int) -> Network:
     if isinstance(skip, bool) or not isinstance(skip, int) or not 0 <= skip < layers:
         raise ValueError(f"clip_skip must be an integer in 0..{layers - 1}, got {skip!r}")
     config = dataclasses.replace(text.config, layers=layers - skip)
-    return Network(config, text.options, text.tensors).only(text_shapes(config))
+    return Network(config, text.options, text.tensors).only(tensor_shapes(config))
 
 
 # Words.

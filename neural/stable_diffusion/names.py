@@ -13,9 +13,7 @@ from neural.stable_diffusion.architecture import (
     TextConfig,
     UNetConfig,
     VAEConfig,
-    text_shapes,
-    unet_shapes,
-    vae_shapes,
+    tensor_shapes,
 )
 
 UNET, VAE, TEXT = "unet", "vae", "text_encoder"
@@ -58,13 +56,10 @@ _SINGLE_EXTRAS = re.compile(
 
 def original_names(config: UNetConfig | VAEConfig | TextConfig) -> dict[str, str]:
     """The original name, without the single file's prefix, of every tensor of a network."""
-    if isinstance(config, TextConfig):
-        return {name: name for name in text_shapes(config)}
-    if isinstance(config, UNetConfig):
-        layers, shapes = dict(_unet_layers(config)), unet_shapes(config)
-    else:
-        layers, shapes = dict(_vae_layers(config)), vae_shapes(config)
-    return {name: _renamed(name, layers) for name in shapes}
+    layers: dict[str, str] = {}
+    if not isinstance(config, TextConfig):
+        layers = dict(_unet_layers(config) if isinstance(config, UNetConfig) else _vae_layers(config))
+    return {name: _renamed(name, layers) for name in tensor_shapes(config)}
 
 
 def _renamed(name: str, layers: Mapping[str, str]) -> str:

@@ -5,15 +5,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from neural.checkpoints.shapes import check_shapes
 from neural.stable_diffusion.architecture import (
     Shape,
     Shapes,
     TextConfig,
     UNetConfig,
     VAEConfig,
-    text_shapes,
-    unet_shapes,
-    vae_shapes,
+    tensor_shapes,
 )
 from neural.stable_diffusion.settings import (
     TEXT_SETTINGS,
@@ -68,7 +67,7 @@ def read_unet(shapes: Shapes, options: Options | None = None) -> UNetConfig:
         groups=_positive("unet", "norm_num_groups", options.get("norm_num_groups", UNetConfig.groups)),
     )
     _check_stated("unet", options, _stated_unet(config))
-    _check_fit("unet", unet_shapes(config), shapes)
+    check_shapes(shapes, tensor_shapes(config), network="unet")
     if config.in_channels != config.out_channels:
         raise ValueError(
             f"unet: it must predict as many channels as it reads, got {config.out_channels} of {config.in_channels}"
@@ -102,7 +101,7 @@ def read_vae(shapes: Shapes, options: Options | None = None) -> VAEConfig:
         scaling_factor=float(scaling),
     )
     _check_stated("vae", options, _stated_vae(config))
-    _check_fit("vae", vae_shapes(config), shapes)
+    check_shapes(shapes, tensor_shapes(config), network="vae")
     for width in config.widths:
         _check_divides("vae", width, config.groups, "groups")
     return config
@@ -129,7 +128,7 @@ def read_text(shapes: Shapes, options: Options | None = None) -> TextConfig:
         feed_forward=size("text_model.encoder.layers.0.mlp.fc1.weight", 0),
     )
     _check_stated("text_encoder", options, _stated_text(config))
-    _check_fit("text_encoder", text_shapes(config), shapes)
+    check_shapes(shapes, tensor_shapes(config), network="text_encoder")
     _check_divides("text_encoder", width, config.heads, "heads")
     stated = _positive("text_encoder", "num_hidden_layers", options.get("num_hidden_layers", layers))
     if stated > layers:
@@ -229,20 +228,6 @@ def _positive(part: str, key: str, value: Any) -> int:
 def _check_divides(name: str, channels: int, parts: int, what: str) -> None:
     if channels % parts:
         raise ValueError(f"{name} has {channels} channels, which are not whole {what} ({parts})")
-
-
-def _check_fit(part: str, expected: Shapes, shapes: Shapes) -> None:
-    if missing := sorted(expected.keys() - shapes.keys()):
-        raise ValueError(f"{part}: {len(missing)} tensor(s) missing: {_list(missing)}")
-    if extra := sorted(shapes.keys() - expected.keys()):
-        raise ValueError(f"{part}: {len(extra)} tensor(s) that this network does not have: {_list(extra)}")
-    for name, shape in expected.items():
-        if tuple(shapes[name]) != shape:
-            raise ValueError(f"{part}: tensor {name} must have shape {shape}, got {tuple(shapes[name])}")
-
-
-def _list(names: list[str], shown: int = 5) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 # Layout of the original names: what the map to ours depends on.

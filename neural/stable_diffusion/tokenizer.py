@@ -150,7 +150,7 @@ def _cut(text: str, count: int, kept: int) -> str:
     return f"prompt {shown!r} has {count} tokens; CLIP reads the first {kept}, the rest is cut off"
 
 
-WITHOUT_LIBRARY = "prompts need the package tokenizers; run: pip install 'speciation[models]'"
+WITHOUT_LIBRARY = "prompts need the package tokenizers; run: python -m pip install tokenizers"
 
 
 def _library() -> Any:

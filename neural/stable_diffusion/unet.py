@@ -52,7 +52,7 @@ def unet(
     t: Float[Array, " n"],
     text: KeysValues,
     record: Record = None,
-) -> Images:
+) -> Float[Array, "n height width out"]:
     """The predicted noise.
 
     Args:
@@ -92,7 +92,7 @@ def _stage(
     emb: Float[Array, "n e"],
     text: KeysValues,
     record: Record,
-) -> Images:
+) -> Float[Array, "n height width out"]:
     note = layers.recorder(record)
     x = note(stage.resnet, layers.resnet(x, weights, stage.resnet, config.groups, RESNET_EPSILON, emb))
     if stage.attention is None:

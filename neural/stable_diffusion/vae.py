@@ -6,6 +6,7 @@ other ranges of pixels and latents. The networks here neither scale nor clamp.
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from neural.stable_diffusion import layers
 from neural.stable_diffusion.architecture import VAEConfig
@@ -16,7 +17,9 @@ AFTER: layers.Padding = ((0, 1), (0, 1))
 """Where the encoder halves the resolution, it pads only below and to the right."""
 
 
-def encode(weights: Weights, config: VAEConfig, images: Images, record: Record = None) -> Images:
+def encode(
+    weights: Weights, config: VAEConfig, images: Images, record: Record = None
+) -> Float[Array, "n rows columns out"]:
     """Mean and log variance of the latents of pictures, along the last axis.
 
     Args:
@@ -39,7 +42,9 @@ def encode(weights: Weights, config: VAEConfig, images: Images, record: Record =
     return note("quant_conv", layers.pointwise(note("encoder.conv_out", x), weights, "quant_conv"))
 
 
-def decode(weights: Weights, config: VAEConfig, latents: Images, record: Record = None) -> Images:
+def decode(
+    weights: Weights, config: VAEConfig, latents: Images, record: Record = None
+) -> Float[Array, "n rows columns out"]:
     """Pictures of latents; arguments as `encode`.
 
     Returns:
@@ -75,11 +80,11 @@ def _attention(x: Images, weights: Weights, config: VAEConfig, name: str) -> Ima
     return x + layers.linear(layers.attend(q, k, v), weights, f"{name}.to_out.0").reshape(x.shape)
 
 
-def _out(x: Images, weights: Weights, config: VAEConfig, side: str) -> Images:
+def _out(x: Images, weights: Weights, config: VAEConfig, side: str) -> Float[Array, "n height width out"]:
     x = layers.group_norm(x, weights, f"{side}.conv_norm_out", config.groups, EPSILON)
     return layers.conv(jax.nn.silu(x), weights, f"{side}.conv_out")
 
 
-def means(moments: Images) -> Images:
+def means(moments: Images) -> Float[Array, "n height width out"]:
     """The posterior mean, from the moments that `encode` returns."""
     return jnp.split(moments, 2, axis=-1)[0]

@@ -117,7 +117,9 @@ def branches(block: Mapping[str, str]) -> list[Branch]:
     return [tuple(names) for names in found.values()]
 
 
-def _block(x: Images, weights: Weights, name: str, block: Mapping[str, str]) -> Images:
+def _block(
+    x: Images, weights: Weights, name: str, block: Mapping[str, str]
+) -> Float[Array, "n rows columns out"]:
     outputs = []
     for branch in branches(block):
         y = _pooled(x, name) if branch == ("branch_pool",) else x
@@ -130,7 +132,7 @@ def _block(x: Images, weights: Weights, name: str, block: Mapping[str, str]) -> 
     return jnp.concatenate(outputs, axis=-1)
 
 
-def _conv(x: Images, weights: Weights, name: str, kind: str) -> Images:
+def _conv(x: Images, weights: Weights, name: str, kind: str) -> Float[Array, "n rows columns out"]:
     weight = weights[f"{name}.weight"].astype(x.dtype)
     height, width = kernel(kind)
     rows, columns = (0, 0) if kind.endswith("v") else (height // 2, width // 2)
@@ -146,14 +148,14 @@ def _conv(x: Images, weights: Weights, name: str, kind: str) -> Images:
     return jax.nn.relu(y * scale + shift)
 
 
-def _pooled(x: Images, block: str) -> Images:
+def _pooled(x: Images, block: str) -> Float[Array, "n rows columns channels"]:
     kind = POOLS.get(block, "average")
     if kind == "max/2":
         return _max_pool(x, 2, "VALID")
     return _max_pool(x, 1, "SAME") if kind == "max" else _average_pool(x)
 
 
-def _max_pool(x: Images, stride: int, padding: str) -> Images:
+def _max_pool(x: Images, stride: int, padding: str) -> Float[Array, "n rows columns channels"]:
     return jax.lax.reduce_window(
         x, jnp.array(-jnp.inf, x.dtype), jax.lax.max, (1, 3, 3, 1), (1, stride, stride, 1), padding
     )

@@ -7,7 +7,7 @@ Known layouts: DINOv2 as its authors publish it (``blocks.0.attn.qkv``) and as t
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -153,18 +153,3 @@ def _inception(tensors: Tensors) -> Parts:
     if extra := sorted(tensors.keys() - known):
         raise CheckpointError(f"tensor {quoted(extra[0])} belongs to no part of the network")
     return found | {name: tensors[name] for name in ("fc.weight", "fc.bias") if name in tensors}
-
-
-def check_fit(
-    tensors: Tensors, expected: Mapping[str, tuple[int, ...]], optional: Callable[[str], bool]
-) -> None:
-    """Raise CheckpointError unless every tensor is expected, has its shape, and none is missing but optional ones."""
-    if missing := sorted(name for name in expected.keys() - tensors.keys() if not optional(name)):
-        raise CheckpointError(f"{len(missing)} tensor(s) missing: {', '.join(missing[:5])}")
-    if extra := sorted(tensors.keys() - expected.keys()):
-        raise CheckpointError(
-            f"{len(extra)} tensor(s) that this network does not have: {', '.join(extra[:5])}"
-        )
-    for name, shape in expected.items():
-        if name in tensors and tensors[name].shape != shape:
-            raise CheckpointError(f"tensor {name} must have shape {shape}, got {tensors[name].shape}")

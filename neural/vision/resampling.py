@@ -36,7 +36,7 @@ def resize(
     antialias: bool = False,
     centres: Centres = "half-pixel",
     scale: tuple[float, float] | None = None,
-) -> Images:
+) -> Float[Array, "n rows columns channels"]:
     """Images of `size` (height, width), not rounded.
 
     Args:

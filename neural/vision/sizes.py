@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from neural.checkpoints import CheckpointError
+from neural.checkpoints.shapes import check_shapes
 from neural.vision import inception
-from neural.vision.names import Tensors, check_fit
+from neural.vision.names import Tensors
 from neural.vision.transformer import TransformerConfig
 
 HEAD_WIDTH = 64
@@ -55,7 +56,11 @@ def read_transformer(tensors: Tensors, layout: str, options: Options) -> Transfo
             f"{tensors['positions'].shape[0]} positions must be one and a square, and width {width} a multiple of "
             f"{config.heads} heads"
         )
-    check_fit(tensors, _shapes(config, tensors, family), lambda name: name.startswith("head."))
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    try:
+        check_shapes(shapes, _shapes(config, tensors, family), optional=lambda name: name.startswith("head."))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
     return config
 
 

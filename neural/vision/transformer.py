@@ -95,7 +95,7 @@ def linear_head(
     return layers.linear(jnp.concatenate([*(x[:, 0] for x in normed), patches], axis=1), weights, "head")
 
 
-def _embedded(weights: Weights, config: TransformerConfig, pixels: Images) -> Rows:
+def _embedded(weights: Weights, config: TransformerConfig, pixels: Images) -> Float[Array, "n tokens units"]:
     n, channels, patch = pixels.shape[0], pixels.shape[3], config.patch
     height, width = (length // patch for length in pixels.shape[1:3])
     apart = pixels[:, : height * patch, : width * patch].reshape(n, height, patch, width, patch, channels)

@@ -101,20 +101,16 @@ def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list
     from paper_figures.studies import sources
 
     named = words("against", against, sources.AGAINST) if against else None
-    # The denoiser gap is one between classes.
-    gap = [sources.gap(question)] if len(question.decision.conditions) > 1 else []
-    if question.tracker != "classes":
-        about = f"`tracker` {question.tracker} answers another question than the exact curves"
-        if named is not None:
-            raise ValueError(f"{about}; leave out `against`, or take `tracker` classes")
-        return [sources.online(question), *gap], f"no exact curve: {about.replace('`', '')}"
     about = ""
     try:
         exact = sources.exact_curves(question, named)
     except ValueError as error:
         if named is not None:
             raise
-        exact, about = [], f"no exact curve: {error}"
+        exact, about = [], f"no exact curve: {str(error).replace('`', '')}"
+    # The denoiser gap is one between classes, and never answers whether one class stands out from all.
+    between = question.tracker == "classes" and len(question.decision.conditions) > 1
+    gap = [sources.gap(question)] if between else []
     return [*exact, sources.online(question), *gap], about
 
 

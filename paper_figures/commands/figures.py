@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paper_figures.commands import experiments
+from paper_figures.commands.experiments import ExperimentOptions
 from paper_figures.commands.options import DryRun, Dtype, OutputFolder, Seed, ViewOptions
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.figures.settings import Settings
@@ -43,6 +45,7 @@ def figures(
     dtype: Dtype = "float64",
     view: ViewOptions,
     jobs: Jobs = None,
+    experiment: ExperimentOptions,
     dry_run: DryRun = False,
 ) -> None:
     """Make the figures, their data and a page that shows them.
@@ -50,22 +53,36 @@ def figures(
     Each figure is written as PNG and PDF, beside the NetCDF data from which it is drawn; index.html shows all of them
     with captions and numbers. Data on disk that were computed from the same settings are used again, so a second run
     only draws, and a run that was stopped goes on. DIR is figures by default, or figures-fast with --fast.
+
+    Experiments ask a published network: edm2-classes, edm2-partitions, edm2-guidance, edm2-u-turn, sd15-prompts,
+    sd15-guidance, sd15-u-turn. They are made only when named with --only, and --dry-run says what they cost without the
+    weights at hand.
     """
     folder = Path("figures-fast" if fast else "figures") if out is None else out
-    work = _jobs(_chosen(only), Settings(fast=fast, seed=seed, dtype=dtype), folder)
+    chosen = _chosen(only)
+    experiments.check(chosen, experiment)
+    work = _jobs(chosen, Settings(fast=fast, seed=seed, dtype=dtype), folder, experiment)
+    computed, measured = ([job for job in work if job.figure.is_experiment == kind] for kind in (False, True))
     if dry_run:
-        _print_cost(work)
+        if computed:
+            _print_cost(computed)
+        for job in measured:
+            experiments.print_plan(job)
         return
     from paper_figures.figures.build import make_all
     from paper_figures.files import ensure_writable
     from paper_figures.interruption import interruptible
 
     ensure_writable(folder)
+    page = folder / "index.html"
     with interruptible(f"what is finished stays in {folder}"):
-        for made in make_all(work, view, _workers() if jobs is None else jobs):
+        typer.echo(f"{page} shows the figures that are finished")
+        for made in make_all(computed, view, _workers() if jobs is None else jobs):
             how = "data reused from" if made.reused else f"computed in {made.seconds:.1f} s,"
             typer.echo(f"{made.job.figure.name}: {how} {made.job.path('.nc')}")
-    typer.echo(f"all figures: {folder / 'index.html'}")
+        for job in measured:
+            experiments.make(job, view)
+    typer.echo(f"all figures: {page}")
 
 
 def _workers() -> int:
@@ -89,12 +106,12 @@ def _chosen(only: list[str] | None) -> list[Figure]:
     return [FIGURES[name] for name in words("only", only, FIGURES)]
 
 
-def _jobs(figures: list[Figure], settings: Settings, folder: Path) -> "list[Job]":
-    import dataclasses
-
+def _jobs(
+    figures: list[Figure], settings: Settings, folder: Path, experiment: ExperimentOptions
+) -> "list[Job]":
     from paper_figures.figures.job import Job
 
-    return [Job(figure, dataclasses.replace(settings, stream=figure.seed), folder) for figure in figures]
+    return [Job(figure, experiments.settings_of(figure, settings, experiment), folder) for figure in figures]
 
 
 def _print_cost(jobs: "list[Job]") -> None:

@@ -25,10 +25,10 @@ class PictureOptions:
 
     model: str = option(..., "edm2-xs, sd15, zoo:digits, ..., or a file or folder.", metavar="NAME|PATH")
     classes: list[str] | None = option(
-        None, "Classes by name, index or group.", "--class", metavar="CLASS ..."
+        None, "Classes by name, index or group.", "--classes", "--class", metavar="CLASS ..."
     )
     prompts: list[str] | None = option(
-        None, "Prompts, for models that take text.", "--prompt", metavar="TEXT ..."
+        None, "Prompts, for models that take text.", "--prompts", "--prompt", metavar="TEXT ..."
     )
     count: int = option(1, "Number of pictures of each class or prompt.", metavar="N")
     steps: int | None = option(None, "Noise levels. Default: the model's own.", metavar="N")
@@ -37,10 +37,31 @@ class PictureOptions:
         "Scale of classifier-free guidance; 1 for none. Default: 7.5 for sd15, 1 for others.",
         metavar="W",
     )
+    schedule: str | None = option(
+        None,
+        "A guidance schedule in place of a constant scale, in the form that `speciation guidance` takes "
+        "(interval:2:0.3..3, feedback, a .json file of one schedule); those that track a posterior need the ancestral "
+        "sampler.",
+        metavar="SCHEDULE",
+    )
     sampler: SamplerName | None = option(
         None,
         "heun: second order, as in EDM; ddim: first order, as in diffusers; ancestral: the stochastic chain. "
         "Default: ddim for sd15, heun for others.",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FileOptions:
+    """What is written."""
+
+    latents: bool = option(
+        False, "Keep the states as they are, without an autoencoder, in .safetensors files."
+    )
+    for_metrics: bool = option(
+        False,
+        "N pictures in all, named by their seeds, a thousand to a folder, as the reference programs of image metrics "
+        "read them; each is of a class that its seed draws. There is no sheet.",
     )
 
 
@@ -58,6 +79,7 @@ class ComputationOptions:
 def sample(
     *,
     pictures: PictureOptions,
+    files: FileOptions,
     batch: Batch = 4,
     computation: ComputationOptions,
     out: OutputFolder = None,
@@ -69,8 +91,9 @@ def sample(
     seed, its class or prompt and the settings alone. Pictures that lie in DIR already are kept, so a run that was
     stopped goes on when the same command is given again. DIR is samples by default.
 
-    Examples: speciation sample --model sd15 --prompt "a photo of a cat" "a photo of a dog" --count 4
-              speciation sample --model edm2-xs --class "golden retriever" 207 --guidance-scale 1.4
+    Examples: speciation sample --model sd15 --prompts "a photo of a cat" "a photo of a dog" --count 4
+              speciation sample --model edm2-xs --classes "golden retriever" 207 --guidance-scale 1.4
+              speciation sample --model edm2-xs --for-metrics --count 50000 --schedule interval:2.8:0.15..1.6
     """
     import jax
 
@@ -83,7 +106,7 @@ def sample(
 
     folder = Path("samples") if out is None else out
     with jax.enable_x64(computation.dtype == "float64"):
-        plan = plan_pictures(**values(pictures, computation))
+        plan = plan_pictures(**values(pictures, files, computation))
         typer.echo(_cost(plan, folder))
         if dry_run:
             typer.echo("nothing was made")
@@ -91,6 +114,9 @@ def sample(
         ensure_writable(folder)
         with interruptible(f"finished pictures stay in {folder}"), bar("sampling") as progress:
             make(plan, folder, batch, progress)
+    if files.latents or files.for_metrics:
+        typer.echo(f"{'states' if files.latents else 'pictures'}: {folder}")
+        return
     save_pictures(lambda: draw_sheet(plan.pictures, folder, _heading(plan)), [folder / "sheet.png"])
     typer.echo(f"pictures: {folder}, all of them on {folder / 'sheet.png'}")
 
@@ -106,5 +132,6 @@ def _cost(plan: "PicturePlan", folder: Path) -> str:
 
 def _heading(plan: "PicturePlan") -> str:
     settings = plan.settings
-    how = f"{settings.sampler}, {settings.steps} noise levels, guidance {settings.guidance_scale:g}"
+    guidance = settings.schedule or f"{settings.guidance_scale:g}"
+    how = f"{settings.sampler}, {settings.steps} noise levels, guidance {guidance}"
     return f"{settings.model}: {how}"

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from paper_figures.drawing import style, u_turn
 from paper_figures.drawing.view import View
-from paper_figures.studies.comparison import curve_of, difference
+from paper_figures.studies.comparison import compared, curve_of, difference
 from paper_figures.studies.sources import GAP, LABELS, ONLINE
 
 # What is exact is black and grey, what is trained has colour.
@@ -42,7 +42,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     below = axes[len(levels)]
     _draw_places(below[0], dataset, looks, axis)
     titles += ["half entropy and the central 80%"]
-    if reference:
+    if compared(dataset):
         _draw_differences(below[1], dataset, reference, looks, view, axis)
         titles += [f"difference from {style.literal(reference)}"]
     else:
@@ -57,7 +57,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
     style.letter_panels(figure.axes, titles)
     for ax in figure.axes:
         _zoom(ax, dataset, axis)
-    if reference:
+    if compared(dataset):
         style.fit_height(below[1])
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
@@ -113,9 +113,7 @@ def _draw_differences(
 ) -> None:
     styles = [line["linestyle"] for line in style.sequence(len(dataset.level))]
     for level, dashes in zip(map(str, dataset.level.values), styles, strict=True):
-        for source in map(str, dataset.source.values):
-            if source == reference:
-                continue
+        for source in compared(dataset):
             curve = curve_of(dataset, source, level)
             noise, gap, stderr = difference(curve, curve_of(dataset, reference, level))
             line = looks[source] if len(styles) == 1 else looks[source] | {"linestyle": dashes}

@@ -18,15 +18,21 @@ from rich.text import Text
 
 from paper_figures.drawing.view import View
 from paper_figures.figures.job import Job
+from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.interruption import reliable_interrupts
-from paper_figures.progress import bars
+from paper_figures.progress import Progress, bars
 
 # Held while index.html is written, which shows all figures of a folder: two writers would leave one out.
 _page: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
-def make(job: Job, view: View) -> bool:
+def make(job: Job, view: View, progress: Progress | None = None) -> bool:
     """Make one figure: its data unless they are on disk, then its pictures, and the page that shows it.
+
+    Args:
+        job: which figure.
+        view: axis and units of its picture.
+        progress: called while an experiment is measured.
 
     Returns:
         Whether the data on disk were reused.
@@ -37,12 +43,20 @@ def make(job: Job, view: View) -> bool:
     dataset = job.load()
     reused = dataset is not None
     if dataset is None:
-        dataset = job.save(_computed(job))
+        dataset = job.save(_measured(job, progress) if job.figure.is_experiment else _computed(job))
     pictures = [job.path(suffix) for suffix in PICTURES]
     save_pictures(lambda: job.figure.draw(dataset, view), pictures, draft=job.settings.fast)
     with _page:
         page.write(job.folder)
     return reused
+
+
+def _measured(job: Job, progress: Progress | None) -> Any:
+    """The data of an experiment; its finished rows stay beside them for a list of classes that shares some."""
+    from paper_figures.studies.experiment import Work
+
+    assert isinstance(job.settings, ExperimentSettings)
+    return job.figure.measure(job.settings, Work(job.path(".rows"), progress))
 
 
 def _computed(job: Job) -> Any:
@@ -82,7 +96,7 @@ def make_all(jobs: Sequence[Job], view: View, workers: int = 1) -> Iterator[Made
     """Make figures, with a bar on a terminal; yields each when it is finished.
 
     Args:
-        jobs: the figures, made in this order by one process and the most expensive first by several.
+        jobs: the figures, made in the order of `in_order`.
         view: axis and units of the pictures.
         workers: processes; 1 is this one.
     """
@@ -99,6 +113,16 @@ def make_all(jobs: Sequence[Job], view: View, workers: int = 1) -> Iterator[Made
             shown.update(task, description=f"made {name}", started=time.monotonic(), left=left)
 
 
+def in_order(jobs: Sequence[Job], workers: int) -> list[Job]:
+    """Jobs as they are begun: the cheapest first, so that there is soon something to look at.
+
+    One process goes on with the next cheapest, several with the most expensive, so that all end at the same time.
+    """
+    by_cost = sorted(jobs, key=_seconds)
+    cheapest, others = by_cost[:1], by_cost[1:]
+    return cheapest + (others[::-1] if workers > 1 else others)
+
+
 def _timed(job: Job, view: View) -> Made:
     started = time.monotonic()
     return Made(job, make(job, view), time.monotonic() - started)
@@ -107,13 +131,12 @@ def _timed(job: Job, view: View) -> Made:
 def _made(jobs: Sequence[Job], view: View, workers: int) -> Iterator[Made]:
     """Jobs as they are finished."""
     if workers <= 1:
-        yield from (_timed(job, view) for job in jobs)
+        yield from (_timed(job, view) for job in in_order(jobs, workers))
         return
     start = multiprocessing.get_context("spawn")  # JAX has threads, which a fork does not survive
     with concurrent.futures.ProcessPoolExecutor(workers, start, _start_worker, (start.Lock(),)) as pool:
         try:
-            longest_first = sorted(jobs, key=_seconds, reverse=True)
-            futures = [pool.submit(_timed_by_worker, job, view) for job in longest_first]
+            futures = [pool.submit(_timed_by_worker, job, view) for job in in_order(jobs, workers)]
             yield from (future.result() for future in concurrent.futures.as_completed(futures))
         except BaseException:
             for worker in multiprocessing.active_children():

@@ -17,7 +17,8 @@ from theory import CRITERIA, binary_clone_agreement, entropy_curve, fit_slope, s
 CAPTION = """
 Means ±m with ‖m‖² = d, within-class variance 1, by quadrature. (a) Speciation time on the
 variance-preserving clock by every criterion; slopes against log d are among the numbers. The probability
-flow has no threshold: at the centre it is unstable at every t. (b) The same minus ½ log d: the criteria
+flow has no threshold: at the centre it is unstable at every t; free entropies differ by as much as they fluctuate
+(Achilli et al., arXiv 2602.04404) where the curvature changes sign. (b) The same minus ½ log d: the criteria
 differ by constants. (c) Probability that two reverse paths cloned at t end in the same class, with the
 points that Biroli et al. (Nat. Commun. 2024; 10,000 pairs each, read from their published arrays) found
 by simulation, bars two binomial standard errors. (d) Where each criterion lies in log noise at d = 1000,
@@ -32,6 +33,7 @@ PROCESS_DIM = 1000.0
 # Offsets from ½ log d at s = 1 (VP), derived in closed form or solved to 30 digits.
 OFFSETS = {
     "curvature": 0.0,
+    "free-entropy": 0.0,
     "sde-instability": 0.5 * np.log(2),
     "cloning": 0.0808,
     "half-entropy": -0.0215,
@@ -51,6 +53,7 @@ STYLES = {
     "entropy-rate": {"color": "#b3341f", "marker": "^", "linestyle": "-."},
     "half-entropy": {"color": "#1f4e9e", "marker": "o", "linestyle": "--"},
     "cloning": {"color": "#2a7f62", "marker": "s", "linestyle": ":"},
+    "free-entropy": {"color": "#4fa3c7", "marker": "1", "linestyle": (0, (1, 3))},
     "curvature": {"color": "#1b1b1b", "marker": "D", "linestyle": "-"},
     "sde-instability": {"color": "#8a5fb0", "marker": "v", "linestyle": "-"},
     "flow-instability": {"color": "#c98a1b", "marker": "x", "linestyle": "--"},

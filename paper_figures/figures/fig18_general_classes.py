@@ -117,7 +117,11 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
             number(f"slope of half entropy against log d, {name}", slope.value, slope.stderr, growth)
         )
     gap = dataset.half.sel(structure="covariances") - dataset.law.sel(structure="covariances")
-    found.append(number("covariances: exact time less the law, largest d", gap.values[-1], expected=0.0))
+    found.append(
+        number(
+            "covariances: exact time less its limit, the law, at the largest d", gap.values[-1], expected=0.0
+        )
+    )
     for name in CRITERIA:
         times = dataset.criterion_time.sel(criterion=name).values
         found.append(number(f"{name} - ¼ log d, d = 10^6", times[-1] - 0.25 * np.log(DIMS[-1])))

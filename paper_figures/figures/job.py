@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paper_figures.figures.registry import Figure
-from paper_figures.figures.settings import Settings
+from paper_figures.figures.settings import ExperimentSettings, Settings
 from paper_figures.files import fingerprint, save_dataset
 
 # Heavy packages are imported where they are used: `speciation figures --dry-run` does without them.
@@ -31,7 +31,16 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """What data on disk must carry to be used for this job: equal only if the data would be."""
-        return fingerprint([self.figure.name, self.figure.version, self.settings.as_dict()])[:16]
+        known = [self.figure.name, self.figure.version, self.settings.as_dict()]
+        return fingerprint(known + self._contents())[:16]
+
+    def _contents(self) -> list[dict[str, str]]:
+        """Hashes of the weights that an experiment asks: another file of the same name is another network."""
+        if not isinstance(self.settings, ExperimentSettings):
+            return []
+        from neural.checkpoints import hashes, locate
+
+        return [hashes(locate(name)) for name in self.settings.weights]
 
     def path(self, suffix: str) -> Path:
         """Where its file of that suffix lies."""

@@ -2,11 +2,12 @@
 
 A figure's module has two functions and a text:
 
-    compute(settings: Settings) -> xr.Dataset     everything it needs, numbers included
+    compute(settings: Settings) -> xr.Dataset     all that it shows, numbers included
     draw(dataset, view: View) -> Figure           from the dataset alone
     CAPTION: str                                  what is shown and how it was made
 
-and is imported only when it is used.
+and is imported only when it is used. An experiment, which asks a published network, is a figure whose `compute` takes
+an `ExperimentSettings` and where to keep what is finished, and whose `plan(settings)` says what it costs.
 """
 
 import dataclasses
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Picture
 
     from paper_figures.drawing.view import View
-    from paper_figures.figures.settings import Settings
+    from paper_figures.figures.settings import ExperimentSettings, Settings
+    from paper_figures.studies.experiment import Work
+    from paper_figures.studies.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +39,7 @@ class Figure:
         by_default: False for what needs downloads or hours: made only when asked for by name.
         times_itself: True if seconds are among its numbers: its programs are compiled with care even for a
             quick look.
+        weights: of an experiment: the networks that it asks unless others are named.
     """
 
     name: str
@@ -47,6 +51,12 @@ class Figure:
     fast_seconds: float
     by_default: bool = True
     times_itself: bool = False
+    weights: tuple[str, ...] = ()
+
+    @property
+    def is_experiment(self) -> bool:
+        """Whether it asks a published network."""
+        return bool(self.weights)
 
     def cost(self, fast: bool) -> float:
         """Seconds that it takes to compute and draw."""
@@ -55,6 +65,14 @@ class Figure:
     def compute(self, settings: "Settings") -> "xr.Dataset":
         """Its data."""
         return self._module().compute(settings)
+
+    def measure(self, settings: "ExperimentSettings", work: "Work") -> "xr.Dataset":
+        """The data of an experiment."""
+        return self._module().compute(settings, work)
+
+    def plan(self, settings: "ExperimentSettings") -> "Plan":
+        """What an experiment costs; its weights need not be on this machine."""
+        return self._module().plan(settings)
 
     def draw(self, dataset: "xr.Dataset", view: "View") -> "Picture":
         """Its picture, from its data."""
@@ -185,6 +203,49 @@ FIGURES = {
             "fig19_line_integral",
             "the integrand behind exact entropies of two Gaussian classes, and how fast its sums converge",
             seed=19, version="1", seconds=3, fast_seconds=2,
+        ),
+        Figure(
+            "edm2-classes",
+            "fig20_edm2_classes",
+            "EDM2: many classes, each against the unconditional network, ranked by where half is decided",
+            seed=20, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("edm2-xs",),
+        ),
+        Figure(
+            "edm2-partitions",
+            "fig21_edm2_partitions",
+            "EDM2: partitions of ImageNet level by level, by the class entropy and the published map",
+            seed=21, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("edm2-xs",),
+        ),
+        Figure(
+            "sd15-prompts",
+            "fig22_sd15_prompts",
+            "Stable Diffusion 1.5: prompts that differ in one attribute",
+            seed=22, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("sd15",),
+        ),
+        Figure(
+            "edm2-guidance",
+            "fig23_edm2_guidance",
+            "EDM2: entropy, information and cross-entropy under guidance schedules",
+            seed=23, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("edm2-xs",),
+        ),
+        Figure(
+            "sd15-guidance",
+            "fig24_sd15_guidance",
+            "Stable Diffusion 1.5: entropy, information and cross-entropy under guidance schedules",
+            seed=24, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("sd15",),
+        ),
+        Figure(
+            "edm2-u-turn",
+            "fig25_edm2_u_turn",
+            "EDM2: noised and denoised again, judged by DINOv2, beside the network's own posterior",
+            seed=25, version="1", seconds=0, fast_seconds=0, by_default=False,
+            weights=("edm2-xs", "sd-vae-ft-mse", "dinov2-l"),
+        ),
+        Figure(
+            "sd15-u-turn",
+            "fig26_sd15_u_turn",
+            "Stable Diffusion 1.5: noised and denoised again, judged by CLIP, beside the network's own posterior",
+            seed=26, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("sd15", "clip-l"),
         ),
     )
 }  # fmt: skip

@@ -45,3 +45,28 @@ class Settings:
     def as_dict(self) -> dict[str, Any]:
         """Plain form, as kept with the data."""
         return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentSettings(Settings):
+    """The settings of an experiment on a published network; an empty choice leaves it to the experiment.
+
+    Attributes:
+        weights: models by name or path, the network that is measured first.
+        classes: classes that are compared.
+        highlight: those of them that are drawn thick, with ten times the paths.
+        prompts: prompts, two for each contrast.
+        partitions: names or files of partitions.
+        schedules: guidance schedules in their text form.
+        paths: trajectories of a curve that is not highlighted.
+        steps: network evaluations of a trajectory.
+    """
+
+    weights: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    highlight: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    partitions: tuple[str, ...] = ()
+    schedules: tuple[str, ...] = ()
+    paths: int | None = None
+    steps: int | None = None

@@ -48,14 +48,14 @@ class Asked:
     trust_code: bool = False
 
 
-def questions(asked: Asked) -> list[Question]:
-    """One question for each class or prompt with `each`, else one; all to one loaded model.
+def questions(asked: Asked, model: Model | None = None) -> list[Question]:
+    """One question for each class or prompt with `each`, else one; all to one model, loaded unless it is given.
 
     Raises:
         ValueError: as `question`, and with `each` for a partition, or the tracker that needs two classes.
     """
     if not asked.each:
-        return [question(asked)]
+        return [question(asked, model)]
     if asked.partition is not None:
         raise ValueError(
             "`each` takes `classes` or `prompts`, one question for each of them, and no `partition`"
@@ -64,7 +64,7 @@ def questions(asked: Asked) -> list[Question]:
         raise ValueError(
             "`each` compares a class alone with the unconditional network: `tracker` unconditional"
         )
-    whole = question(dataclasses.replace(asked, tracker=asked.tracker or "unconditional"))
+    whole = question(dataclasses.replace(asked, tracker=asked.tracker or "unconditional"), model)
     level, prior = whole.decision.levels[-1], whole.prior
     parts = []
     for cell in range(len(level.cells)):
@@ -74,14 +74,15 @@ def questions(asked: Asked) -> list[Question]:
     return parts
 
 
-def question(asked: Asked) -> Question:
-    """The question to the loaded model.
+def question(asked: Asked, model: Model | None = None) -> Question:
+    """The question to the model, which is loaded unless it is given.
 
     Raises:
         ValueError: on arguments that contradict one another, and as `load_model` and the readers of decisions.
     """
     _check_one_decision(asked)
-    model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code)
+    if model is None:
+        model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code)
     tracker = asked.tracker or ("unconditional" if asked.preset == "paper" else "classes")
     decision = _decision(asked, model, least=2 if tracker == "classes" else 1)
     paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None

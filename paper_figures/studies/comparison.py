@@ -14,11 +14,16 @@ from gmm.pooling import Reading, pool, read_off
 from gmm.schema import from_json
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.studies.question import Question
-from paper_figures.studies.sources import ONLINE, Runs
+from paper_figures.studies.sources import Runs
 
 FORMAT = "speciation-comparison/1"
+MEAN_FLOOR = "mean_floor"
 SHARE = 0.8
-BETWEEN = "which of the classes"
+ASKS = {
+    "classes": "which of the classes",
+    "unconditional": "each against all, at prior ½",
+    "share": "each against all, at its share",
+}
 _FIELDS = (
     "t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr", "clone_agreement",
     "clone_agreement_stderr", "cross_entropy", "cross_entropy_stderr",
@@ -45,18 +50,25 @@ def lines_of(measured: Mapping[str, Runs], seed: int) -> dict[str, list[Line]]:
 
 
 def asks(question: Question, names: Sequence[str]) -> dict[str, str]:
-    """Which question each source answers: the same one, unless trajectories are tracked against all classes."""
-    other = {
-        "classes": BETWEEN,
-        "unconditional": "each against all, at prior ½",
-        "share": "each against all, at its share",
-    }
-    return {name: other[question.tracker] if name == ONLINE else BETWEEN for name in names}
+    """Which question each source answers: that of the tracker."""
+    return dict.fromkeys(names, ASKS[question.tracker])
 
 
 def asks_of(dataset: xr.Dataset) -> dict[str, str]:
     """Which question each source of a comparison answers, as far as its file says so."""
     return from_json(dict[str, str], str(dataset.attrs.get("asks", "{}")))
+
+
+def asked_by(curve: EntropyCurve) -> str:
+    """Which question a curve of a file answers: only that of one class against all has a floor."""
+    return ASKS["classes" if MEAN_FLOOR not in curve.metadata else "unconditional"]
+
+
+def compared(dataset: xr.Dataset) -> list[str]:
+    """The sources that differ from the reference and answer the same question."""
+    reference, asked = str(dataset.attrs["reference"]), asks_of(dataset)
+    others = [str(source) for source in dataset.source.values if source != reference]
+    return [o for o in others if reference and asked.get(o) == asked.get(reference)]
 
 
 def saved_line(curve: EntropyCurve) -> Line:
@@ -81,7 +93,8 @@ def dataset_of(
         attributes: facts to keep, as JSON.
 
     Returns:
-        Dataset with dimensions source, level, point (NaN where a curve is shorter than the longest), landmark.
+        Dataset with dimensions source, level, point (NaN where a curve is shorter than the longest), landmark. Of
+        curves that keep a floor, `floor` (source, level) holds it.
     """
     points = max(len(line.curve.t) for levels in lines.values() for line in levels)
     data: dict[str, Any] = {
@@ -96,6 +109,9 @@ def dataset_of(
         _table(lines, lambda line: str(line.curve.metadata.get("route", ""))),
     )
     data["prior_entropy"] = (("source", "level"), _table(lines, lambda line: line.curve.prior_entropy))
+    floor = _table(lines, lambda line: float(line.curve.metadata.get(MEAN_FLOOR, np.nan)))
+    if np.isfinite(floor).any():
+        data["floor"] = (("source", "level"), floor)
     for name, part in zip(PLACE_FIELDS, Reading._fields, strict=True):
         data[name] = (
             ("source", "level", "landmark"),
@@ -126,7 +142,15 @@ def curve_of(dataset: xr.Dataset, source: str, level: str) -> EntropyCurve:
     fields: dict[str, Any] = {name: part[name].values[known] for name in _FIELDS}
     if not np.isfinite(fields["cross_entropy"]).any():
         fields["cross_entropy"] = fields["cross_entropy_stderr"] = None
-    return EntropyCurve(**fields, prior_entropy=float(part.prior_entropy))
+    floor = float(part.floor) if "floor" in part else np.nan
+    metadata = {MEAN_FLOOR: floor} if np.isfinite(floor) else {}
+    return EntropyCurve(**fields, prior_entropy=float(part.prior_entropy), metadata=metadata)
+
+
+def end_of(curve: EntropyCurve) -> tuple[float, float]:
+    """The entropy at the least noise and its standard error."""
+    last = int(np.argmax(curve.log_snr))
+    return float(curve.entropy[last]), float(curve.entropy_stderr[last])
 
 
 # ------------------------------------------------------------------------------------------------ differences
@@ -176,13 +200,22 @@ def numbers(dataset: xr.Dataset) -> list[Number]:
                 found.append(
                     number(f"{where}: σ/α at {mark}", sigma, sigma * float(dataset.place_stderr.sel(at)))
                 )
-            found += _differences(dataset, source, level, where)
+            found += _floor(dataset, source, level, where) + _differences(dataset, source, level, where)
     return found
+
+
+def _floor(dataset: xr.Dataset, source: str, level: str, where: str) -> list[Number]:
+    """The entropy at the least noise, beside the floor that exact ratios keep."""
+    curve = curve_of(dataset, source, level)
+    if MEAN_FLOOR not in curve.metadata:
+        return []
+    end = number(f"{where}: entropy at the least noise (nat)", *end_of(curve))
+    return [end, number(f"{where}: floor (nat)", curve.metadata[MEAN_FLOOR], 0.0)]
 
 
 def _differences(dataset: xr.Dataset, source: str, level: str, where: str) -> list[Number]:
     reference = dataset.attrs["reference"]
-    if not reference or source == reference:
+    if source not in compared(dataset):
         return []
     _, gap, stderr = largest(curve_of(dataset, source, level), curve_of(dataset, reference, level))
     shifts = [

@@ -19,7 +19,10 @@ import numpy as np
 
 from gmm.checks import check_values, choose
 from gmm.files import damaged
+from gmm.guidance import Guidance
+from gmm.guidance_specs import needs_curve, parse_guidance
 from gmm.outside_files import read_outside
+from neural.checkpoints import read_kept, write_kept
 from neural.decisions.words import members
 from neural.models import Model, load_model
 from neural.pictures import LATENT_CHANNELS, decoded
@@ -35,6 +38,7 @@ USUAL_SCALE = {"sd15": 7.5}
 SETTINGS_KEY = "speciation"
 # Of a model of at most so many classes, all are drawn where none is named.
 MOST_CLASSES = 16
+PER_FOLDER = 1000
 _PNG = b"\x89PNG\r\n\x1a\n"
 MOST_BYTES = 1 << 28
 """Of a picture."""
@@ -51,6 +55,8 @@ class PictureSettings:
         guidance_scale: w; 1 for none.
         dtype: precision that the model computes in.
         decoder: autoencoder that turns its latents into pictures; empty where it needs none beside its own.
+        schedule: text form of a guidance schedule, in place of the constant w; empty without one.
+        latents: whether states are kept as they are, and no pictures made of them.
     """
 
     model: str
@@ -59,6 +65,19 @@ class PictureSettings:
     guidance_scale: float
     dtype: str
     decoder: str = ""
+    schedule: str = ""
+    latents: bool = False
+
+    @property
+    def guidance(self) -> Guidance | float:
+        """The schedule, or the constant w."""
+        return next(iter(parse_guidance(self.schedule).values())) if self.schedule else self.guidance_scale
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether a second network is evaluated."""
+        guidance = self.guidance
+        return not guidance.is_plain if isinstance(guidance, Guidance) else guidance != 1
 
     @property
     def sampler_evaluations(self) -> int:
@@ -68,7 +87,7 @@ class PictureSettings:
     @property
     def evaluations(self) -> int:
         """Network evaluations for one picture; guidance takes two for each of the sampler's."""
-        return self.sampler_evaluations * (1 if self.guidance_scale == 1 else 2)
+        return self.sampler_evaluations * (2 if self.is_guided else 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,19 +98,26 @@ class Picture:
         name: of its condition, for people.
         condition: what the denoiser takes; None for no condition.
         seed: of its noise.
+        suffix: of its file.
+        by_number: whether its file is named by the seed alone, a thousand to a folder.
     """
 
     name: str
     condition: Any
     seed: int
+    suffix: str = ".png"
+    by_number: bool = False
 
     def path(self, folder: Path) -> Path:
         """Its file in a folder."""
+        if self.by_number:
+            first = self.seed // PER_FOLDER * PER_FOLDER
+            return folder / f"{first:06d}" / f"{self.seed:06d}{self.suffix}"
         stem = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")[:60] or "sample"
         # Conditions whose names differ only in other signs must not share a file.
         if stem != self.name:
             stem += f"-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
-        return folder / f"{stem}-seed{self.seed}.png"
+        return folder / f"{stem}-seed{self.seed}{self.suffix}"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,6 +145,9 @@ def plan_pictures(
     guidance_scale: float | None = None,
     dtype: str = "float32",
     vae: str = "",
+    schedule: str | None = None,
+    latents: bool = False,
+    for_metrics: bool = False,
 ) -> PicturePlan:
     """The model, loaded, and every picture: each condition with the same seeds, `seed` to `seed` + count - 1.
 
@@ -134,6 +163,9 @@ def plan_pictures(
         guidance_scale: w; 1 for none.
         dtype: precision that the model computes in.
         vae: autoencoder for a model whose states are latents.
+        schedule: text form of a guidance schedule, in place of `guidance_scale`.
+        latents: whether to keep the states instead of pictures of them.
+        for_metrics: one picture for each of `count` seeds, of a condition that the seed draws; see `Picture.by_number`.
 
     Raises:
         ValueError: on a model whose states are no pictures, classes for a model of free text and the other way
@@ -142,17 +174,60 @@ def plan_pictures(
     check_values("count", count, ">= 1", lambda number: number >= 1)
     check_values("seed", seed, "in 0..2^31 - 1 - count", lambda s: (s >= 0) & (s < 2**31 - count))
     loaded = load_model(model, dtype=dtype)
-    settings = _settings(loaded, sampler, steps, guidance_scale, dtype, vae)
-    conditions = _conditions(loaded, classes or (), prompts or ())
-    pictures = (Picture(name, of, seed + k) for name, of in conditions for k in range(count))
-    return PicturePlan(loaded, settings, tuple(pictures))
+    if not latents and loaded.pictures is None and not _needs_decoder(loaded):
+        raise ValueError(f"model must make pictures; the states of {loaded.name}, {loaded.shape}, are none")
+    settings = _settings(loaded, sampler, steps, guidance_scale, dtype)
+    decoder = vae if _needs_decoder(loaded) and not latents else ""
+    settings = dataclasses.replace(
+        settings, decoder=decoder, latents=latents, schedule=_schedule(loaded, schedule, guidance_scale)
+    )
+    pictures = _pictures(loaded, classes or (), prompts or (), range(seed, seed + count), for_metrics)
+    suffix = ".safetensors" if latents else ".png"
+    return PicturePlan(
+        loaded, settings, tuple(dataclasses.replace(picture, suffix=suffix) for picture in pictures)
+    )
+
+
+def _schedule(model: Model, schedule: str | None, guidance_scale: float | None) -> str:
+    """The text of a guidance schedule, checked."""
+    if schedule is None:
+        return ""
+    if guidance_scale is not None:
+        raise ValueError("`schedule` and `guidance_scale` both say how to guide; give one of them")
+    if needs_curve(schedule):
+        raise ValueError(
+            f"`schedule` {schedule} is timed by a measured curve: write it to a file first (guidance.json of "
+            "`speciation guidance`), and name that"
+        )
+    found = parse_guidance(schedule)
+    if len(found) != 1:
+        raise ValueError(f"`schedule` must be one schedule, got {len(found)}: {', '.join(found)}")
+    (one,) = found.values()
+    if one.reference == "guide":
+        raise ValueError(f"`schedule` {schedule} needs a second model, which `sample` does not take")
+    if not one.is_plain and model.unconditional is None:
+        raise ValueError(f"{model.name} has no unconditional network to guide with; leave out `schedule`")
+    return schedule
+
+
+def _pictures(
+    model: Model, classes: Sequence[str], prompts: Sequence[str], seeds: range, for_metrics: bool
+) -> list[Picture]:
+    if not for_metrics:
+        conditions = _conditions(model, classes, prompts)
+        return [Picture(name, of, seed) for name, of in conditions for seed in seeds]
+    named = bool(classes or prompts or model.free_text)
+    known = list(zip(model.names, model.conditions or (), strict=True))
+    conditions = _conditions(model, classes, prompts) if named else known
+    drawn = [int(np.random.default_rng(seed).integers(len(conditions))) for seed in seeds]
+    return [
+        Picture(*conditions[number], seed, by_number=True) for number, seed in zip(drawn, seeds, strict=True)
+    ]
 
 
 def _settings(
-    model: Model, sampler: str | None, steps: int | None, guidance_scale: float | None, dtype: str, vae: str
+    model: Model, sampler: str | None, steps: int | None, guidance_scale: float | None, dtype: str
 ) -> PictureSettings:
-    if model.pictures is None and not _needs_decoder(model):
-        raise ValueError(f"model must make pictures; the states of {model.name}, {model.shape}, are none")
     sampler = sampler or USUAL_SAMPLER.get(model.kind, "heun")
     steps = model.grid.steps if steps is None else steps
     scale = USUAL_SCALE.get(model.kind, 1.0) if guidance_scale is None else guidance_scale
@@ -161,7 +236,7 @@ def _settings(
     check_values("guidance_scale", scale, "a number >= 0", lambda w: (w >= 0) & (w < np.inf))
     if scale != 1 and model.unconditional is None:
         raise ValueError(f"{model.name} has no unconditional network to guide with; use `guidance_scale` 1")
-    return PictureSettings(model.name, sampler, steps, scale, dtype, vae if _needs_decoder(model) else "")
+    return PictureSettings(model.name, sampler, steps, scale, dtype)
 
 
 def _conditions(model: Model, classes: Sequence[str], prompts: Sequence[str]) -> list[tuple[str, Any]]:
@@ -207,7 +282,7 @@ def make(plan: PicturePlan, folder: Path, batch: int, progress: Progress | None 
         ValueError: when samples are not finite, or the autoencoder is not on this machine, with the way to get it.
     """
     model = plan.model
-    if _needs_decoder(model):
+    if plan.settings.decoder:
         decoder = load_vae(plan.settings.decoder)
         model = dataclasses.replace(model, pictures=lambda x: decoded(x, decoder))
     missing = plan.missing(folder)
@@ -216,10 +291,19 @@ def make(plan: PicturePlan, folder: Path, batch: int, progress: Progress | None 
     each = plan.settings.sampler_evaluations
     for number, some in enumerate(batches):
         ours = _after(progress, number * each, len(batches) * each)
-        for picture, image in zip(some, _batch(model, plan.settings, some, size, ours), strict=False):
-            texts = {SETTINGS_KEY: _as_text(plan.settings, picture)}
-            save_image(image, picture.path(folder), texts)
+        states = _batch(model, plan.settings, some, size, ours)
+        shown = states if plan.settings.latents else model.pictures(states)  # type: ignore[misc]
+        for picture, one in zip(some, shown, strict=False):
+            _save(one, picture.path(folder), {SETTINGS_KEY: _as_text(plan.settings, picture)})
     return [picture.path(folder) for picture in plan.pictures]
+
+
+def _save(one: Any, path: Path, texts: dict[str, str]) -> None:
+    """Write a picture, or a state as it is, with its settings in the file."""
+    if path.suffix == ".png":
+        save_image(one, path, texts)
+    else:
+        write_kept(path, {"latents": np.asarray(one)}, texts)
 
 
 def _after(progress: Progress | None, before: int, total: int) -> Progress | None:
@@ -229,8 +313,8 @@ def _after(progress: Progress | None, before: int, total: int) -> Progress | Non
 
 def _batch(
     model: Model, settings: PictureSettings, some: Sequence[Picture], size: int, progress: Progress | None
-) -> np.ndarray:
-    """(n, H, W, C) images of some pictures, computed as a batch of `size`."""
+) -> jax.Array:
+    """(size, ...) states of some pictures, filled up to `size`."""
     filled = [*some, *[some[-1]] * (size - len(some))]
     dtype = np.float64 if settings.dtype == "float64" else np.float32
     pairs = [jax.random.split(jax.random.key(picture.seed)) for picture in filled]
@@ -240,7 +324,7 @@ def _batch(
     if not bool(jnp.isfinite(samples).all()):
         hint = "; float16 may have overflowed: use `dtype` bfloat16" if settings.dtype == "float16" else ""
         raise ValueError(f"samples of {model.name} are not finite{hint}")
-    return model.pictures(samples)[: len(some)]  # type: ignore[misc]
+    return samples
 
 
 def _sample(
@@ -259,8 +343,8 @@ def _sample(
     else:
         condition = jnp.asarray(conditions)
     options: dict[str, Any] = {"progress": progress}
-    if settings.guidance_scale != 1:
-        options |= {"guide": model.unconditional, "guidance_scale": settings.guidance_scale}
+    if settings.is_guided:
+        options |= {"guide": model.unconditional, "guidance_scale": settings.guidance}
     discrete = model.kind == "sd15"
     of_grid = ddim_times if discrete else model.grid.times
     times = of_grid(model.process, settings.steps)
@@ -273,7 +357,9 @@ def _sample(
 
 
 def _as_text(settings: PictureSettings, picture: Picture) -> str:
-    fields = dataclasses.asdict(settings) | {"condition": picture.name, "seed": picture.seed}
+    unset = {name for name in ("schedule", "latents") if not getattr(settings, name)}
+    fields = {name: value for name, value in dataclasses.asdict(settings).items() if name not in unset}
+    fields |= {"condition": picture.name, "seed": picture.seed}
     return json.dumps(fields, sort_keys=True)
 
 
@@ -282,6 +368,9 @@ def is_made(folder: Path, settings: PictureSettings, picture: Picture) -> bool:
     path = picture.path(folder)
     if not path.exists():
         return False
+    if path.suffix != ".png":
+        kept = read_kept(path)
+        return kept is not None and kept.attributes.get(SETTINGS_KEY) == _as_text(settings, picture)
     try:
         chunks = _png_chunks(read_outside(path, MOST_BYTES))
     except ValueError:

@@ -16,6 +16,7 @@ from gmm.curve import EntropyCurve
 from gmm.datasets import LabelledData
 from gmm.families import empirical, fitted
 from neural.estimators import gap_entropy, online_entropy
+from neural.models import Model
 from paper_figures.files import fingerprint
 from paper_figures.progress import Progress, share
 from paper_figures.studies.exact_laws import exact_law_curve, is_exact
@@ -162,8 +163,8 @@ def fresh_samples(question: Question, key: PRNGKeyArray) -> tuple[np.ndarray, np
     return x, component
 
 
-def data_of(question: Question) -> LabelledData | None:
-    """The points of the decision's classes in the data that the model was trained on; None where there are no data.
+def all_data_of(question: Question) -> LabelledData | None:
+    """The data that the model was trained on, of all its classes; None where there are no data.
 
     Raises:
         ValueError: when the data do not fit the model.
@@ -177,8 +178,22 @@ def data_of(question: Question) -> LabelledData | None:
             f"data of {model.name} must be points of shape {model.shape} in {len(model.names)} classes, got "
             f"{data.name} of shape {data.shape} in {len(data.classes)}: checkpoint and data do not match"
         )
-    inside = np.flatnonzero(np.isin(data.y, question.places))
-    missing = np.setdiff1d(question.places, data.y)
+    return data
+
+
+def data_of(question: Question) -> LabelledData | None:
+    """The points of the decision's classes in the data that the model was trained on; None where there are no data.
+
+    Raises:
+        ValueError: when the data do not fit the model, or hold no point of a class.
+    """
+    data = all_data_of(question)
+    return None if data is None else _of_classes(data, question.model, question.places)
+
+
+def _of_classes(data: LabelledData, model: Model, places: np.ndarray) -> LabelledData:
+    inside = np.flatnonzero(np.isin(data.y, places))
+    missing = np.setdiff1d(places, data.y)
     if missing.size:
         raise ValueError(f"data of {model.name} ({data.name}) have no point of {model.names[missing[0]]!r}")
     return dataclasses.replace(data, x=data.x[inside], y=data.y[inside])
@@ -187,20 +202,24 @@ def data_of(question: Question) -> LabelledData | None:
 # ------------------------------------------------------------------------------------------- exact curves
 
 Law = tuple[gmm.Mixture, np.ndarray]
-"""A mixture that stands for the data, and for each component the number of its condition in the decision."""
+"""A mixture that stands for the data, and for each component the number of its condition, -1 outside the decision."""
 
 
 def exact_curves(question: Question, names: Sequence[str] | None) -> list[Source]:
-    """The exact curves that a trained model is compared with.
+    """The exact curves that a trained model is compared with: of the same question as that of the tracker.
 
     Args:
-        question: the decision.
+        question: the decision, with tracker "classes", or "unconditional": one class against all that the model knows.
         names: of `AGAINST`; None for those that are known of the model's training.
 
     Raises:
-        ValueError: for a curve that needs a mixture or data that are not known.
+        ValueError: for a curve that needs a mixture or data that are not known; for the tracker "share".
     """
     model = question.model
+    if question.tracker == "share":
+        raise ValueError(
+            "`tracker` share answers another question than the exact curves; take `tracker` classes or unconditional"
+        )
     if names is None:
         by_data = ["empirical", "gaussian"] if model.data is not None else []
         names = ["exact"] if model.mixture is not None else by_data
@@ -221,29 +240,20 @@ def _exact_curve(question: Question, name: str) -> Source:
     @functools.cache
     def exact(level: int) -> EntropyCurve:
         mixture, condition = law()
-        labels = gmm.Partition(question.partitions[level].labels[condition])
+        labels = _labels(question.partitions[level], condition)
         return exact_law_curve(mixture, question.model.process, question.times, labels)
 
     def measured(run: int, parts: Path | None, progress: Progress | None) -> list[EntropyCurve]:
         with jax.enable_x64(True):
             mixture, condition = law()
-            labels = [gmm.Partition(partition.labels[condition]) for partition in question.partitions]
+            labels = [_labels(partition, condition) for partition in question.partitions]
             identity = _fingerprint(mixture, labels, question, stream)[:20]
             store = Parts(parts, ".nc", whole_curve, EntropyCurve.save)
 
             def curve(level: int, progress: Progress | None) -> EntropyCurve:
-                if is_exact(mixture, labels[level]):
+                if question.tracker == "classes" and is_exact(mixture, labels[level]):
                     return exact(level)
-                return gmm.class_entropy(
-                    mixture,
-                    question.model.process,
-                    question.times,
-                    partition=labels[level],
-                    key=question.key(stream, run),
-                    samples=EXACT_SAMPLES,
-                    boundary=mixture.components <= MOST_FOR_MIDPOINTS,
-                    progress=progress,
-                )
+                return _sampled(question, law(), labels[level], question.key(stream, run), progress)
 
             names = [f"{identity}-{run}-{level}" for level in range(len(labels))]
             return list(store.each(names, curve, progress))
@@ -251,18 +261,56 @@ def _exact_curve(question: Question, name: str) -> Source:
     return Source(LABELS[name], 0, RUNS, measured)
 
 
+def _labels(partition: gmm.Partition, condition: np.ndarray) -> gmm.Partition:
+    """The partition of a law's components; -1 outside the decision."""
+    return gmm.Partition(np.where(condition >= 0, partition.labels[condition], -1))
+
+
+def _sampled(
+    question: Question,
+    law: Law,
+    partition: gmm.Partition,
+    key: PRNGKeyArray,
+    progress: Progress | None,
+) -> EntropyCurve:
+    """The curve of a law by sampling: of the class entropy, or of the contrast with the whole law."""
+    mixture, condition = law
+    process, times = question.model.process, question.times
+    common: dict[str, Any] = {"partition": partition, "key": key, "progress": progress}
+    if question.tracker == "classes":
+        boundary = mixture.components <= MOST_FOR_MIDPOINTS
+        return gmm.class_entropy(mixture, process, times, samples=EXACT_SAMPLES, boundary=boundary, **common)
+    weights = _weights_within(mixture, condition, question.prior)
+    return gmm.contrast_entropy(mixture, process, times, samples=EXACT_SAMPLES, weights=weights, **common)
+
+
 def _law(question: Question, name: str) -> Law:
+    """The law of the decision's classes with its prior; that of all classes as trained, for one class against all."""
+    whole = question.tracker != "classes"
+    count = len(question.model.names)
+    mixture, place = _law_of_classes(question, name, np.arange(count) if whole else question.places)
+    number = np.full(count, -1)
+    number[question.places] = np.arange(len(question.places))
+    condition = number[place]
+    return (mixture if whole else _with_prior(mixture, condition, question.prior)), condition
+
+
+def _law_of_classes(question: Question, name: str, places: np.ndarray) -> tuple[gmm.Mixture, np.ndarray]:
+    """The law of the model's classes `places` as trained, and for each component the index of its class."""
+    model = question.model
     if name == "exact":
-        mixture = jax.tree.map(lambda leaf: leaf.astype(float), _training_law(question))
+        assert model.mixture is not None
+        mixture = jax.tree.map(lambda leaf: leaf.astype(float), model.mixture.take(places))
         isotropic = isinstance(mixture.covariance, gmm.Isotropic) and np.ndim(mixture.covariance.var) == 0
-        return (gmm.reduce(mixture) if isotropic else mixture), np.arange(mixture.components)
-    data = data_of(question)
+        return (gmm.reduce(mixture) if isotropic else mixture), places
+    data = all_data_of(question)
     assert data is not None
-    some = data.subset(question.data_points, question.seed)
-    x, number = some.x.astype(np.float64), np.searchsorted(np.sort(question.places), some.y)
-    mixture, partition = _fitted(name, x, number, question.seed)
-    condition = np.argsort(question.places)[partition.labels]
-    return _with_prior(mixture, condition, question.prior), condition
+    data = _of_classes(data, model, places)
+    # Not `subset`: it numbers the classes anew.
+    chosen = np.sort(np.random.default_rng(question.seed).permutation(len(data.x))[: question.data_points])
+    known, y = np.unique(data.y[chosen], return_inverse=True)
+    mixture, partition = _fitted(name, data.x[chosen].astype(np.float64), y, question.seed)
+    return mixture, known[partition.labels]
 
 
 def _fitted(name: str, x: np.ndarray, y: np.ndarray, seed: int) -> tuple[gmm.Mixture, gmm.Partition]:
@@ -282,9 +330,14 @@ def _training_law(question: Question) -> gmm.Mixture:
 
 def _with_prior(mixture: gmm.Mixture, condition: np.ndarray, prior: np.ndarray) -> gmm.Mixture:
     """The mixture with the decision's prior in place of the data's frequencies."""
-    weights = np.asarray(mixture.weights, np.float64)
-    share = np.bincount(condition, weights, minlength=len(prior))
-    return mixture.reweighted(jnp.log(jnp.asarray(weights * (prior / share)[condition])))
+    return mixture.reweighted(jnp.log(jnp.asarray(_weights_within(mixture, condition, prior))))
+
+
+def _weights_within(mixture: gmm.Mixture, condition: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """(K,) weights of the components with the decision's prior; zero outside the decision."""
+    weights = np.where(condition >= 0, np.asarray(mixture.weights, np.float64), 0)
+    share = np.bincount(condition[condition >= 0], weights[condition >= 0], minlength=len(prior))
+    return weights * (prior / share)[condition]
 
 
 def _fingerprint(
@@ -295,6 +348,8 @@ def _fingerprint(
         "seed": question.seed,
         "stream": stream,
         "samples": EXACT_SAMPLES,
+        "tracker": question.tracker,
+        "prior": question.prior.tolist(),
     }
     arrays = (*jax.tree.leaves(mixture), *(partition.labels for partition in labels), question.times)
     return fingerprint(facts, *map(np.asarray, arrays))

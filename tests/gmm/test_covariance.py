@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gmm import Diagonal, Full, Isotropic, LowRank
 from gmm.distances import DIRECT_DIM, squared_distances
 from tests.gmm.problems import KINDS, PROBLEMS
+from tests.refusals import check_refused
 
 # Two float64 routes to one number of order one to a hundred.
 TWO_ROUTES = 1e-11
@@ -260,9 +261,7 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_covariances_are_refused_by_name(case):
-    make, message = BAD[case]
-    with pytest.raises(ValueError, match=message):
-        make()
+    check_refused(BAD[case])
 
 
 def test_under_jit_values_are_not_checked():

@@ -10,10 +10,11 @@ of two and 200 to a third, so that the quick part finds errors that are wrong by
 import jax
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import stats
 
 import gmm
 import theory
+from tests.gmm.two_classes import surprise
 
 KEYS, MANY_KEYS, SAMPLES = 60, 200, 1024
 ENERGY = 64.0  # ‖m‖²
@@ -53,17 +54,6 @@ def check_curves(found, exact):
         check(
             [getattr(c, field)[at] for c in found], [getattr(c, f"{field}_stderr")[at] for c in found], value
         )
-
-
-def surprise(rho, own, other):
-    """E[-log p(own|X) | own] of two classes by quadrature; the log odds are Gaussian."""
-    log_odds, slope = np.log(own / other) + 2 * rho, 2 * np.sqrt(rho)
-
-    def integrand(u):
-        return stats.norm.pdf(u) * np.logaddexp(0, -(log_odds + slope * u))
-
-    breaks = sorted({0.0, max(-slope, -38.0), max(-log_odds / slope, -38.0)})
-    return integrate.quad(integrand, -40, 40, points=breaks, limit=2000, epsabs=0, epsrel=1e-9)[0]
 
 
 def rare_pair(prior, rho):

@@ -39,6 +39,7 @@ from gmm.mixture import component_at, joint_log_prob, log_normalise, posterior_l
 from gmm.partition import cell_log_posterior
 from gmm.pytree import build
 from tests.gmm.problems import PROBLEMS, tagged
+from tests.refusals import check_refused
 
 # Both ends of time and the middle: (alpha, sigma) of the Ornstein-Uhlenbeck process at t = 1e-6, 0.5, 20.
 NOISE_LEVELS = [(1 - 1e-6, np.sqrt(2e-6)), (0.6, 0.8), (2e-9, 1.0)]
@@ -881,9 +882,7 @@ BAD_CALLS = {
 
 @pytest.mark.parametrize("case", BAD_CALLS)
 def test_bad_arguments_are_refused_by_name(case):
-    call, message = BAD_CALLS[case]
-    with pytest.raises(ValueError, match=message):
-        call()
+    check_refused(BAD_CALLS[case])
 
 
 def test_under_jit_what_cannot_be_known_passes_through():

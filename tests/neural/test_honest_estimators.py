@@ -10,12 +10,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from scipy import integrate, stats
+from scipy import stats
 
 import gmm
 import theory
 from neural import calibration, gap_entropy, mixture_denoiser, online_entropy
 from neural.estimators.runs import Moments
+from tests.gmm.two_classes import surprise
 
 KEYS, MANY_KEYS, SAMPLES = 40, 200, 1024
 ENERGY = 64.0  # ‖m‖²
@@ -31,17 +32,6 @@ def allowed(keys):
     """Bounds of the mean square of `keys` normal numbers, passed with a probability of 1e-6."""
     low, high = stats.chi2.ppf([5e-7, 1 - 5e-7], keys) / keys
     return low / SMALL_SAMPLE, high * SMALL_SAMPLE
-
-
-def surprise(rho, own, other):
-    """E[-log p(own|X) | own] of two classes by quadrature; the log odds are Gaussian."""
-    log_odds, slope = np.log(own / other) + 2 * rho, 2 * np.sqrt(rho)
-
-    def integrand(u):
-        return stats.norm.pdf(u) * np.logaddexp(0, -(log_odds + slope * u))
-
-    breaks = sorted({0.0, max(-slope, -38.0), max(-log_odds / slope, -38.0)})
-    return integrate.quad(integrand, -40, 40, points=breaks, limit=2000, epsabs=0, epsrel=1e-9)[0]
 
 
 def pair(prior, rho=RHO):

@@ -126,12 +126,20 @@ def error(a, b) -> float:
     return float(np.abs(np.asarray(a) - b).max() / np.abs(b).max())
 
 
+@pytest.mark.parametrize(
+    ("dtype", "name", "tolerance"), [("float32", "x", FLOAT32), ("float64", "x_f64", FLOAT64)]
+)
 @pytest.mark.parametrize("run", RUNS)
-def test_official_trajectory_in_float32(golden, networks, run):
-    samples, (x, denoised) = replay(golden, networks, run, "float32")
-    assert error(samples, golden[f"{run}/x"][-1]) < FLOAT32
+def test_official_trajectory(golden, networks, run, dtype, name, tolerance):
+    samples, (x, _) = replay(golden, networks, run, dtype)
+    assert error(samples, golden[f"{run}/{name}"][-1]) < tolerance
     for step in range(8):
-        assert error(x[2 * step], golden[f"{run}/x"][step]) < FLOAT32
+        assert error(x[2 * step], golden[f"{run}/{name}"][step]) < tolerance
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_official_predictions(golden, networks, run):
+    _, (x, denoised) = replay(golden, networks, run, "float32")
     for step in range(7):
         assert error(x[2 * step + 1], golden[f"{run}/x_pred"][step]) < FLOAT32
     answers = {"D": denoised[::2], "D_corr": denoised[1::2]}
@@ -149,14 +157,6 @@ def test_official_samples_with_the_published_rounding_of_gains(golden, networks)
         samples, _ = replay(golden, networks, run, "float32")
         assert error(samples, golden[f"{run}/final_as_loaded"]) < FLOAT32
         assert error(samples, golden[f"{run}/x"][-1]) > 5 * FLOAT32
-
-
-@pytest.mark.parametrize("run", RUNS)
-def test_official_trajectory_in_float64(golden, networks, run):
-    samples, (x, _) = replay(golden, networks, run, "float64")
-    assert error(samples, golden[f"{run}/x_f64"][-1]) < FLOAT64
-    for step in range(8):
-        assert error(x[2 * step], golden[f"{run}/x_f64"][step]) < FLOAT64
 
 
 def test_the_public_sampler_takes_the_same_path(golden, networks):

@@ -9,15 +9,16 @@ import pytest
 from scipy.special import expit
 
 import gmm
+from gmm.contrast import floor_of
 from gmm.guidance import Constant
 from neural import (
     PAPER,
     calibration,
+    load_model,
     mixture_denoiser,
     online_entropy,
     posterior_paths,
 )
-from neural.estimators.trackers import floor_of
 from neural.samplers import edm_times
 
 ROUNDING = 1e-10
@@ -152,6 +153,26 @@ def test_preset_of_the_paper():
     chain = mixture_denoiser(problem(10, 64.0), gmm.ddpm(gmm.scaled_linear_betas()))
     times = PAPER["sd15"].arguments(chain)["times"]
     assert (len(times), times[0], times[-1]) == (100, 999, 0)
+
+
+@pytest.mark.slow
+def test_a_trained_network_ends_below_the_floor_because_its_two_networks_disagree():
+    """The log-ratio, at most log 1/ω for consistent denoisers, goes on growing by ½ ∫ ‖D_z - D_∅‖² dγ."""
+    model = load_model("zoo:digits")
+    ends = []
+    for steps in (64, 128):
+        times = edm_times(model.process, steps)
+        ratio = posterior_paths(
+            model.denoiser, [3], tracker="unconditional", start="prior", times=times,
+            samples=48, key=jax.random.key(1), guide=model.unconditional,
+        ).log_ratio  # fmt: skip
+        assert ratio is not None
+        # By σ = 0.3 the digit is decided: consistent networks would leave the log-ratio at log 10 from there on.
+        decided = ratio[np.searchsorted(-times, -0.3)].mean()
+        ends.append(ratio[-1].mean())
+        assert ends[-1] - decided > 3 * np.log(10)
+    # Smaller steps do not bring it back.
+    assert min(ends) > 5 * np.log(10)
 
 
 # ------------------------------------------------------------------------------------------------ guidance

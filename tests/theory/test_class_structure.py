@@ -87,6 +87,21 @@ def test_free_entropy_of_a_shift_is_rho_one():
     assert found == pytest.approx(float(theory.speciation_time(VP, 20.0, criterion="curvature")), abs=1e-7)
 
 
+@pytest.mark.parametrize("family", ["pair", "simplex", "orthogonal"])
+@pytest.mark.parametrize("process", [VP, gmm.edm()])
+def test_free_entropy_of_many_classes_is_that_of_two_of_them(family, process):
+    """The closed form against the mean and the variance of the log-likelihood ratio of two classes of the family."""
+    classes = 2 if family == "pair" else 5
+    mixture = gmm.families.named(family, (classes,), 12, variance=0.6)
+    found = theory.pair_speciation_time(mixture.take(np.array([0, 1])), process, "free-entropy")
+    energy = 12.0 * (classes / (classes - 1) if family == "orthogonal" else 1)
+    shape = {"variance": 0.6, "classes": classes, "family": family}
+    closed = theory.speciation_time(process, energy, criterion="free-entropy", **shape)
+    assert found == pytest.approx(float(closed), rel=1e-7)
+    # Classes that clean data hardly separate.
+    assert math.isnan(theory.speciation_time(process, 0.1, criterion="free-entropy", **shape))
+
+
 def test_log_ratio_against_samples():
     """|z| < 5 for means and variances under both classes."""
     rng = np.random.default_rng(0)

@@ -97,6 +97,14 @@ def names():
     return sorted(path.name for path in cache_folder().iterdir())
 
 
+def interrupt(site, file):
+    """Fetch half a megabyte of the file, as far as an unreliable server sends it."""
+    site.breaks_after = 500_000
+    with pytest.raises(ValueError, match="interrupted"):
+        hub.fetch(file)
+    site.breaks_after = None
+
+
 def test_a_file_is_fetched_recorded_and_then_left_alone(site, file):
     seen = []
     path = hub.fetch(file, lambda done, total: seen.append((done, total)))
@@ -127,10 +135,7 @@ def test_an_interrupted_transfer_goes_on(site, file):
 
 
 def test_a_file_that_changed_meanwhile_is_fetched_anew(site, file, data):
-    site.breaks_after = 500_000
-    with pytest.raises(ValueError, match="interrupted"):
-        hub.fetch(file)
-    site.breaks_after = None
+    interrupt(site, file)
     site.files["a.pkl"] = (data / "tiny-uncond.pkl").read_bytes()
     assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
     assert site.asked == [None, "bytes=500000-"]
@@ -148,10 +153,8 @@ def test_servers_that_cannot_continue_begin_anew(missing, site, file):
 
 @pytest.mark.parametrize("lie", ["tag", "total", "start", "416"])
 def test_a_continuation_that_is_not_of_the_same_file_begins_anew(lie, site, file):
-    site.breaks_after = 500_000
-    with pytest.raises(ValueError, match="interrupted"):
-        hub.fetch(file)
-    site.breaks_after, site.lies = None, lie
+    interrupt(site, file)
+    site.lies = lie
     assert hub.fetch(file).read_bytes() == site.files["a.pkl"]
     assert site.asked == [None, "bytes=500000-", None]
     assert names() == ["a.pkl", "a.pkl.sha256"]
@@ -261,10 +264,7 @@ def test_only_one_process_fetches_at_a_time(site, file):
 
 
 def test_a_part_that_points_elsewhere_is_not_written_through(site, file, tmp_path):
-    site.breaks_after = 500_000
-    with pytest.raises(ValueError, match="interrupted"):
-        hub.fetch(file)
-    site.breaks_after = None
+    interrupt(site, file)
     part, victim = cache_folder() / "a.pkl.part", tmp_path / "victim"
     part.unlink()
     victim.write_bytes(b"precious")

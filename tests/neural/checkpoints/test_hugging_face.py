@@ -181,5 +181,5 @@ def test_errors_are_one_line_with_the_way_out(site, cache, capsys, monkeypatch):
     assert cli.run(["weights", "fetch", "edm2-xs", "--revision", "main"]) == 2
     assert "only repositories have revisions" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ValueError, match=r"pip install 'speciation\[models\]'"):
+    with pytest.raises(ValueError, match="pip install huggingface_hub"):
         fetch_repository(REPOSITORY)

@@ -12,9 +12,7 @@ from neural.stable_diffusion.architecture import (
     TextConfig,
     UNetConfig,
     VAEConfig,
-    text_shapes,
-    unet_shapes,
-    vae_shapes,
+    tensor_shapes,
 )
 from tests.neural.checkpoints import forge
 from tests.neural.stable_diffusion import rule, tiny
@@ -23,7 +21,7 @@ UNET = UNetConfig(4, 4, (32, 64), (True, False), 1, tiny.CONTEXT, 4, 16)
 VAE = VAEConfig(3, 4, (16, 32), 1, 8)
 TEXT = TextConfig(tiny.VOCABULARY, tiny.POSITIONS, tiny.CONTEXT, 2, 3, 48)
 CONFIGS = {"unet": UNET, "vae": VAE, "text_encoder": TEXT}
-SHAPES = {"unet": unet_shapes(UNET), "vae": vae_shapes(VAE), "text_encoder": text_shapes(TEXT)}
+SHAPES = {"unet": tensor_shapes(UNET), "vae": tensor_shapes(VAE), "text_encoder": tensor_shapes(TEXT)}
 OPTIONS = {
     "unet": {"_class_name": "UNet2DConditionModel", **tiny.UNET},
     "vae": {"_class_name": "AutoencoderKL", "scaling_factor": 0.18215, **tiny.VAE},

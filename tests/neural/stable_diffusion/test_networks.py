@@ -44,9 +44,9 @@ def test_text_encoder(model, golden):
 def test_names_and_shapes_of_the_published_networks():
     listed = json.loads((DATA / "names.json").read_text())
     ours = {
-        "unet": architecture.unet_shapes(architecture.UNetConfig()),
-        "vae": architecture.vae_shapes(architecture.VAEConfig()),
-        "text_encoder": architecture.text_shapes(architecture.TextConfig()),
+        "unet": architecture.tensor_shapes(architecture.UNetConfig()),
+        "vae": architecture.tensor_shapes(architecture.VAEConfig()),
+        "text_encoder": architecture.tensor_shapes(architecture.TextConfig()),
     }
     counts = {"unet": 859_520_964, "vae": 83_653_863, "text_encoder": 123_060_480}
     for part, shapes in ours.items():

@@ -9,11 +9,12 @@ import pytest
 import xarray as xr
 
 import theory
+from gmm.contrast import floor_of
 from gmm.curve import load_dataset
 from gmm.process import edm
 from paper_figures import cli
 from paper_figures.studies import asked, sources
-from paper_figures.studies.comparison import asks_of, curve_of
+from paper_figures.studies.comparison import asks_of, compared, curve_of
 from tests.paper_figures.asked import PAIR, TREE, run, thousand_classes
 
 # One size for all, so that one compilation serves them.
@@ -235,18 +236,60 @@ def test_published_networks_by_name_at_several_levels(data, tmp_path, capsys):
     assert curve_of(found, sources.ONLINE, "breed").prior_entropy == pytest.approx(np.log(8))
 
 
+def test_one_class_against_all_is_laid_over_the_exact_curve_of_the_same(tmp_path, capsys):
+    line = ["compare", "--model", "mixture:simplex:4:64", "--classes", "2", "1"]
+    line += ["--samples", 256, "--steps", 128, "--preset", "paper"]
+    printed = run(capsys, *line, "--out", tmp_path)
+    assert "each against all, at prior ½" in printed
+    assert "difference from exact" in printed
+    found = load_dataset(tmp_path / "compare.nc")
+    assert asks_of(found) == dict.fromkeys(["exact", sources.ONLINE], "each against all, at prior ½")
+    assert float(found.prior_entropy[0, 0]) == float(found.prior_entropy[1, 0]) == np.log(2)
+    # Two classes of four, against all four: the reference is the whole mixture, not the two.
+    np.testing.assert_allclose(found.floor, floor_of(0.25))
+    exact, online = (curve_of(found, name, "classes") for name in ("exact", sources.ONLINE))
+    stderr = np.hypot(exact.entropy_stderr, np.nan_to_num(online.entropy_stderr))
+    # What 128 steps cost: 0.018 nat at the end for one class of ten.
+    assert (np.abs(online.entropy - exact.entropy) < SIGMAS * stderr + 0.02).all()
+    labels = {n["label"]: n["value"] for n in json.loads(found.attrs["numbers"])}
+    assert labels["classes, exact: floor (nat)"] == pytest.approx(floor_of(0.25))
+    assert labels["classes, trained, online: entropy at the least noise (nat)"] == online.entropy[-1]
+
+
 def test_another_question_is_laid_over_no_exact_curve(tmp_path, capsys):
-    asked = [*LINE, "--tracker", "unconditional", "--out", str(tmp_path)]
+    asked = [*LINE, "--tracker", "share", "--out", str(tmp_path)]
     assert "another question" in run(capsys, *asked, "--against", "exact", code=2)
     out = run(capsys, *asked)
-    assert "no exact curve: tracker unconditional answers another question" in out
+    assert "no exact curve: tracker share answers another question" in out
     assert "difference from" not in out
     found = load_dataset(tmp_path / "compare.nc")
     assert found.attrs["reference"] == ""
-    assert asks_of(found) == {
-        sources.ONLINE: "each against all, at prior ½",
-        sources.GAP: "which of the classes",
-    }
+    assert asks_of(found) == {sources.ONLINE: "each against all, at its share"}
+
+
+def test_files_of_other_questions_are_not_subtracted(pair, tmp_path, capsys):
+    line = [*LINE, "--tracker", "unconditional", "--out", tmp_path / "a"]
+    run(capsys, *line)
+    printed = run(
+        capsys, "compare", tmp_path / "a" / "compare.nc", pair / "compare.nc", "--out", tmp_path / "o"
+    )
+    assert "question" in printed
+    found = load_dataset(tmp_path / "o" / "compare.nc")
+    assert compared(found) == [f"compare: {sources.ONLINE}"]
+    assert len(set(asks_of(found).values())) == 2
+
+
+def test_data_of_some_classes_keep_their_classes():
+    """More points than stand for the data: the ones chosen belong to the classes that were named."""
+    whole = asked.question(asked.Asked(model="zoo:digits", classes=["3", "8"], samples=8, steps=4))
+    few = dataclasses.replace(whole, data_points=100)
+    mixture, condition = sources._law(few, "empirical")
+    assert mixture.components == 100
+    data = sources.data_of(whole)
+    images = {tuple(x): y for x, y in zip(data.x.reshape(len(data.x), -1).tolist(), data.y, strict=True)}
+    classes = [images[tuple(x)] for x in np.asarray(mixture.means).tolist()]
+    np.testing.assert_array_equal(np.array([3, 8])[condition], classes)
+    np.testing.assert_allclose(np.bincount(condition, mixture.weights), [0.5, 0.5], rtol=1e-6)
 
 
 def test_sources_of_one_question_say_so(dataset):
@@ -259,5 +302,5 @@ def test_each_class_is_a_level_of_its_own(tmp_path, capsys):
     found = load_dataset(tmp_path / "compare.nc")
     assert list(found.level.values) == ["2", "1"]
     # The denoiser gap is one between classes, and there is one class at a time.
-    assert list(found.source.values) == [sources.ONLINE]
+    assert list(found.source.values) == ["exact", sources.ONLINE]
     assert np.allclose(found.prior_entropy, np.log(2))

@@ -1,16 +1,22 @@
 """``speciation sample`` from end to end on networks of reduced size."""
 
 import json
+import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from PIL import Image
 
 from neural import load_sd15, load_vae
+from neural.checkpoints import read_kept
 from neural.edm2.latents import IMG512
+from neural.models import load_model
 from neural.pictures import decoded, from_rgb, from_unit
 from neural.samplers import ddim, ddim_times
+from neural.vision.reference import image_files
 from paper_figures import cli
 from paper_figures.studies.pictures import Picture, plan_pictures
 from tests.neural.stable_diffusion import folders
@@ -169,3 +175,72 @@ def test_without_names_every_class_or_the_empty_prompt(data, folder):
     assert (one.name, one.condition) == ("no prompt", "")
     paths = {Picture(name, name, 0).path(data) for name in ("a cat", "a cat!", "A cat", "猫", "犬")}
     assert len(paths) == 5
+
+
+def test_pictures_for_metrics_are_numbered_and_resumed(capsys, tmp_path):
+    asked = ("--model", "zoo:digits", "--for-metrics", "--count", 6, "--seed", 998, "--steps", 3)
+    run(capsys, *asked, "--out", tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*.*"))]
+    assert names == [
+        "000000/000998.png",
+        "000000/000999.png",
+        *(f"001000/{1000 + i:06d}.png" for i in range(4)),
+    ]
+    drawn = [settings(tmp_path / name)["condition"] for name in names]
+    assert drawn == [str(int(np.random.default_rng(seed).integers(10))) for seed in range(998, 1004)]
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    (tmp_path / names[2]).unlink()
+    assert "6 picture(s), 5 of them there already" in run(capsys, *asked, "--out", tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names} == before
+    # A reader of folders finds them all.
+    assert len(image_files(tmp_path)) == 6
+
+
+def test_latents_need_no_autoencoder(data, capsys, tmp_path):
+    asked = ("--model", data / "tiny.pkl", "--classes", 3, "--steps", 2, "--latents", "--out", tmp_path)
+    run(capsys, *asked, "--count", 2)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert [path.name for path in files] == ["3-seed0.safetensors", "3-seed1.safetensors"]
+    kept = read_kept(files[0])
+    assert kept.tensors["latents"].shape == (16, 16, 4)
+    assert json.loads(kept.attributes["speciation"])["latents"] is True
+    files[1].write_bytes(files[1].read_bytes()[:-3])
+    with pytest.warns(UserWarning, match="damaged"):
+        assert "2 picture(s), 1 of them there already" in run(capsys, *asked, "--count", 2)
+
+
+def test_a_schedule_guides(capsys, tmp_path):
+    model = load_model("zoo:digits")
+    asked = ("--model", "zoo:digits", "--classes", 7, "--steps", 5, "--sampler", "ddim", "--latents")
+    run(capsys, *asked, "--schedule", "interval:3:0.5..20", "--out", tmp_path / "a")
+    found = read_kept(tmp_path / "a" / "7-seed0.safetensors").tensors["latents"]
+    start, _ = jax.random.split(jax.random.key(0))
+    noise = jnp.stack([jax.random.normal(start, model.shape, np.float32)])
+    weight = lambda level: np.where((np.asarray(level) > 0.5) & (np.asarray(level) <= 20), 3.0, 1.0)
+    by_hand = ddim(
+        model.denoiser,
+        noise,
+        7,
+        times=model.grid.times(model.process, 5),
+        guide=model.unconditional,
+        guidance_scale=weight,
+    )
+    # Batches are filled up to one size, whose sums round in another order.
+    np.testing.assert_allclose(found, by_hand[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--schedule", "cfg:2", "--guidance-scale", 2], "--schedule and --guidance-scale both say"),
+        (["--schedule", "cfg:1,2"], "--schedule must be one schedule, got 2: cfg:1, cfg:2"),
+        (["--schedule", "entropy:3"], "timed by a measured curve"),
+        (["--schedule", "auto:3"], "needs a second model"),
+        (["--schedule", "feedback", "--steps", 2], "use `ancestral`|ancestral"),
+        (["--schedule", "much"], "schedule must be one of"),
+    ],
+)
+def test_schedules_that_are_refused(words, message, capsys, tmp_path):
+    error = run(capsys, "--model", "zoo:digits", "--classes", 7, *words, "--out", tmp_path, code=2)
+    assert re.search(message, error)
+    assert error.count("\n") == 1

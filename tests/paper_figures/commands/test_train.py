@@ -11,6 +11,7 @@ from paper_figures.commands.train import _command_line
 from paper_figures.studies import training
 from paper_figures.studies.training import share_of_class, worst_gap
 from paper_figures.studies.training_request import Request
+from tests.paper_figures.asked import run
 
 LINE = "train --family pair --dim 3 --depth 0 --steps 60 --batch 32 --out out"
 FILES = {"state.safetensors", "model.safetensors", "training.nc", "training.png", "samples.png", "card.md"}
@@ -30,13 +31,12 @@ def folder(tmp_path_factory):
     return place / "out"
 
 
-def _stopped(*arguments, report, **options):
-    def stop(progress):
-        report(progress)
-        if progress.step == 20:
+def _stopped(*arguments, progress, **options):
+    def stop(done, total):
+        if done == 20:
             raise KeyboardInterrupt
 
-    return train_function(*arguments, report=stop, block=20, **options)
+    return train_function(*arguments, progress=stop, block=20, **options)
 
 
 def test_what_it_leaves(folder):
@@ -110,10 +110,7 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch, capsys):
 )
 def test_bad_input_is_one_line(options, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["train", *options.split()]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
+    assert message in run(capsys, "train", *options.split(), code=2)
     assert list(tmp_path.iterdir()) == []
 
 

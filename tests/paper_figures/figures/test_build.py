@@ -18,6 +18,7 @@ from matplotlib.figure import Figure as Picture
 
 from paper_figures import cli
 from paper_figures.figures import registry
+from paper_figures.figures.build import in_order
 from paper_figures.figures.job import Job
 from paper_figures.figures.registry import Figure
 from paper_figures.figures.settings import Settings
@@ -139,6 +140,16 @@ def test_fast_results_have_names_of_their_own(two_figures, tmp_path, monkeypatch
 def test_only_takes_several_names(two_figures, tmp_path):
     assert cli.run(["figures", "--out", str(tmp_path), "--only", "two", "one", "two"]) == 0
     assert two_figures.calls == ["compute 2", "draw", "compute 1", "draw"]
+
+
+def test_cheapest_figure_is_made_first(two_figures, tmp_path):
+    costs = {"one": 5, "two": 2, "three": 9, "four": 7}
+    jobs = [
+        Job(dataclasses.replace(two_figures.table["one"], name=name, seconds=seconds), Settings(), tmp_path)
+        for name, seconds in costs.items()
+    ]
+    order = [[job.figure.name for job in in_order(jobs, workers)] for workers in (1, 2)]
+    assert order == [["two", "one", "four", "three"], ["two", "three", "four", "one"]]
 
 
 def test_figures_that_cost_much_are_made_by_name_only(two_figures, tmp_path):

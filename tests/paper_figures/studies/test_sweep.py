@@ -20,6 +20,7 @@ from paper_figures import cli
 from paper_figures.studies import sweep_cell, sweep_laws
 from paper_figures.studies.sweep_axes import Cell, SweepSettings
 from paper_figures.studies.sweep_cell import compute, exact_curve
+from tests.paper_figures.asked import run
 from theory import CRITERIA, peak, speciation_time
 from theory.landmarks import fastest_of, half_entropy_of
 
@@ -355,10 +356,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_numbers(tmp_path):
 )
 def test_bad_input_is_one_line_and_code_2(line, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["sweep", *line.split()]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in run(capsys, "sweep", *line.split(), code=2)
     assert names(tmp_path) == []
 
 

@@ -24,6 +24,7 @@ from paper_figures.studies.data import (
     nearest_distance2,
     study,
 )
+from tests.paper_figures.asked import run
 from theory import speciation_time
 
 FIVE_SIGMA = 5.0
@@ -222,8 +223,5 @@ def test_command_writes_draws_and_shows(archive, tmp_path, capsys):
 )
 def test_bad_input_is_one_line_and_code_2(line, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.run(["data", *line.split()]) == 2
-    error = capsys.readouterr().err
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in run(capsys, "data", *line.split(), code=2)
     assert names(tmp_path) == []

@@ -1,0 +1,1 @@
+"""Decisions that ship: one partition file for each, read by `neural.decisions`."""

@@ -1,0 +1,58 @@
+"""What guidance does to a published network's decision: entropy, information and cross-entropy by schedule."""
+
+import json
+import shutil
+from collections.abc import Sequence
+
+import jax
+import xarray as xr
+
+from gmm.files import alone_in
+from gmm.netcdf import load_whole
+from neural.models import Model
+from paper_figures.files import fingerprint, save_dataset
+from paper_figures.formats.numbers import attach
+from paper_figures.progress import Progress
+from paper_figures.studies import guidance
+from paper_figures.studies.comparison import dataset_of, numbers, saved_line
+from paper_figures.studies.experiment import Row, Work, facts, write_manifest
+from paper_figures.studies.parts import Parts
+from paper_figures.studies.plan import Cost
+
+
+def cost(row: Row, schedules: Sequence[str]) -> Cost:
+    """What all schedules of a row cost: every class and the network without a class, at each step of each path."""
+    question, count = row.question, guidance.count(schedules)
+    each = question.samples * question.steps * (len(question.decision.conditions) + 1)
+    return Cost(row.name, count, question.samples, count * each)
+
+
+def compute(model: Model, rows: Sequence[Row], schedules: Sequence[str], work: Work) -> xr.Dataset:
+    """The curves of all rows under every schedule: levels are rows, sources are schedules."""
+    measured = measure(rows, schedules, work)
+    dataset = xr.concat(measured, dim="level", combine_attrs="drop_conflicts", join="outer")
+    dataset = dataset.assign_attrs(facts(model))
+    return attach(dataset, numbers(dataset))
+
+
+def measure(rows: Sequence[Row], schedules: Sequence[str], work: Work) -> list[xr.Dataset]:
+    """For each row the curves under every schedule, as a comparison of one source for each; finished rows are kept."""
+    folder = work.folder
+    write_manifest(folder, rows)
+    store = Parts(folder, ".nc", load_whole, save_dataset)
+
+    def one(number: int, progress: Progress | None) -> xr.Dataset:
+        question, chunks = rows[number].question, None if folder is None else folder / "chunks"
+        guidance.check(question, None, schedules)
+        measured = guidance.measure(question, None, schedules, chunks, progress)
+        if chunks is not None and jax.process_index() == 0:
+            shutil.rmtree(chunks, ignore_errors=True)
+        lines = {one.name: [saved_line(one.curve)] for one in measured}
+        weights = {one.name: one.weight.tolist() for one in measured}
+        return dataset_of(
+            lines, [rows[number].name], guidance.PLAIN, question=question.facts(), weights=weights
+        )
+
+    names = [f"{row.file}-{fingerprint(json.dumps(list(schedules)))[:8]}" for row in rows]
+    with alone_in(None if jax.process_index() else folder):
+        return list(store.each(names, one, work.progress))
