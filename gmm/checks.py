@@ -112,7 +112,7 @@ def check_count(name: str, value: object, least: int = 1) -> None:
     integers.
     """
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < least:
+    if not whole or value < least:  # type: ignore[operator]
         raise ValueError(f"{name} must be {'' if whole else 'a whole number '}>= {least}, got {value!r}")
 
 
