@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float, Int
 
+from gmm.checks import check_count
 from gmm.npz import MAX_RANK, NUMBERS, UNREADABLE, check_size, npz_member, one_line
 
 MEMORY_LIMIT = 8 * 2**30
@@ -82,6 +83,7 @@ class LabelledData:
 
         A class that has none of them is left out.
         """
+        check_count("n", n)
         if n >= len(self.x):
             return self
         part = self.take(np.sort(np.random.default_rng(seed).permutation(len(self.x))[:n]))

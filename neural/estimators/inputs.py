@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import check_finite, check_shape, check_values, choose
+from gmm.checks import check_count, check_finite, check_shape, check_values, choose
 from gmm.guidance import Guidance, cfg
 from gmm.mixture import WEIGHT_SUM_TOLERANCE
 from gmm.partition import Partition, partition_of
@@ -120,8 +120,8 @@ def make_inputs(
     check_values(
         "within_variance", options.within_variance, "finite and >= 0", lambda v: np.isfinite(v) & (v >= 0)
     )
-    if options.batch is not None and options.batch < 1:
-        raise ValueError(f"batch must be >= 1, got {options.batch}")
+    if options.batch is not None:
+        check_count("batch", options.batch)
     # A text is one condition, not as many as it has letters.
     conditions = [conditions] if isinstance(conditions, str) else list(conditions)
     partitions = _partitions(len(conditions), partition)
@@ -189,8 +189,7 @@ def check_stochastic(eta: float) -> None:
 
 def check_samples(samples: int) -> int:
     """`samples`, checked: a standard error needs two or more."""
-    if samples < 2:
-        raise ValueError(f"samples must be >= 2, got {samples}")
+    check_count("samples", samples, 2)
     return samples
 
 
