@@ -25,6 +25,7 @@ from neural.uturn import u_turn
 from neural.vision.distances import frechet_distance
 from neural.vision.judge import VisionJudge
 from neural.vision.loading import load_judge
+from neural.vision.quality import ImageQuality, image_quality
 
 __all__ = [
     "EDM2",
@@ -37,6 +38,7 @@ __all__ = [
     "CheckpointError",
     "Denoiser",
     "DenoiserCheck",
+    "ImageQuality",
     "MixtureDenoiser",
     "Model",
     "NetworkWarning",
@@ -53,6 +55,7 @@ __all__ = [
     "from_torch",
     "gap_entropy",
     "guide_pipeline",
+    "image_quality",
     "judge_of",
     "load_edm2",
     "load_judge",

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from gmm.checks import as_float, check_shape, check_values
+from gmm.checks import as_float, check_detached, check_shape, check_values
 from neural.arithmetic import wide
 
 NO_CLASS = -1
@@ -19,6 +19,7 @@ def noise_levels(t: Any) -> Float[Array, "..."]:
     Raises:
         ValueError: when one is not positive and finite.
     """
+    check_detached("t", t)
     check_values("t", t, "a positive noise standard deviation", lambda a: (a > 0) & np.isfinite(a))
     # Half precision is widened before any arithmetic; integers become the default float.
     levels = as_float(t)

@@ -20,7 +20,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from gmm.checks import choose
+from gmm.checks import check_detached, choose
 from gmm.process import EDM, edm
 from neural.arguments import label_of_each, labels_of_all, noise_level_of_each, noise_levels
 from neural.arithmetic import wide
@@ -147,6 +147,7 @@ class EDM2:
         return dataclasses.replace(self, unconditional=other)
 
     def _check(self, x: State, t: Times) -> Float[Array, " n"]:
+        check_detached("x", x)
         shape = np.shape(x)
         if len(shape) != 4 or shape[1:] != self.config.image_shape:
             height, width, channels = self.config.image_shape

@@ -31,13 +31,12 @@ def folder(tmp_path_factory):
     return place / "out"
 
 
-def _stopped(*arguments, report, **options):
-    def stop(progress):
-        report(progress)
-        if progress.step == 20:
+def _stopped(*arguments, progress, **options):
+    def stop(done, total):
+        if done == 20:
             raise KeyboardInterrupt
 
-    return train_function(*arguments, report=stop, block=20, **options)
+    return train_function(*arguments, progress=stop, block=20, **options)
 
 
 def test_what_it_leaves(folder):
