@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from bokeh.core.types import ID
 from bokeh.embed import json_item
 from bokeh.models import LayoutDOM
 from bokeh.resources import Resources
@@ -39,7 +40,7 @@ def write_page(
         style=asset("page.css"),
         library=_library(),
         scripts="\n".join(map(asset, scripts)),
-        data=in_script({**data, "plot": json_item(layout, "plot")}),
+        data=in_script({**data, "plot": json_item(layout, ID("plot"))}),
     )
     with write_aside(path) as aside:
         aside.write_text(page, encoding="utf-8")

@@ -130,8 +130,17 @@ function curves() {
     found.forEach((curve, i) => {
       [curve.floor, curve.limit] = clean.length ? [Math.max(clean[i].h, 0), clean[i].agree] : [0, 1];
     });
+    if (state.mode === "tree") return found.map(denser);
     return state.mode === "guided" ? [guidedCurve(found[0]), found[0]] : found;
   });
+}
+
+/** The curve at four times as many levels, interpolated. @param {Curve} curve @returns {Curve} */
+function denser(curve) {
+  const last = curve.level.length - 1;
+  const level = linspace(curve.level[0], curve.level[last], 4 * last + 1);
+  const points = level.map((v) => valueAt(curve, v));
+  return { ...curve, level, h: points.map((p) => p.h), dh: points.map((p) => p.dh), agree: points.map((p) => p.agree) };
 }
 
 /** Entropy along guided paths at the levels of the unguided curve; `agree` holds the surprise of the target.

@@ -14,7 +14,7 @@ from bokeh.plotting import figure
 from gmm.curve import EntropyCurve
 from paper_figures.pages import flat_table
 from paper_figures.pages.bundle import asset, write_page
-from paper_figures.shipped.measure import load
+from paper_figures.shipped.measure import ESTIMATORS, load
 from theory import CRITERIA
 
 FORMAT = "speciation-explorer/1"
@@ -71,20 +71,22 @@ def _panels() -> list[figure]:
         "measured": ("xs", "h", "rate", "agree", "colour", "dash"),
     }
     sources = {
-        name: ColumnDataSource({column: [] for column in columns}, name=name)
+        name: ColumnDataSource(data={column: [] for column in columns}, name=name)
         for name, columns in names.items()
     }
-    across = Range1d(0, 1, name="across")
+    across = Range1d(start=0, end=1, name="across")
     return [_panel(field, *about, sources, across) for field, about in PANELS.items()]
 
 
-def _panel(field: str, height: int, title: str, sources: dict[str, ColumnDataSource], across: Range1d) -> figure:
+def _panel(
+    field: str, height: int, title: str, sources: dict[str, ColumnDataSource], across: Range1d
+) -> figure:
     panel = figure(
         name=f"panel-{field}",
         height=height,
         sizing_mode="stretch_width",
         x_range=across,
-        y_range=Range1d(0, 1),
+        y_range=Range1d(start=0, end=1),
         y_axis_label=title,
         x_axis_label="t",
         tools="",
@@ -92,20 +94,26 @@ def _panel(field: str, height: int, title: str, sources: dict[str, ColumnDataSou
         min_border_left=68,
     )
     panel.vstrip(x0="x0", x1="x1", source=sources["band"], fill_color=MAIN, fill_alpha=0.13, line_color=None)
-    panel.vspan(x="x", source=sources["marks"], line_color=MARK, line_width=1, line_dash="dotted")
+    panel.vspan(
+        x="x", source=sources["marks"], line_color=MARK, line_width=1, line_dash="dotted", name="lines"
+    )
     panel.vspan(x="x", source=sources["cursor"], line_color="#009e73", line_width=2)
     panel.multi_line(
         xs="xs", ys=field, source=sources["measured"], line_color="colour", line_width=1.5, line_dash="dash"
     )
-    panel.line("x", f"other_{field}", source=sources["curve"], line_color=OTHER, line_width=2, line_dash="dashed")
+    panel.line(
+        "x", f"other_{field}", source=sources["curve"], line_color=OTHER, line_width=2, line_dash="dashed"
+    )
     line = panel.line("x", field, source=sources["curve"], line_color=MAIN, line_width=2.5)
     if field == "h":
         panel.text(
             "x", "y", text="name", source=sources["labels"], angle=-np.pi / 2, text_font_size="11px",
-            text_baseline="middle", text_color=MARK, name="labels-glyph",
+            text_baseline="middle", text_color=MARK, name="names",
         )  # fmt: skip
     panel.add_tools(
-        HoverTool(renderers=[line], mode="vline", tooltips=[("x", "@x"), (title, f"@{field}")], attachment="left")
+        HoverTool(
+            renderers=[line], mode="vline", tooltips=[("x", "@x"), (title, f"@{field}")], attachment="left"
+        )
     )
     return panel
 
@@ -115,9 +123,9 @@ def _measured() -> list[dict[str, Any]]:
     found = []
     for name in ("digits", "fashion"):
         dataset = load(name)
-        labels = [str(dataset[f"curve{i}"].values[0]) for i in range(4)]
-        for i, label in enumerate(labels):
-            if "trained" in label or "network" in label:
+        for i in range(4):
+            label = str(dataset[f"curve{i}"].values[0])
+            if label in ESTIMATORS:
                 found.append(_points(f"{name}: {label}", dataset, f"c{i}_"))
     tree = load("tree")
     for level in tree.level.values:
@@ -130,8 +138,9 @@ def _points(name: str, dataset: xr.Dataset, prefix: str) -> dict[str, Any]:
     fields = ("t", "log_snr", "log_snr_slope", "entropy", "entropy_stderr", "rate", "rate_stderr")
     values = {field: np.asarray(dataset[prefix + field].values, float).reshape(-1) for field in fields}
     order = np.argsort(values["log_snr"])
+    sorted_values: dict[str, Any] = {field: value[order] for field, value in values.items()}
     curve = EntropyCurve(
-        **{field: value[order] for field, value in values.items()},
+        **sorted_values,
         prior_entropy=float(np.asarray(dataset[f"{prefix}prior_entropy"]).reshape(-1)[0]),
         clone_agreement=np.asarray(dataset[f"{prefix}clone_agreement"].values, float).reshape(-1)[order],
     )
@@ -140,7 +149,9 @@ def _points(name: str, dataset: xr.Dataset, prefix: str) -> dict[str, Any]:
         "level": curve.log_snr, "h": curve.entropy, "hError": curve.entropy_stderr, "dh": -0.5 * rate,
         "dhError": 0.5 * rate_stderr, "agree": curve.clone_agreement,
     }  # fmt: skip
-    return {"name": name, "prior": curve.prior_entropy} | {key: numbers(value) for key, value in parts.items()}
+    return {"name": name, "prior": curve.prior_entropy} | {
+        key: numbers(value) for key, value in parts.items()
+    }
 
 
 def numbers(values: Any) -> list[float | None]:

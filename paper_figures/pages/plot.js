@@ -53,6 +53,10 @@ function paint(panels) {
     for (const axis of [...panel.below, ...panel.left])
       axis.setv({ axis_label_text_color: ink, major_label_text_color: ink, axis_line_color: soft,
         major_tick_line_color: soft, minor_tick_line_color: null, axis_label_text_font_style: "normal" });
+    for (const renderer of panel.renderers) {
+      if (renderer.name === "names") renderer.glyph.text_color = ink;
+      if (renderer.name === "lines") renderer.glyph.line_color = soft;
+    }
     for (const grid of panel.center) if ("grid_line_color" in grid) grid.grid_line_color = line;
     for (const legend of panel.center)
       if ("label_text_color" in legend)

@@ -105,7 +105,9 @@ def parse_setting(text: str) -> Setting:
     for name, value in parse_qsl(text.lstrip("#")):
         if name in _CHOICES:
             if value not in _CHOICES[name]:
-                raise ValueError(f"setting must have {name} in {', '.join(_CHOICES[name])}, got {value!r:.60}")
+                raise ValueError(
+                    f"setting must have {name} in {', '.join(_CHOICES[name])}, got {value!r:.60}"
+                )
             found[name] = value
         elif name in _RANGES:
             found[name] = _number(name, value)
@@ -141,10 +143,10 @@ def exact_curve(setting: Setting, log_snr: Float[ArrayLike, " T"] | None = None)
         shape = {"classes": setting.classes, "family": setting.family}
         return theory.entropy_curve(process, times, energy, variance=variance, **shape)  # type: ignore[arg-type]
     if setting.mode == "prior":
-        weights, energies = [setting.prior, 1 - setting.prior], [2 * energy, 2 * energy]
+        weights, energies = np.array([setting.prior, 1 - setting.prior]), np.full(2, 2 * energy)
         return theory.unequal_curve(process, times, weights, energies, variance=variance)
     if setting.mode == "tree":
-        energies = [energy, setting.inner_energy]
+        energies = np.array([energy, setting.inner_energy])
         branching = (setting.coarse, setting.fine)
         curves = theory.tree_curves(process, times, branching, energies, variance=variance)  # type: ignore[arg-type]
         return curves[setting.level == "fine"]
@@ -188,5 +190,3 @@ def _level_at(rho: float, energy: float, variance: float) -> float:
         return level
     # Overlapping classes: start where the signal is a thousandth of what clean data have.
     return clean if rho > 1 else -math.log(variance / CLEAN)
-
-
