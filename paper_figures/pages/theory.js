@@ -305,7 +305,9 @@ function tree(branching, rhos) {
 /** Entropies of the coarse class and of both, their derivatives along ρ → (1+ε)ρ, and the agreements.
  * @param {number[]} branching @param {number[]} rhos */
 function treePoint(branching, rhos) {
-  const whole = tree(branching, rhos);
+  // Beyond, no draw leaves the true path any more: (N-1) e^{-ρ/4} < 1e-12, N the number of leaves.
+  const most = 4 * (28 + Math.log(branching[0] * branching[1]));
+  const whole = tree(branching, rhos.map((rho) => Math.min(rho, most)));
   const first = -0.5 * whole.leaves[0];
   const second = -0.5 * (whole.leaves[0] + whole.leaves[1]);
   const within = -0.5 * whole.innerLeaves;
