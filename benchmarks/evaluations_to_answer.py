@@ -123,9 +123,7 @@ def _marks(curve: EntropyCurve) -> tuple[np.ndarray, np.ndarray]:
 def _judged(case: Case, seeds: int, curve_of: Callable[[Any], EntropyCurve]) -> dict[str, float]:
     """Evaluations for one curve, its error, and the coverage of the stated intervals, over seeds."""
     case.denoiser.count = 0
-    pairs = []
-    for seed in range(seeds):
-        pairs.append(_marks(curve_of(jax.random.key(1000 + seed))))
+    pairs = [_marks(curve_of(jax.random.key(1000 + seed))) for seed in range(seeds)]
     jax.effects_barrier()
     places, errors = map(np.array, zip(*pairs, strict=True))
     off = places - case.truth
@@ -195,34 +193,34 @@ def _exact(mixture: gmm.Mixture, truth: EntropyCurve | None = None, prior: np.nd
     small = jax.tree.map(lambda leaf: leaf.astype("float32"), mixture)
     denoiser = Counting(mixture_denoiser(small, process))
     if truth is None:
-        truth = theory.exact_curve(mixture, process, _fine(process))
+        truth = theory.exact_curve(mixture, process, _fine())
     return Case(denoiser, range(mixture.components), prior, None, _marks(truth)[0])
 
 
-def _fine(process: Any) -> np.ndarray:
+def _fine() -> np.ndarray:
     return np.geomspace(80, 0.002, 400)
 
 
 def _simplex(classes: int, energy: int) -> Callable[[bool], Case]:
-    def case(full: bool) -> Case:
+    def case(_full: bool) -> Case:
         process = gmm.edm()
-        truth = theory.entropy_curve(process, _fine(process), float(energy), classes=classes)
+        truth = theory.entropy_curve(process, _fine(), float(energy), classes=classes)
         return _exact(gmm.reduce(gmm.families.simplex(classes, max(energy, classes))), truth)
 
     return case
 
 
-def _pair(full: bool) -> Case:
+def _pair(_full: bool) -> Case:
     process = gmm.edm()
-    truth = theory.entropy_curve(process, _fine(process), 64.0, classes=2)
+    truth = theory.entropy_curve(process, _fine(), 64.0, classes=2)
     return _exact(gmm.reduce(gmm.families.pair(64)), truth)
 
 
-def _tree(full: bool) -> Case:
+def _tree(_full: bool) -> Case:
     return _exact(gmm.reduce(gmm.families.tree((2, 4), 64)))
 
 
-def _rare(full: bool) -> Case:
+def _rare(_full: bool) -> Case:
     """Three classes of which one has a probability of one in a hundred."""
     prior = np.array([0.495, 0.495, 0.01])
     mixture = gmm.reduce(gmm.families.simplex(3, 64, weights=prior))

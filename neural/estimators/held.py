@@ -206,15 +206,15 @@ def _draws(chain: Chain, paths: Paths, number: Array, log_w: Float[Array, "n K"]
     if chain.classes == 2:
         density = jnp.asarray(np.exp(-0.5 * _NODES**2) / np.exp(-0.5 * _NODES**2).sum(), chain.dtype)
         z = jnp.broadcast_to(jnp.repeat(jnp.arange(2), len(_NODES)), (n, 2 * len(_NODES)))
-        weight = (jnp.exp(log_w)[:, :, None] * density).reshape(n, -1)
+        weight = (jnp.exp(log_w)[:, :, None] * density[None, None, :]).reshape(n, -1)
         return Draws(None, z, weight)
     dim, half = paths.first.shape[1], DRAWS // 2
     noise = draw_noise(paths.key, paths.index, _NOISE + number, dim=half * dim, dtype=chain.dtype)
     noise = noise.reshape(n, half, dim)
     offset = draw_noise(paths.key, paths.index, _CLASSES + number, dim=1, dtype=chain.dtype)
     # One class for each of M equal parts of the drawn law: a uniform offset, the same in every part.
-    places = (jnp.arange(DRAWS) + jax.scipy.stats.norm.cdf(offset)) / DRAWS
-    drawn = log_normalise(log_w + log_drawn(chain.log_prior) - chain.log_prior)
+    places = (jnp.arange(DRAWS)[None, :] + jax.scipy.stats.norm.cdf(offset)) / DRAWS
+    drawn = log_normalise(log_w + (log_drawn(chain.log_prior) - chain.log_prior)[None, :])
     edges = jnp.cumsum(jnp.exp(drawn), axis=1)
     z = jnp.minimum(
         jax.vmap(functools.partial(jnp.searchsorted, side="right"))(edges, places), chain.classes - 1
@@ -273,4 +273,4 @@ def _statistics(chain: Chain, partition: PartitionArrays, log_p: Float[Array, "N
     prior = jax.ops.segment_sum(jnp.exp(chain.log_prior), labels, num_segments=partition.cells)
     entropy = -jnp.sum(p * log_p, axis=1)
     scalars = (entropy, -jnp.sum(p * jnp.expm1(log_p), axis=1), jnp.sum(p * log_p**2, axis=1), 0 * entropy)
-    return jnp.concatenate([jnp.stack(scalars, axis=1), -p * log_p / prior], axis=1)
+    return jnp.concatenate([jnp.stack(scalars, axis=1), -p * log_p / prior[None, :]], axis=1)

@@ -39,7 +39,7 @@ STEPS, PILOT, PILOT_STEPS, FIRST, MOST_DOUBLINGS = 10, 4, 8, 16, 3
 # Share of the evaluations that are spread evenly over log noise, in case the pilot missed something.
 _EVEN = 0.3
 # The bias that is left by finite steps, as a share of what a straight line in place of a power changes.
-_LEFT = 0.5
+_LEFT = 1.0
 # One standard error of 95% intervals is this part of their half width.
 _NORMAL = float(norm.ppf(0.975))
 
@@ -108,11 +108,12 @@ class _Search:
 
     def curves(self, steps: int) -> list[EntropyCurve]:
         ends = -0.5 * schedule(self.question.denoiser.process, self.question.times).log_snr[[0, -1]]
-        pilot_key, main_key = jax.random.split(self.key)
-        pilot = self._curves(self._chain(np.linspace(*ends, PILOT_STEPS)), pilot_key, PILOT)
+        pilot = self._curves(
+            self._chain(np.linspace(*ends, PILOT_STEPS)), jax.random.fold_in(self.key, 0), PILOT
+        )
         for doubled in range(MOST_DOUBLINGS + 1):
             levels = placed(pilot, ends, steps * 2**doubled)
-            curves = self._until_precise(levels, jax.random.fold_in(main_key, doubled))
+            curves = self._until_precise(levels, jax.random.fold_in(self.key, 1 + doubled))
             if not self._limited_by_steps(curves):
                 break
         return curves
