@@ -70,6 +70,14 @@ def check_finite(name: str, value: object, way_out: str = "") -> None:
         raise ValueError(f"{name} must be finite, got {int(bad.sum())} value(s) like {first}{hint}")
 
 
+def check_detached(name: str, value: object) -> None:
+    """Raise ValueError for a tensor of torch that carries gradients, which JAX cannot follow."""
+    if getattr(value, "requires_grad", False) is True:
+        raise ValueError(
+            f"{name} must carry no gradients of torch, got a tensor that does; pass {name}.detach()"
+        )
+
+
 def check_values(name: str, value: object, allowed: str, ok: Callable[[np.ndarray], np.ndarray]) -> None:
     """Raise ValueError naming the first concrete entry of `value` for which `ok` is false.
 
@@ -82,7 +90,10 @@ def check_values(name: str, value: object, allowed: str, ok: Callable[[np.ndarra
     if not is_concrete(value):
         return
     array = np.asarray(value)
-    bad = ~np.asarray(ok(array))
+    try:
+        bad = ~np.asarray(ok(array), bool)
+    except TypeError:  # text, or an object that has no order
+        bad = np.ones(array.shape, bool)
     if bad.any():
         first = array[tuple(np.argwhere(bad)[0])] if array.ndim else array[()]
         raise ValueError(f"{name} must be {allowed}, got {first}")
@@ -92,6 +103,17 @@ def check_index(name: str, value: object, count: int, what: str) -> None:
     """Raise ValueError unless every concrete entry of `value` is a whole number 0..count-1, which counts `what`."""
     whole = lambda a: np.issubdtype(a.dtype, np.integer) & (a >= 0) & (a < count)
     check_values(name, value, f"{what} 0..{count - 1}", whole)
+
+
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise ValueError unless `value` is a whole number of Python or NumPy that is at least `least`.
+
+    A float is refused even where it is whole: sizes of arrays and static arguments of compiled programs must be
+    integers.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or value < least:  # type: ignore[operator]
+        raise ValueError(f"{name} must be {'' if whole else 'a whole number '}>= {least}, got {value!r}")
 
 
 def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[int, ...]]) -> None:

@@ -10,12 +10,14 @@ import math
 import os
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from gmm.checks import check_count
+from gmm.npz import MAX_RANK, NUMBERS, UNREADABLE, check_size, npz_member, one_line
 
 MEMORY_LIMIT = 8 * 2**30
 # Rounding of a coordinate beside its standard deviation that is still negligible.
@@ -28,14 +30,6 @@ FASHION_CLASSES = (
 )
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _IDX_PREFIX = {"train": "train", "test": "t10k"}
-MAX_RANK = 8  # points with more axes than that are no data set
-_NUMBERS, _TEXTS = "biuf", "SU"  # NumPy's kinds of dtype
-_NPY_HEADERS = {
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}
-# Exceptions of the standard library for damaged files.
-_UNREADABLE = (OSError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, RuntimeError)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -89,6 +83,7 @@ class LabelledData:
 
         A class that has none of them is left out.
         """
+        check_count("n", n)
         if n >= len(self.x):
             return self
         part = self.take(np.sort(np.random.default_rng(seed).permutation(len(self.x))[:n]))
@@ -149,7 +144,7 @@ def _labelled(
 ) -> LabelledData:
     if x.ndim < 2 or y.ndim != 1 or len(x) != len(y) or x.size == 0:
         raise ValueError(f"{name} must hold x (n, ...) and y (n,), got {x.shape} and {y.shape}")
-    if x.dtype.kind not in _NUMBERS:
+    if x.dtype.kind not in NUMBERS:
         raise ValueError(f"{name} must hold numbers in x, got {x.dtype}")
     points = _as_precise_as_needed(x.reshape(len(x), -1))
     if not np.isfinite(points).all():
@@ -201,69 +196,15 @@ def _digits() -> LabelledData:
     return _labelled("digits", np.asarray(x).reshape(-1, 8, 8), np.asarray(y))
 
 
-def _check_size(name: str, shape: tuple[int, ...], dtype: np.dtype, limit: int) -> int:
-    """Bytes of an array, after a check that the array and its float32 copy fit."""
-    count = math.prod(shape)
-    needed = count * (dtype.itemsize + (4 if dtype.kind in _NUMBERS else 0))
-    if needed > limit:
-        raise ValueError(
-            f"{name} would take {needed / 2**30:.3g} GiB, above the limit of {limit / 2**30:.3g} GiB; "
-            "raise the limit or take a subset"
-        )
-    return count * dtype.itemsize
-
-
 def _npz(path: Path, limit: int) -> LabelledData:
     try:
         with zipfile.ZipFile(path) as archive:
             members = set(archive.namelist())
             x, y = (npz_member(archive, path, key, limit) for key in ("x", "y"))
             names = npz_member(archive, path, "classes", limit) if "classes.npy" in members else None
-    except _UNREADABLE as error:
-        raise ValueError(f"cannot read {path}: {_one_line(error)}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"cannot read {path}: {one_line(error)}") from error
     return _labelled(path.name, x, y, names)
-
-
-def npz_member(archive: zipfile.ZipFile, path: Path, key: str, limit: int) -> np.ndarray:
-    """The array of a name in an .npz archive; its declared size is compared with the file's before it is read.
-
-    Raises:
-        ValueError: when there is none, or it is not what NumPy writes or larger than `limit` bytes.
-    """
-    try:
-        info = archive.getinfo(f"{key}.npy")
-    except KeyError:
-        members = ", ".join(sorted(archive.namelist())[:10]) or "nothing"
-        raise ValueError(f"{path} must hold an array {key}, got {members}") from None
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{key} of {path} must be stored or deflated, as NumPy writes it")
-    with archive.open(info) as stream:
-        shape, fortran, dtype = _npy_header(stream, f"{key} of {path}")  # type: ignore[arg-type]
-        size = _check_size(f"{key} of {path}", shape, dtype, limit)
-        if size + stream.tell() != info.file_size:
-            raise ValueError(f"{key} of {path} declares {shape} {dtype}, which is not the size of its file")
-        content = stream.read(size)
-    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C")
-
-
-def _npy_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-    try:
-        version = np.lib.format.read_magic(stream)
-        shape, fortran, dtype = _NPY_HEADERS[version](stream)
-    except _UNREADABLE:
-        raise
-    # The header is text that NumPy parses: what its parsers trip over has no common kind.
-    except Exception as error:
-        raise ValueError(f"{name} has no readable .npy header: {_one_line(error)}") from error
-    if dtype.kind not in _NUMBERS + _TEXTS or not dtype.itemsize:
-        raise ValueError(f"{name} must be numbers or strings, got {dtype}")
-    if len(shape) > MAX_RANK or min(shape, default=0) < 0:
-        raise ValueError(f"{name} declares the impossible shape {shape}")
-    return shape, fortran, dtype
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _idx_folder(folder: Path, split: str, limit: int) -> LabelledData:
@@ -284,8 +225,8 @@ def _idx_file(folder: Path, stem: str, limit: int) -> np.ndarray:
     try:
         with opener(path, "rb") as stream:
             return _read_idx(stream, path, limit)  # type: ignore[arg-type]
-    except _UNREADABLE as error:
-        raise ValueError(f"cannot read {path}: {_one_line(error)}") from error
+    except UNREADABLE as error:
+        raise ValueError(f"cannot read {path}: {one_line(error)}") from error
 
 
 def _read_idx(stream: BinaryIO, path: Path, limit: int) -> np.ndarray:
@@ -295,7 +236,7 @@ def _read_idx(stream: BinaryIO, path: Path, limit: int) -> np.ndarray:
         raise ValueError(f"{path} is not an IDX file")
     shape = struct.unpack(f">{rank}I", stream.read(4 * rank))
     dtype = np.dtype(_IDX_TYPES[kind])
-    size = _check_size(str(path), shape, dtype, limit)
+    size = check_size(str(path), shape, dtype, limit)
     # One byte more than declared: a longer file is as wrong as a shorter one.
     content = stream.read(size + 1)
     if len(content) != size:

@@ -22,7 +22,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
-from gmm.checks import as_float, check_finite, check_values, choose, common_dtype, is_concrete
+from gmm.checks import (
+    as_float,
+    check_count,
+    check_detached,
+    check_finite,
+    check_values,
+    choose,
+    common_dtype,
+    is_concrete,
+)
 from gmm.clock import in_float64, noise_at, times_at
 from gmm.estimate import Estimate
 from gmm.mixture import (
@@ -98,8 +107,7 @@ def time_grid(
     choose("spacing", spacing, SPACINGS)
     process.check_times(start, "start")
     process.check_times(stop, "stop")
-    if steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
+    check_count("steps", steps)
     if start == stop:
         raise ValueError(f"start and stop must differ, got {start:g} twice")
     first, last = -2 * noise_at(process, np.array([start, stop], float))
@@ -269,8 +277,7 @@ def u_turn(
     """
     choose("kernel", kernel, KERNELS)
     check_key(key)
-    if samples < 2:
-        raise ValueError(f"samples must be >= 2, got {samples}")
+    check_count("samples", samples, 2)
     turns = check_vector(times)
     process.check_times(turns)
     end = _return_time(process, turns) if end is None else end
@@ -506,6 +513,7 @@ def _cast(table: Any, dtype: jnp.dtype) -> Any:
 
 def check_states(x: Float[ArrayLike, "n d"], mixture: Mixture | None = None) -> Float[Array, "n d"]:
     """`x`, when it is a finite (n, d) array that fits the mixture."""
+    check_detached("x", x)
     x = as_float(x)
     if x.ndim != 2 or (mixture is not None and x.shape[1] != mixture.dim):
         dim = "d" if mixture is None else f"{mixture.dim} like the mixture"

@@ -8,7 +8,7 @@ mixed with one that has steps at all noise levels.
 import numpy as np
 from jaxtyping import Float
 
-from gmm.checks import check_values
+from gmm.checks import check_count, check_values
 from gmm.clock import noise_at, times_at
 from gmm.curve import EntropyCurve
 from gmm.dynamics import EDM_RHO
@@ -48,7 +48,7 @@ def entropic_times(
     Raises:
         ValueError: on a value outside its range, or a curve that gains no information between the two levels.
     """
-    check_values("steps", steps, "at least 2", lambda n: n >= 2)
+    check_count("steps", steps, 2)
     check_values("share", share, "in [0, 1]", lambda a: (a >= 0) & (a <= 1))
     if not 0 < sigma_min < sigma_max < np.inf:
         raise ValueError(f"levels must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")

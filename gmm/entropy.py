@@ -12,6 +12,7 @@ from jaxtyping import PRNGKeyArray
 from scipy.special import entr
 
 from gmm.bracket import affordable, completed
+from gmm.checks import check_count
 from gmm.clock import Schedule, Times, schedule
 from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
@@ -71,8 +72,7 @@ def class_entropy(
     chosen = partition_of(mixture.components, partition, least=2)
     decision = decide(mixture, chosen).centred()
     check_key(key)
-    if samples < 1:
-        raise ValueError(f"samples must be >= 1, got {samples}")
+    check_count("samples", samples)
     grid = schedule(process, times)
     inside = members(mixture, chosen)
     if exact and inside.mixture.components == 2 and not mixture.covariance.shared and affordable(inside):

@@ -19,7 +19,7 @@ import scipy.fft
 from jaxtyping import ArrayLike, Float, PRNGKeyArray, Shaped
 
 from gmm.axes import axes_of, first_longest
-from gmm.checks import MOST_MOVED, check_finite, check_rounding, check_values, choose
+from gmm.checks import MOST_MOVED, check_count, check_finite, check_rounding, check_values, choose
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic
 from gmm.mixture import Mixture, check_key
 from gmm.partition import Partition
@@ -279,8 +279,7 @@ def fitted(
     """
     points, labels, names = _labelled(x, y)
     choose("covariance", covariance, tuple(SKLEARN_COVARIANCES))
-    if components < 1:
-        raise ValueError(f"components must be >= 1, got {components}")
+    check_count("components", components)
     if shrinkage not in (None, "auto") and not (isinstance(shrinkage, (int, float)) and 0 <= shrinkage <= 1):
         raise ValueError(f"shrinkage must be 'auto' or a share in [0, 1] (None: no share), got {shrinkage!r}")
     counts = np.bincount(labels)
@@ -449,7 +448,7 @@ def _energy(dim: int, separation: float) -> float:
 
 
 def _check_count(name: str, classes: int, dim: int, most: float) -> None:
-    check_values("classes", classes, "a whole number >= 2", lambda a: (a >= 2) & (a % 1 == 0))
+    check_count("classes", classes, 2)
     if classes > most:
         raise ValueError(f"classes of a {name} family must be <= {most:g} in dim={dim:g}, got {classes}")
 

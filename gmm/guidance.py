@@ -230,12 +230,30 @@ class Profile(Guidance):
         return jnp.interp(jnp.log(jnp.asarray(level)), self.log_level, self.w, left=1.0, right=1.0)
 
 
+class _OfRatio(Guidance):
+    """Schedules of a tracked ratio ℓ that is scaled, shifted at every step, and kept within bounds."""
+
+    needs_ratio: ClassVar[bool] = True
+    temperature: float
+    offset: float
+
+    @abc.abstractmethod
+    def _clamped(self, log_ratio: Values) -> Array:
+        """ℓ within its bounds."""
+
+    def tracked(self, log_ratio: Values, increment: Values) -> Array:
+        return self._clamped(log_ratio + self.temperature * jnp.asarray(increment) + self.offset)
+
+    def of_exact(self, log_ratio: Values, steps: Values) -> Values:
+        ratio = as_float(log_ratio)
+        return self.temperature * ratio + self.offset * jnp.asarray(steps, ratio.dtype)
+
+
 @_schedule
-class Feedback(Guidance):
+class Feedback(_OfRatio):
     """w = e^ℓ/(e^ℓ - (1-π)): strong where the condition does not hold yet; see `feedback`."""
 
     kind: ClassVar[str] = "feedback"
-    needs_ratio: ClassVar[bool] = True
     pi: float
     temperature: float
     offset: float
@@ -246,13 +264,6 @@ class Feedback(Guidance):
         # The ℓ at which w is max_weight.
         low = jnp.log1p(-jnp.asarray(self.pi)) - jnp.log1p(-1 / jnp.asarray(self.max_weight))
         return jnp.clip(jnp.asarray(log_ratio), low, self.max_log_ratio)
-
-    def tracked(self, log_ratio: Values, increment: Values) -> Array:
-        return self._clamped(log_ratio + self.temperature * jnp.asarray(increment) + self.offset)
-
-    def of_exact(self, log_ratio: Values, steps: Values) -> Values:
-        ratio = as_float(log_ratio)
-        return self.temperature * ratio + self.offset * jnp.asarray(steps, ratio.dtype)
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)
@@ -280,11 +291,10 @@ class PowerLaw(Guidance):
 
 
 @_schedule
-class DynamicNegative(Guidance):
+class DynamicNegative(_OfRatio):
     """w = -scale P/(1-P), P the posterior of the unwanted condition; see `dynamic_negative`."""
 
     kind: ClassVar[str] = "dynamic-negative"
-    needs_ratio: ClassVar[bool] = True
     pi: float
     scale: float
     temperature: float
@@ -293,13 +303,6 @@ class DynamicNegative(Guidance):
 
     def _clamped(self, log_ratio: Values) -> Array:
         return jnp.minimum(jnp.asarray(log_ratio), jnp.log(self.max_posterior) - jnp.log(self.pi))
-
-    def tracked(self, log_ratio: Values, increment: Values) -> Array:
-        return self._clamped(log_ratio + self.temperature * jnp.asarray(increment) + self.offset)
-
-    def of_exact(self, log_ratio: Values, steps: Values) -> Values:
-        ratio = as_float(log_ratio)
-        return self.temperature * ratio + self.offset * jnp.asarray(steps, ratio.dtype)
 
     def weight(self, level: Values, log_ratio: Values = 0.0, gap: Values = 0.0) -> Array:
         clamped = self._clamped(log_ratio)

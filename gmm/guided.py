@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from scipy.special import entr
 
-from gmm.checks import check_index, check_values, choose
+from gmm.checks import check_count, check_index, check_values, choose
 from gmm.clock import noise_at, schedule, times_at
 from gmm.curve import EntropyCurve, versions
 from gmm.decision import Decision, decide
@@ -123,8 +123,8 @@ def guided_entropy(
         ValueError: as `guided_paths`, or on fewer than two cells, samples < 2 or steps < 1.
     """
     choose("sampler", sampler, SAMPLERS)
-    if samples < 2 or steps < 1:
-        raise ValueError(f"samples must be >= 2 and steps >= 1, got {samples} and {steps}")
+    check_count("samples", samples, 2)
+    check_count("steps", steps)
     task = _target(mixture, guidance, target, partition, guide)
     grid = schedule(process, times)
     path = _path_times(task, process, grid.t, guidance, steps, sampler)
@@ -202,8 +202,8 @@ def guided_samples(
         ValueError: as `guided_entropy`.
     """
     choose("sampler", sampler, SAMPLERS)
-    if samples < 1 or steps < 1:
-        raise ValueError(f"samples and steps must be >= 1, got {samples} and {steps}")
+    check_count("samples", samples)
+    check_count("steps", steps)
     task = _target(mixture, guidance, target, partition, guide)
     end = last_time(mixture, process) if end is None else float(end)
     process.check_times(end, "end")

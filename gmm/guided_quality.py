@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
-from gmm.checks import check_finite
+from gmm.checks import check_count, check_finite
 from gmm.clock import scales_at
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance, limited_interval, unguided
@@ -89,8 +89,7 @@ def quality(
     Raises:
         ValueError: as `guided_samples`, or on samples < 16.
     """
-    if samples < 2 * PARTS:
-        raise ValueError(f"samples must be >= {2 * PARTS}, got {samples}")
+    check_count("samples", samples, 2 * PARTS)
     end = last_time(mixture, process)
     call: dict[str, Any] = {"target": target, "samples": samples, "steps": steps, "end": end}
     call |= {"sampler": sampler, "partition": partition}
@@ -140,8 +139,9 @@ def sliced_distance(
         ValueError: when shapes differ or a value is not finite.
     """
     x, y = _sample("x", x), _sample("y", y)
-    if x.shape != y.shape or directions < 1:
-        raise ValueError(f"x and y must have one shape (n, d), got {x.shape} and {y.shape}; directions >= 1")
+    if x.shape != y.shape:
+        raise ValueError(f"x and y must have one shape (n, d), got {x.shape} and {y.shape}")
+    check_count("directions", directions)
     with jax.enable_x64(True):
         drawn = np.array(jax.random.normal(key, (x.shape[1], directions), jnp.float64))
     drawn /= np.linalg.norm(drawn, axis=0)

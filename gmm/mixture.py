@@ -21,6 +21,8 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from gmm.checks import (
     as_float,
+    check_count,
+    check_detached,
     check_finite,
     check_index,
     check_rounding,
@@ -270,6 +272,8 @@ def denoise(
         ValueError: on wrong shapes, non-finite x, times outside the process's range, unknown components, or
             a time without noise where a variance is zero.
     """
+    check_detached("x", x)
+    check_detached("t", t)
     x = _check_points(mixture, x)
     check_shape("t", t, f"() or {x.shape[:-1]} like x", [(), x.shape[:-1]])
     check_values("t", t, f"in [{process.t_min:g}, {process.t_max:g}]", _within(process))
@@ -287,8 +291,7 @@ def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n
     Raises:
         ValueError: when n is not a whole number >= 0 or key is not a random key.
     """
-    if not isinstance(n, int | np.integer) or n < 0:
-        raise ValueError(f"n must be a whole number >= 0, got {n}")
+    check_count("n", n, 0)
     return _sample(mixture, check_key(key), n)
 
 
@@ -359,6 +362,7 @@ def _check_density(mixture: Mixture) -> None:
 
 def _checked(function: Callable[[Mixture, Array], Array], mixture: Mixture, x: ArrayLike) -> Array:
     """`function` of x flattened to (n, d), after validation of the arguments."""
+    check_detached("x", x)
     mixture, x = _near_origin(mixture, x)
     points = _check_points(mixture, x)
     _check_density(mixture)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student
 
+from gmm.checks import check_count
 from gmm.curve import EntropyCurve
 from gmm.estimate import CARRYING
 
@@ -87,6 +88,7 @@ def read_off(
         seed: seed of the draws.
         draws: number of draws.
     """
+    check_count("draws", draws, 2)
     value = np.asarray(statistic(pool(runs)), float)
     count = len(runs)
     unknown = np.full_like(value, np.nan)

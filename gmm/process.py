@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import as_float, check_values, is_concrete, may_be_infinite, padded
+from gmm.checks import as_float, check_count, check_values, is_concrete, may_be_infinite, padded
 from gmm.pytree import pytree
 
 Time = Float[ArrayLike, "..."]
@@ -370,6 +370,7 @@ def ddpm(betas: Float[ArrayLike, " n"]) -> DDPM:
 
 def scaled_linear_betas(start: float = 0.00085, stop: float = 0.012, steps: int = 1000) -> np.ndarray:
     """Stable Diffusion's "scaled linear" table: β linear in its square root."""
+    check_count("steps", steps, 2)
     return np.linspace(np.sqrt(start), np.sqrt(stop), steps) ** 2
 
 

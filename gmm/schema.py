@@ -2,8 +2,8 @@
 
 import functools
 import json
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Self, TypeVar
 
 import pydantic
 
@@ -52,6 +52,23 @@ def from_values(kind: type[T] | Any, values: Any) -> T:
     except (TypeError, ValueError, RecursionError) as error:  # a date of TOML, a list that holds itself
         raise ValueError(f"values must be those of JSON: {error}") from error
     return from_json(kind, text)
+
+
+class PlainForm:
+    """For dataclasses that are kept in files: their plain form, and back."""
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """From the plain form.
+
+        Raises:
+            ValueError: when it is not of that form.
+        """
+        return from_values(cls, fields)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plain form: the fields by name, in JSON's types."""
+        return _adapter(type(self)).dump_python(self, mode="json")
 
 
 def json_schema(kind: Any) -> dict[str, Any]:

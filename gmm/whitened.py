@@ -21,7 +21,7 @@ from jaxtyping import ArrayLike, Float, PRNGKeyArray
 from scipy.special import logsumexp
 from threadpoolctl import threadpool_limits
 
-from gmm.checks import check_finite, check_values, choose
+from gmm.checks import check_count, check_finite, check_values, choose
 from gmm.estimate import Estimate, mean_of
 from gmm.guidance import Guidance, cfg, exact_weight
 from gmm.mixture import check_key
@@ -254,8 +254,8 @@ def _check(
         raise ValueError(
             f"classes must be at least 2 with target among them, got {count} and target {target}"
         )
-    if samples < 2 or steps < 1:
-        raise ValueError(f"samples must be >= 2 and steps >= 1, got {samples} and {steps}")
+    check_count("samples", samples, 2)
+    check_count("steps", steps)
     if schedule.reference != "unconditional":
         raise ValueError(
             f"guidance of kind {schedule.kind!r} needs a second mixture; use `gmm.guided_samples`"

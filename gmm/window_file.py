@@ -119,7 +119,19 @@ class Decided:
 
 
 @dataclasses.dataclass(frozen=True)
-class MeasuredWindow:
+class _Decision:
+    """Which decision of which model, and how much of it the window holds; see `MeasuredWindow`."""
+
+    model: str
+    question: str
+    cells: Cells
+    process: str
+    share: Annotated[float, Field(gt=0, lt=1)]
+    prior_entropy: Finite
+
+
+@dataclasses.dataclass(frozen=True)
+class MeasuredWindow(_Decision):
     """The noise interval in which a model makes a decision.
 
     Attributes:
@@ -135,12 +147,6 @@ class MeasuredWindow:
         decided: how much of the decision was measured; None in files of earlier versions.
     """
 
-    model: str
-    question: str
-    cells: Cells
-    process: str
-    share: Annotated[float, Field(gt=0, lt=1)]
-    prior_entropy: Finite
     low: Place
     median: Place
     high: Place
@@ -238,16 +244,10 @@ class _Places:
 
 
 @dataclasses.dataclass(frozen=True)
-class WindowFile:
+class WindowFile(_Decision):
     """What a file holds; unknown fields are ignored, so that later versions may add some."""
 
     format: Literal["speciation-window/1"]
-    model: str
-    question: str
-    cells: Cells
-    process: str
-    share: Annotated[float, Field(gt=0, lt=1)]
-    prior_entropy: Finite
     window: _Places
     samplers: tuple[SamplerSteps, ...]
     facts: dict[str, Any]

@@ -26,6 +26,7 @@ from neural.uturn import u_turn
 from neural.vision.distances import frechet_distance
 from neural.vision.judge import VisionJudge
 from neural.vision.loading import load_judge
+from neural.vision.quality import ImageQuality, image_quality
 
 __all__ = [
     "EDM2",
@@ -38,6 +39,7 @@ __all__ = [
     "CheckpointError",
     "Denoiser",
     "DenoiserCheck",
+    "ImageQuality",
     "MixtureDenoiser",
     "Model",
     "NetworkWarning",
@@ -54,6 +56,7 @@ __all__ = [
     "from_torch",
     "gap_entropy",
     "guide_pipeline",
+    "image_quality",
     "judge_of",
     "load_edm2",
     "load_judge",

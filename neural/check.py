@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import check_finite
+from gmm.checks import check_count, check_finite
 from neural.denoiser import Denoiser, FunctionDenoiser, encode, state_dtype, state_shape
 from neural.estimators import calibration
 from neural.predictions import to_x0
@@ -219,8 +219,8 @@ class _Probe:
 def _probe(
     denoiser: Denoiser, grid: Any, conditions: Any, samples: int, steps: int, key: PRNGKeyArray | None
 ) -> _Probe:
-    if samples < 2 * CLASSES:
-        raise ValueError(f"samples must be at least {2 * CLASSES}, got {samples}")
+    check_count("samples", samples, 2 * CLASSES)
+    check_count("steps", steps, 2)
     known = denoiser.conditions if conditions is None else conditions
     if known is None:
         raise ValueError("conditions must be given for a model of prompts; pass two prompts or more")

@@ -2,8 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -12,14 +11,14 @@ from jaxtyping import Float
 import gmm
 from gmm.checks import check_shape, choose
 from gmm.families import FAMILIES, named
-from gmm.schema import Count, Finite, from_values
+from gmm.schema import Count, Finite, PlainForm
 
 MEANS = "mixture.means"
 """The tensor of a network's file that holds the class means (K, d) that the network was trained on."""
 
 
 @dataclasses.dataclass(frozen=True)
-class FamilySpec:
+class FamilySpec(PlainForm):
     """A description of a mixture of `gmm.families`, in words and numbers.
 
     Attributes:
@@ -54,19 +53,6 @@ class FamilySpec:
             )
         if self.branching and math.prod(self.branching) != self.classes:
             raise ValueError(f"a tree of branching {self.branching} has not {self.classes} classes")
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "FamilySpec":
-        """From the plain form.
-
-        Raises:
-            ValueError: when it is not of that form.
-        """
-        return from_values(cls, fields)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain form."""
-        return dataclasses.asdict(self) | {"branching": list(self.branching), "energies": list(self.energies)}
 
     def mixture(self, means: Float[np.ndarray, "K d"] | None = None) -> gmm.Mixture:
         """The mixture itself.

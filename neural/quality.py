@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
+from gmm.checks import check_count
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from gmm.guided_quality import PARTS, kernel_distance
@@ -62,6 +63,7 @@ def sample_quality(
     Raises:
         ValueError: on fewer than 16 samples or points of a class, or as `ancestral`.
     """
+    check_count("samples", samples, 2 * PARTS)
     classes = len(tuple(denoiser.conditions or ()))
     asked = np.repeat(np.arange(classes), samples)
     shape = state_shape(denoiser, None)

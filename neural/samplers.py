@@ -21,7 +21,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.tree_util import Partial
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
-from gmm.checks import check_values, is_concrete
+from gmm.checks import check_count, check_detached, check_values, is_concrete
 from gmm.dynamics import reverse_kernel, time_grid
 from gmm.guidance import Constant, Guidance, gap_of, steer
 from gmm.process import Process
@@ -53,8 +53,7 @@ def edm_times(
     Raises:
         ValueError: unless steps >= 2 and 0 < sigma_min < sigma_max.
     """
-    if steps < 2:
-        raise ValueError(f"steps must be at least 2, got {steps}")
+    check_count("steps", steps, 2)
     if not 0 < sigma_min < sigma_max < math.inf:
         raise ValueError(f"levels must satisfy 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}")
     log_snr = -2 * np.log([sigma_max, sigma_min])
@@ -244,7 +243,8 @@ def ddim_times(process: Process, steps: int, *, offset: int = 1) -> np.ndarray:
         ValueError: unless 1 <= steps <= N and the times lie within the process.
     """
     last = int(process.t_max)
-    if not 1 <= steps <= last + 1:
+    check_count("steps", steps)
+    if steps > last + 1:
         raise ValueError(f"steps must be in 1..{last + 1}, got {steps}")
     times = (np.arange(steps)[::-1] * ((last + 1) // steps) + offset).astype(float)
     if not 0 <= times[-1] <= times[0] <= last:
@@ -528,6 +528,8 @@ def _on_host(function: Callable[..., Array], *arguments: Any) -> np.ndarray:
 
 def _split_over_devices(x: Float[ArrayLike, "n ..."], condition: Any) -> tuple[State, Any]:
     """A batch and its conditions, placed on as many of this host's devices as divide the batch."""
+    check_detached("x", x)
+    check_detached("condition", condition)
     x = jnp.asarray(x)
     x = x.astype(wide(x.dtype))
     if isinstance(condition, Sequence | int | np.ndarray) and not isinstance(condition, str):

@@ -8,18 +8,16 @@ costly layers at full resolution.
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from gmm.datasets import LabelledData
-from gmm.schema import from_values
+from gmm.schema import PlainForm
 
 
 @dataclasses.dataclass(frozen=True)
-class StateMap:
+class StateMap(PlainForm):
     """The affine map and the folding.
 
     Attributes:
@@ -61,19 +59,6 @@ class StateMap:
             raise ValueError(f"{data.name} must hold points that differ; all are the same")
         shift = float(np.mean(data.x, dtype=np.float64))
         return cls(tuple(map(int, data.shape)), shift, math.sqrt(variance), patch)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> "StateMap":
-        """From the plain form, as it is kept with weights.
-
-        Raises:
-            ValueError: when it is not of that form.
-        """
-        return from_values(cls, fields)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain form."""
-        return dataclasses.asdict(self) | {"shape": list(self.shape)}
 
     @property
     def state_shape(self) -> tuple[int, ...]:

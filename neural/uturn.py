@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.checks import check_values
+from gmm.checks import check_count, check_values
 from gmm.clock import scales_at, times_at
 from gmm.dynamics import time_grid
 from gmm.estimate import Estimate
@@ -60,6 +60,7 @@ def u_turn(
         raise ValueError(
             f"x0 and labels must be n >= 2 samples and their classes, got {x0.shape} and {labels.shape}"
         )
+    check_count("steps", steps)
     process = denoiser.process
     process.check_times(turns)
     last = max(float(times_at(process, np.log(end))), process.t_min)

@@ -1,7 +1,7 @@
 """The directive ``gallery``: every default figure with its caption, its command, its data and its code.
 
-The figures are made before pages are read, by ``speciation figures --fast`` in docs/_build/figures, which computes only
-what is missing or out of date.
+The figures are made before pages are read, by ``speciation figures --fast`` in docs/_build/figures, unless all of them
+are newer than the code. The command computes only what is missing or out of date.
 """
 
 import subprocess
@@ -19,6 +19,8 @@ from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.figures.settings import Settings
 
 COMMAND = "from paper_figures.cli import main; main()"
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("gmm", "theory", "neural", "paper_figures")
 # Paths that begin with a slash are relative to docs/.
 FOLDER = Path("/_build/figures")
 CODE = Path("/../paper_figures/figures")
@@ -61,7 +63,17 @@ def _downloads(files: Iterable[tuple[str, Path]]) -> nodes.paragraph:
 
 def _make(app: Sphinx) -> None:
     folder = app.srcdir / FOLDER.relative_to("/")
-    subprocess.run([sys.executable, "-c", COMMAND, "figures", "--fast", "--out", str(folder)], check=True)
+    if not _newer_than_code(folder):
+        subprocess.run([sys.executable, "-c", COMMAND, "figures", "--fast", "--out", str(folder)], check=True)
+
+
+def _newer_than_code(folder: Path) -> bool:
+    """Whether every picture exists and was drawn after the last change of the code."""
+    jobs = [Job(figure, Settings(fast=True), folder) for figure in FIGURES.values() if figure.by_default]
+    pictures = [job.path(".pdf") for job in jobs]  # the last file of a figure that is written
+    code = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    changed = max(file.stat().st_mtime for file in code)
+    return all(path.exists() and path.stat().st_mtime > changed for path in pictures)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

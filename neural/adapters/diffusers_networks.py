@@ -4,6 +4,7 @@ A family is recognised by the class of the pipeline's network. The inputs are th
 without guidance.
 """
 
+import abc
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class Family:
+class Family(abc.ABC):
     """Networks that are called alike; subclasses say how.
 
     Attributes:
@@ -40,13 +41,13 @@ class Family:
         """The network of a pipeline."""
         return getattr(pipeline, self.part)
 
+    @abc.abstractmethod
     def encode(self, pipeline: Any, condition: Any) -> Any:
         """The network's inputs for one condition: a tuple of tensors with a leading axis of length one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def call(self, network: Any, x: Any, t: Any, inputs: Sequence[Any]) -> Any:
         """The network's prediction of latents (n, C, H, W) at timesteps (n,), one entry of inputs for each."""
-        raise NotImplementedError
 
 
 class StableDiffusion(Family):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gmm.checks import check_count
 from gmm.outside_files import read_outside
 from neural.adapters.diffusers_networks import Family, family_of
 from neural.adapters.schedules import NoiseSchedule, read_schedule
@@ -111,8 +112,8 @@ def from_diffusers(
     pipeline = _load(source, dtype)
     if device is not None:
         pipeline.to(device)
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch must be >= 1, got {batch}")
+    if batch is not None:
+        check_count("batch", batch)
     family = family_of(pipeline, height, width, embedded_guidance)
     schedule = read_schedule(dict(pipeline.scheduler.config))
     conditions = list(conditions)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from gmm.checks import check_count
 from gmm.process import Process
 from neural.check import warn_once
 from neural.denoiser import FunctionDenoiser, State, check_conditions
@@ -120,8 +121,8 @@ def from_torch(
     check_prediction(prediction, process, data_range, sigma_data)
     if time is not None and time != ROUND and not callable(time):
         raise ValueError(f'time must be a function of a tensor, "round" or None, got {time!r}')
-    if batch is not None and batch < 1:
-        raise ValueError(f"batch must be >= 1, got {batch}")
+    if batch is not None:
+        check_count("batch", batch)
     shape = check_conditions(conditions, state_shape)
     _check_mode(net)
     device, dtype = _place(net, device, dtype)

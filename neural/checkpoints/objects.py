@@ -345,6 +345,15 @@ def _trainers_dtype(arguments: tuple) -> DtypeShell | Opaque:
     return DtypeShell(code) if code in _ARRAY_DTYPES else Opaque("numpy.dtype")
 
 
+def _attribute(arguments: tuple) -> Opaque:
+    """The owner's stand-in, for a bound method or a member of an enumeration, spelled getattr(owner, name)."""
+    if len(arguments) != 2 or not isinstance(arguments[0], Opaque) or type(arguments[1]) is not str:
+        raise CheckpointError(
+            "the file asks for 'builtins'.'getattr', which a checkpoint does not need; nothing of it was run"
+        )
+    return arguments[0]
+
+
 def _scalar(arguments: tuple) -> object:
     dtype, raw = fields("scalar", arguments, DtypeShell, memoryview)
     return as_array(raw, dtype, ()).item()
@@ -404,5 +413,12 @@ STATE_DICT: Globals = {
 }
 """What the pickle of a dictionary of tensors may name."""
 
-TRAINER: Globals = {**STATE_DICT, **_table(Global("numpy.dtype", call=_trainers_dtype))}
+TRAINER: Globals = {
+    **STATE_DICT,
+    **_table(
+        Global("numpy.dtype", call=_trainers_dtype),
+        Global("builtins.getattr", call=_attribute),
+        Global("__builtin__.getattr", call=_attribute),
+    ),
+}
 """The same where a trainer's objects may lie beside the tensors."""

@@ -1,6 +1,6 @@
 """H[Z|X_t] of any denoiser; docs/explanation/estimators.md explains the method.
 
-The public functions are in `estimate`. `question` checks the arguments, `chain` holds the data types, `rows` the
+The public functions are in `estimate`. `inputs` checks the arguments, `chain` holds the data types, `rows` the
 coefficients of the steps, `tracking` the step, `trackers` the posteriors and rates, `runs` computes many trajectories
 in chunks, and `curves` turns their moments into entropy curves. `precise` needs fewer evaluations, by `held`.
 """
@@ -13,9 +13,9 @@ from neural.estimators.estimate import (
     online_entropy,
     posterior_paths,
 )
+from neural.estimators.inputs import Options, check_stochastic
 from neural.estimators.precise import precise_entropy
 from neural.estimators.presets import PAPER, Preset, evaluations
-from neural.estimators.question import Options, check_stochastic
 
 __all__ = [
     "PAPER",

@@ -16,8 +16,8 @@ from gmm.estimate import Estimate
 from gmm.guidance import Guidance
 from neural.denoiser import state_dtype
 from neural.estimators.chain import Chain
+from neural.estimators.inputs import Inputs
 from neural.estimators.known import known_errors
-from neural.estimators.question import Question
 from neural.estimators.runs import NAMES, Moments, Run, antiderivative
 from neural.estimators.trackers import COLUMNS
 
@@ -58,7 +58,7 @@ def _cells(
 
 
 def online_curve(
-    question: Question,
+    inputs: Inputs,
     chain: Chain,
     result: Run,
     number: int,
@@ -66,7 +66,7 @@ def online_curve(
     crossed: bool = False,
 ) -> EntropyCurve:
     """The curve of the tracked posterior's entropy; `crossed` adds the cross-entropy (class of a path known)."""
-    moments, partition = result.moments[number], question.partitions[number]
+    moments, partition = result.moments[number], inputs.partitions[number]
     column, errors = estimates_of(chain, result, number), known_errors(chain, result, number)
     crossed = crossed or chain.guidance is not None
     averaged_out = not crossed and chain.tracker == "classes" and chain.drive == "class"
@@ -78,10 +78,10 @@ def online_curve(
     if chain.tracker == "unconditional":
         share = np.bincount(partition.labels, np.asarray(chain.shares, np.float64))
         floors = [floor_of(s) for s in share]
-        mean = float(question.cell_prior(number) @ np.array(floors))
+        mean = float(inputs.cell_prior(number) @ np.array(floors))
         facts = dict(facts) | {"floor": floors, "mean_floor": mean}
     return curve_at(
-        question, chain, number, column["entropy"], column["rate"], facts,
+        inputs, chain, number, column["entropy"], column["rate"], facts,
         per_cell=per_cell, per_cell_stderr=per_cell_stderr,
         surprise_variance=_surprise_variance(moments, averaged_out),
         clone_agreement=1 - column["disagreement"].value, clone_agreement_stderr=column["disagreement"].stderr, **more,
@@ -89,16 +89,16 @@ def online_curve(
 
 
 def gap_curve(
-    question: Question, chain: Chain, result: Run, number: int, facts: Mapping[str, Any], crossed: bool
+    inputs: Inputs, chain: Chain, result: Run, number: int, facts: Mapping[str, Any], crossed: bool
 ) -> EntropyCurve:
     """The curve of the integrated gap; `crossed` where the tracker's cross-entropy on data is part of it."""
-    moments, partition = result.moments[number], question.partitions[number]
+    moments, partition = result.moments[number], inputs.partitions[number]
     column, errors = estimates_of(chain, result, number), known_errors(chain, result, number)
     counts = np.bincount(partition.labels[result.z], minlength=partition.cells)
     per_cell, per_cell_stderr = _cells(moments, errors, partition.cells, counts, integrals=True)
     surprise = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
     curve = curve_at(
-        question, chain, number, column["integral"], column["own_rate"], facts,
+        inputs, chain, number, column["integral"], column["own_rate"], facts,
         per_cell=per_cell, per_cell_stderr=per_cell_stderr,
         surprise_variance=_surprise_variance(moments, False),
         clone_agreement=1 - column["disagreement"].value, clone_agreement_stderr=column["disagreement"].stderr,
@@ -124,7 +124,7 @@ def integration_error(log_snr: np.ndarray, rate: np.ndarray) -> float:
 
 
 def curve_at(
-    question: Question,
+    inputs: Inputs,
     chain: Chain,
     number: int,
     entropy: Estimate,
@@ -132,13 +132,13 @@ def curve_at(
     facts: Mapping[str, Any],
     **more: Any,
 ) -> EntropyCurve:
-    """The curve of a partition from its entropy and its rate per unit of -log γ at the question's times."""
-    grid = schedule(question.denoiser.process, question.times)
-    prior = question.cell_prior(number)
+    """The curve of a partition from its entropy and its rate per unit of -log γ at the inputs' times."""
+    grid = schedule(inputs.denoiser.process, inputs.times)
+    prior = inputs.cell_prior(number)
     if chain.tracker == "unconditional":
         prior = np.array([0.5, 0.5])
     elif chain.tracker == "share":
-        share = np.bincount(question.partitions[number].labels, np.asarray(chain.shares, np.float64)) @ prior
+        share = np.bincount(inputs.partitions[number].labels, np.asarray(chain.shares, np.float64)) @ prior
         prior = np.array([share, 1 - share])
     per_time = -grid.log_snr_slope  # rates are per unit of -log γ
     return EntropyCurve(
@@ -150,7 +150,7 @@ def curve_at(
         rate=per_time * rate.value,
         rate_stderr=per_time * rate.stderr,
         prior_entropy=float(-np.sum(prior[prior > 0] * np.log(prior[prior > 0]))),
-        metadata={**facts, "cells": question.partitions[number].cells},
+        metadata={**facts, "cells": inputs.partitions[number].cells},
         **more,
     )
 
@@ -160,20 +160,20 @@ def described(guidance: Guidance | None) -> Any:
     return None if guidance is None else guidance.as_dict()
 
 
-def facts_of(question: Question, key: PRNGKeyArray, samples: int) -> dict[str, Any]:
+def facts_of(inputs: Inputs, key: PRNGKeyArray, samples: int) -> dict[str, Any]:
     """Everything needed to compute the curve again."""
     typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
-        "denoiser": type(question.denoiser).__name__,
-        "conditions": [int(c) if isinstance(c, int | np.integer) else str(c) for c in question.conditions],
-        "prior": np.exp(question.log_prior).tolist(),
-        "process": question.denoiser.process.describe(),
+        "denoiser": type(inputs.denoiser).__name__,
+        "conditions": [int(c) if isinstance(c, int | np.integer) else str(c) for c in inputs.conditions],
+        "prior": np.exp(inputs.log_prior).tolist(),
+        "process": inputs.denoiser.process.describe(),
         "samples": samples,
-        "steps": len(question.times),
-        "start": question.options.start,
-        "within_variance": float(question.options.within_variance),
-        "shape": list(question.shape),
-        "dtype": str(state_dtype(question.denoiser)),
+        "steps": len(inputs.times),
+        "start": inputs.options.start,
+        "within_variance": float(inputs.options.within_variance),
+        "shape": list(inputs.shape),
+        "dtype": str(state_dtype(inputs.denoiser)),
         "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
         **versions(),
     }

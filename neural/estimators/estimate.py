@@ -22,15 +22,15 @@ from gmm.partition import Partition
 from neural.denoiser import Denoiser
 from neural.estimators.chain import Chain, Kept
 from neural.estimators.curves import described, estimates_of, facts_of, gap_curve, online_curve
-from neural.estimators.question import (
+from neural.estimators.inputs import (
     Data,
+    Inputs,
     Options,
     Partitions,
-    Question,
     check_samples,
     check_stochastic,
     labels_inside,
-    make_question,
+    make_inputs,
     plain_chain,
     states_of,
     tracking_chain,
@@ -117,14 +117,14 @@ def online_entropy(
             missing, the sampler is not stochastic, or the denoiser returns something that is not finite.
     """
     check_stochastic(eta)
-    question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
-    chain = tracking_chain(question, tracker, drive, guidance, guide, shares, initial is not None)
-    first = None if initial is None else states_of(question, "initial", initial, check_samples(samples))
-    result = _run(question, chain, key, samples, first=first)
+    inputs = make_inputs(denoiser, conditions, partition, prior, steps, Options(**options))
+    chain = tracking_chain(inputs, tracker, drive, guidance, guide, shares, initial is not None)
+    first = None if initial is None else states_of(inputs, "initial", initial, check_samples(samples))
+    result = _run(inputs, chain, key, samples, first=first)
     facts = {"source": "online posterior", "route": "online", "tracker": tracker, "drive": drive}
-    facts |= {"guidance": described(chain.guidance)} | facts_of(question, key, samples)
-    curves = [online_curve(question, chain, result, i, facts) for i in question.numbers]
-    return curves if question.many else curves[0]
+    facts |= {"guidance": described(chain.guidance)} | facts_of(inputs, key, samples)
+    curves = [online_curve(inputs, chain, result, i, facts) for i in inputs.numbers]
+    return curves if inputs.many else curves[0]
 
 
 @overload
@@ -190,12 +190,12 @@ def gap_entropy(
     Raises:
         ValueError: as `online_entropy`, and when a class has no data.
     """
-    question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
-    chain = plain_chain(question, on_data=True)
-    result, samples, facts = _run_on(question, chain, data, key, samples)
-    facts |= {"source": "denoiser gap", "route": "gap"} | facts_of(question, key, samples)
-    curves = [gap_curve(question, chain, result, i, facts, data is not None) for i in question.numbers]
-    return curves if question.many else curves[0]
+    inputs = make_inputs(denoiser, conditions, partition, prior, steps, Options(**options))
+    chain = plain_chain(inputs, on_data=True)
+    result, samples, facts = _run_on(inputs, chain, data, key, samples)
+    facts |= {"source": "denoiser gap", "route": "gap"} | facts_of(inputs, key, samples)
+    curves = [gap_curve(inputs, chain, result, i, facts, data is not None) for i in inputs.numbers]
+    return curves if inputs.many else curves[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,16 +267,16 @@ def calibration(
 
     Arguments and errors are those of `gap_entropy`.
     """
-    question = make_question(denoiser, conditions, partition, prior, steps, Options(**options))
-    chain = plain_chain(question, on_data=True)
-    result, samples, facts = _run_on(question, chain, data, key, samples)
-    facts |= {"source": "tracker on data", "route": "online"} | facts_of(question, key, samples)
+    inputs = make_inputs(denoiser, conditions, partition, prior, steps, Options(**options))
+    chain = plain_chain(inputs, on_data=True)
+    result, samples, facts = _run_on(inputs, chain, data, key, samples)
+    facts |= {"source": "tracker on data", "route": "online"} | facts_of(inputs, key, samples)
     results = []
-    for i in question.numbers:
+    for i in inputs.numbers:
         column = estimates_of(chain, result, i)
-        curve = online_curve(question, chain, result, i, facts, crossed=True)
+        curve = online_curve(inputs, chain, result, i, facts, crossed=True)
         results.append(Calibration(curve, column["excess"], column["balance"]))
-    return results if question.many else results[0]
+    return results if inputs.many else results[0]
 
 
 class PosteriorPaths(NamedTuple):
@@ -320,35 +320,35 @@ def posterior_paths(
     The same key gives the same paths. With `states=True` the states are kept too, all N at all T times.
     Other arguments and errors are those of `online_entropy` and `gap_entropy`.
     """
-    question = make_question(denoiser, conditions, None, prior, steps, Options(**options))
+    inputs = make_inputs(denoiser, conditions, None, prior, steps, Options(**options))
     keep = Kept(True, states)
     if data is not None:
-        chain = plain_chain(question, on_data=True)
-        result, _, _ = _run_on(question, chain, data, key, samples, keep=keep)
+        chain = plain_chain(inputs, on_data=True)
+        result, _, _ = _run_on(inputs, chain, data, key, samples, keep=keep)
     else:
-        chain = tracking_chain(question, tracker, drive, guidance, guide, None, initial is not None)
-        first = None if initial is None else states_of(question, "initial", initial, samples)
-        result = _run(question, chain, key, samples, first=first, keep=keep)
+        chain = tracking_chain(inputs, tracker, drive, guidance, guide, None, initial is not None)
+        first = None if initial is None else states_of(inputs, "initial", initial, samples)
+        result = _run(inputs, chain, key, samples, first=first, keep=keep)
     log_w, x = result.kept
     ratio = None
     if chain.reference is not None and not chain.same_condition:
         own = np.take_along_axis(log_w, result.z[None, :, None], axis=2)[:, :, 0]  # type: ignore[arg-type]
-        ratio = own - question.log_prior[result.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
+        ratio = own - inputs.log_prior[result.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
     return PosteriorPaths(
-        t=question.times,
-        log_snr=schedule(denoiser.process, question.times).log_snr,
+        t=inputs.times,
+        log_snr=schedule(denoiser.process, inputs.times).log_snr,
         log_posterior=log_w[:, :, : chain.classes],  # type: ignore[index]
         condition=result.z,
         log_ratio=ratio,
-        states=None if x is None else x.reshape(*x.shape[:2], *question.shape),
+        states=None if x is None else x.reshape(*x.shape[:2], *inputs.shape),
     )
 
 
 # ------------------------------------------------------------------------------------------------ runs
 
 
-def _run(question: Question, chain: Chain, key: PRNGKeyArray, samples: int, **more: Any) -> Run:
-    options = question.options
+def _run(inputs: Inputs, chain: Chain, key: PRNGKeyArray, samples: int, **more: Any) -> Run:
+    options = inputs.options
     return run(
         chain, check_key(key), check_samples(samples),
         batch=options.batch, folder=options.folder, progress=options.progress, **more,
@@ -356,7 +356,7 @@ def _run(question: Question, chain: Chain, key: PRNGKeyArray, samples: int, **mo
 
 
 def _run_on(
-    question: Question,
+    inputs: Inputs,
     chain: Chain,
     data: Data | None,
     key: PRNGKeyArray,
@@ -366,15 +366,15 @@ def _run_on(
     """The run along noised data (or the model's own samples), the number of paths, and facts about the data."""
     check_key(key)
     if data is None:
-        source = own_samples(chain, key, question.times)
+        source = own_samples(chain, key, inputs.times)
         samples, facts = 1024 if samples is None else samples, {"samples_of_x0": "the model's own"}
     else:
-        x = states_of(question, "data", data[0])
-        labels, reading = labels_inside(question, np.asarray(data[1]), len(x))
+        x = states_of(inputs, "data", data[0])
+        labels, reading = labels_inside(inputs, np.asarray(data[1]), len(x))
         source, samples, facts = data_source(chain, key, x, labels, samples)
         facts |= {"labels": reading}
     return (
-        _run(question, chain, key, samples, source=source, facts=facts.get("hash", ""), keep=keep),
+        _run(inputs, chain, key, samples, source=source, facts=facts.get("hash", ""), keep=keep),
         samples,
         facts,
     )

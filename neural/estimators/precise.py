@@ -25,12 +25,12 @@ from gmm.windows import window
 from neural.denoiser import Denoiser
 from neural.estimators.chain import Chain
 from neural.estimators.curves import curve_at, facts_of
-from neural.estimators.question import (
+from neural.estimators.inputs import (
+    Inputs,
     Options,
     Partitions,
-    Question,
     check_samples,
-    make_question,
+    make_inputs,
     plain_chain,
 )
 from neural.estimators.runs import HELD_NAMES, Moments, Run, joined, run
@@ -83,23 +83,23 @@ def precise_entropy(
             another.
     """
     check_values("precision", 1.0 if precision is None else precision, "positive", lambda v: v > 0)
-    question = make_question(denoiser, conditions, partition, prior, 64, Options(**options))
-    if question.options.within_variance:
+    inputs = make_inputs(denoiser, conditions, partition, prior, 64, Options(**options))
+    if inputs.options.within_variance:
         raise ValueError(
             "within_variance must be 0 here: finite steps are corrected for without it; leave it out"
         )
-    if len(question.times) < 4:
-        raise ValueError(f"times must be at least 4 points, got {len(question.times)}")
-    search = _Search(question, check_key(key), check_samples(samples), precision, share)
+    if len(inputs.times) < 4:
+        raise ValueError(f"times must be at least 4 points, got {len(inputs.times)}")
+    search = _Search(inputs, check_key(key), check_samples(samples), precision, share)
     curves = search.curves(steps)
-    return curves if question.many else curves[0]
+    return curves if inputs.many else curves[0]
 
 
 @dataclasses.dataclass
 class _Search:
     """Paths and steps are added until the curves are precise enough; `evaluations` counts what was spent."""
 
-    question: Question
+    inputs: Inputs
     key: PRNGKeyArray
     samples: int
     precision: float | None
@@ -107,7 +107,7 @@ class _Search:
     evaluations: int = 0
 
     def curves(self, steps: int) -> list[EntropyCurve]:
-        ends = -0.5 * schedule(self.question.denoiser.process, self.question.times).log_snr[[0, -1]]
+        ends = -0.5 * schedule(self.inputs.denoiser.process, self.inputs.times).log_snr[[0, -1]]
         pilot = self._curves(
             self._chain(np.linspace(*ends, PILOT_STEPS)), jax.random.fold_in(self.key, 0), PILOT
         )
@@ -142,13 +142,13 @@ class _Search:
         return max(landmark_errors(curve, self.share) for curve in alone) > 0.5 * self.precision
 
     def _chain(self, levels: np.ndarray) -> Chain:
-        process, points = self.question.denoiser.process, self.question.times
+        process, points = self.inputs.denoiser.process, self.inputs.times
         times = np.concatenate([points[:1], times_at(process, levels[1:-1]), points[-1:]])
-        chain = plain_chain(dataclasses.replace(self.question, times=times))
+        chain = plain_chain(dataclasses.replace(self.inputs, times=times))
         return dataclasses.replace(chain, points=np.exp(schedule(process, points).log_snr))
 
     def _run(self, chain: Chain, key: PRNGKeyArray, samples: int, begin: int = 0) -> Run:
-        options = self.question.options
+        options = self.inputs.options
         self.evaluations += (samples - begin) * len(chain.rows.t) * chain.classes
         return run(
             chain, key, samples, begin=begin,
@@ -160,18 +160,18 @@ class _Search:
 
     def _described(self, result: Run, chain: Chain, levels: np.ndarray) -> list[EntropyCurve]:
         count = len(result.z)
-        facts = facts_of(self.question, self.key, count) | {
+        facts = facts_of(self.inputs, self.key, count) | {
             "source": "online posterior", "route": "online", "tracker": "classes", "drive": "class",
             "paths": count, "steps": len(levels), "evaluated": levels.tolist(),
         }  # fmt: skip
         return [
-            _curve(self.question, chain, moments, number, facts)
+            _curve(self.inputs, chain, moments, number, facts)
             for number, moments in enumerate(result.moments)
         ]
 
 
 def _curve(
-    question: Question, chain: Chain, moments: Moments, number: int, facts: dict[str, Any]
+    inputs: Inputs, chain: Chain, moments: Moments, number: int, facts: dict[str, Any]
 ) -> EntropyCurve:
     """The curve of a partition at the points, with errors that contain Student's factor and the steps' bias."""
     factor = float(student.ppf(0.975, moments.count - 1)) / _NORMAL
@@ -180,7 +180,7 @@ def _curve(
     bias = _LEFT * np.abs(column["shift"].value)
     entropy = Estimate(column["entropy"].value, np.hypot(column["entropy"].stderr, bias))
     return curve_at(
-        question, chain, number, entropy, column["rate"], facts | {"step_bias": bias.tolist()},
+        inputs, chain, number, entropy, column["rate"], facts | {"step_bias": bias.tolist()},
         per_cell=mean[:, len(HELD_NAMES) :], per_cell_stderr=stderr[:, len(HELD_NAMES) :],
         surprise_variance=np.maximum(column["second_moment"].value - entropy.value**2, 0),
         clone_agreement=1 - column["disagreement"].value, clone_agreement_stderr=column["disagreement"].stderr,

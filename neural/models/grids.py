@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
-from gmm.checks import choose
+from gmm.checks import check_count, choose
 from gmm.clock import noise_at, times_at
 from gmm.dynamics import time_grid
 from gmm.process import Process
@@ -43,8 +43,7 @@ class Grid:
         """
         choose("spacing", self.spacing, SPACINGS)
         steps = self.steps if steps is None else steps
-        if steps < 2:
-            raise ValueError(f"steps must be at least 2, got {steps}")
+        check_count("steps", steps, 2)
         ends = times_at(process, np.log([self.sigma_max, self.sigma_min]))
         start, stop = np.clip(ends, process.t_min, process.t_max)
         if self.spacing == "time":

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from gmm.checks import check_detached
 from neural.arithmetic import wide
 from neural.stable_diffusion import vae
 from neural.stable_diffusion.architecture import VAEConfig
@@ -70,6 +71,7 @@ class VAE:
 
 def check_images(name: str, images: object, channels: int, multiple: int) -> None:
     """Raise ValueError unless `images` are (n, H, W, channels) with H and W positive multiples of `multiple`."""
+    check_detached(name, images)
     shape = np.shape(images)  # type: ignore[arg-type]
     if len(shape) == 4 and shape[3] == channels and all(side and side % multiple == 0 for side in shape[1:3]):
         return

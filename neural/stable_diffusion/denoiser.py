@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int
 
-from gmm.checks import check_values, is_concrete
+from gmm.checks import check_detached, check_values, is_concrete
 from gmm.process import DDPM
 from neural.arithmetic import wide
 from neural.stable_diffusion.architecture import TextConfig, UNetConfig
@@ -84,6 +84,7 @@ class _Prompting:
     def _check(self, x: Latents, t: Times) -> Float[Array, " n"]:
         multiple = 2 ** (len(self.config.unet.widths) - 1)
         check_images("x", x, self.config.unet.in_channels, multiple)
+        check_detached("t", t)
         t = t if isinstance(t, jax.Array) else np.asarray(t)
         if np.shape(t) not in ((), np.shape(x)[:1]):
             raise ValueError(f"t must have shape () or ({np.shape(x)[0]},), got {np.shape(t)}")
@@ -299,6 +300,7 @@ class SD15(_Prompting):
     def _prompts(self, condition: Any) -> Prompts:
         if condition is None or isinstance(condition, str | Prompts) or _are_texts(condition):
             return self.encode(condition)
+        check_detached("condition", condition)
         states = jnp.asarray(condition)
         return self._from_states(states[None] if states.ndim == 2 else states)
 

@@ -3,14 +3,13 @@
 from neural.training.evaluation import Losses, level_losses, mixture_optimum, nearest_class
 from neural.training.plans import TRAINED, Plan, data_plan, mixture_plan
 from neural.training.tasks import ImageTask, VectorTask
-from neural.training.trainer import Progress, Recipe, TrainingState, advance, start, train
+from neural.training.trainer import Recipe, TrainingState, advance, start, train
 
 __all__ = [
     "TRAINED",
     "ImageTask",
     "Losses",
     "Plan",
-    "Progress",
     "Recipe",
     "TrainingState",
     "VectorTask",

@@ -8,9 +8,9 @@ import dataclasses
 import functools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import scipy.optimize
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from neural import checkpoints
+from neural.progress import Progress
 
 Params = dict[str, Array]
 
@@ -145,21 +146,6 @@ def advance(
 SAVE_SECONDS = 30.0  # how much work a kill can cost
 
 
-class Progress(NamedTuple):
-    """Where a run is.
-
-    Attributes:
-        step, steps: taken, and to take.
-        loss: mean over the last block.
-        seconds_left: by the pace of this process so far.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    seconds_left: float
-
-
 def train(
     task: Task,
     recipe: Recipe,
@@ -167,7 +153,7 @@ def train(
     kept: Path | None = None,
     describe: Mapping[str, Any] | None = None,
     block: int = 100,
-    report: Callable[[Progress], None] = lambda _: None,
+    progress: Progress | None = None,
 ) -> tuple[TrainingState, Float[np.ndarray, " steps"]]:
     """Train a task to the end of its recipe.
 
@@ -178,7 +164,7 @@ def train(
             lets it; a run whose file is there goes on from it, with the numbers that it would have had.
         describe: what the run is (data, sizes), as JSON; a kept state of another run is refused.
         block: steps of one program.
-        report: called after every block.
+        progress: called with (steps done, total) after every block.
 
     Returns:
         The final state and the loss of every step.
@@ -188,7 +174,7 @@ def train(
     """
     facts = {**(describe or {}), "recipe": dataclasses.asdict(recipe)}
     state, losses = _resumed(kept, start(task, recipe), facts)
-    begun, first, saved = time.monotonic(), len(losses), time.monotonic()
+    saved = time.monotonic()
     try:
         while len(losses) < recipe.steps:
             state, found = advance(task, state, recipe, min(block, recipe.steps - len(losses)))
@@ -201,9 +187,8 @@ def train(
             if kept and time.monotonic() - saved > SAVE_SECONDS:
                 keep(kept, state, losses, facts)
                 saved = time.monotonic()
-            pace = (time.monotonic() - begun) / (len(losses) - first)
-            mean = float(losses[-block:].mean())
-            report(Progress(len(losses), recipe.steps, mean, pace * (recipe.steps - len(losses))))
+            if progress is not None:
+                progress(len(losses), recipe.steps)
     finally:
         if kept and len(losses) == int(state.step) and np.isfinite(losses).all():
             keep(kept, state, losses, facts)

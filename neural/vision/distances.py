@@ -16,6 +16,7 @@ import scipy.linalg
 from jaxtyping import Array, ArrayLike, Float
 
 from gmm.checks import check_finite
+from gmm.distances import matmul
 
 NEIGHBOURS = 3
 """Neighbours of precision and recall in Kynkäänniemi et al. 2019; Naeem et al. 2020 take 5 for density and coverage."""
@@ -207,9 +208,9 @@ def _in_rows(
 
 @jax.jit
 def _squares(x: Float[Array, "n F"], y: Float[Array, "m F"]) -> Float[Array, "n m"]:
-    product = jnp.matmul(x, y.T, precision=jax.lax.Precision.HIGHEST)
-    found = jnp.sum(x * x, axis=1)[:, None] + jnp.sum(y * y, axis=1)[None] - 2 * product
-    return jnp.maximum(found, 0)
+    """‖x - y‖² of centred features; only their order matters, so that `gmm.distances`' care for small ones is saved."""
+    norms, others = jnp.sum(x * x, axis=1), jnp.sum(y * y, axis=1)
+    return jnp.maximum(norms[:, None] + others[None] - 2 * matmul(x, y.T), 0)
 
 
 def _checked(name: str, features: Float[ArrayLike, "n F"], least: int) -> Features:

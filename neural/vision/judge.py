@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
+from gmm.checks import check_count
 from neural.stable_diffusion import layers as sd_layers
 from neural.stable_diffusion.architecture import TextConfig
 from neural.stable_diffusion.layers import Images, Weights
@@ -172,17 +173,11 @@ class VisionJudge:
         progress: Progress | None,
     ) -> np.ndarray:
         images = np.asarray(images)
-        if (
-            images.dtype != np.uint8
-            or images.ndim != 4
-            or images.shape[-1] != 3
-            or not len(images)
-            or batch < 1
-        ):
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not len(images):
             raise ValueError(
-                f"images must be 8-bit and of shape (n, height, width, 3), batch at least 1; got {images.dtype} of "
-                f"shape {images.shape}, batch {batch}"
+                f"images must be 8-bit and of shape (n, height, width, 3), got {images.dtype} of shape {images.shape}"
             )
+        check_count("batch", batch)
         found = []
         for start in range(0, len(images), batch):
             some = images[start : start + batch]

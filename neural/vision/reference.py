@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from gmm.datasets import npz_member
+from gmm.npz import npz_member
 from neural.checkpoints.array_files import read_array_pickle
 from neural.vision.distances import Moments
 

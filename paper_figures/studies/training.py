@@ -89,7 +89,7 @@ def carry_out(request: Request, folder: Path, command: str, progress: Progress |
 def _gone_on_with(
     request: Request, plan: Plan, folder: Path, command: str, progress: Progress | None
 ) -> Trained:
-    state, losses = _train(plan, folder / STATE, progress)
+    state, losses = train(plan.task, plan.recipe, kept=folder / STATE, describe=plan.facts, progress=progress)
     dtype = np.dtype(request.store)
     plan.write(folder / MODEL, state.ema, dtype=dtype, command=command, seed=request.seed)
     denoiser = plan.denoiser(_as_stored(state, dtype))
@@ -97,14 +97,6 @@ def _gone_on_with(
     dataset = _results(plan, request.seed, denoiser, losses, samples).assign_attrs(command=command)
     save_dataset(dataset, folder / RESULT)
     return Trained(plan, load_dataset(folder / RESULT), samples)
-
-
-def _train(plan: Plan, kept: Path, progress: Progress | None) -> tuple[TrainingState, np.ndarray]:
-    def report(now: Any) -> None:
-        if progress is not None:
-            progress(now.step, now.steps)
-
-    return train(plan.task, plan.recipe, kept=kept, describe=plan.facts, report=report)
 
 
 def _as_stored(state: TrainingState, dtype: np.dtype) -> dict[str, jax.Array]:

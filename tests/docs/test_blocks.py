@@ -25,8 +25,6 @@ PYTHON = {"python", "{code-cell}"}
 SHELL = {"bash", "console"}
 DIRECTIVES = {"{toctree}", "{eval-rst}", "{gallery}", "{include}", "{literalinclude}", "{only}"}
 OTHERS = {"text", "json", "toml", *DIRECTIVES}
-# Pages whose blocks take longer than a quick test may; the site's build runs them as notebooks as well.
-SLOW: set[str] = set()
 ALL = [block for page in pages() for block in blocks(page)]
 COMMANDS = [(block, call) for block in ALL if block.language in SHELL for call in calls(block.text)]
 
@@ -37,18 +35,22 @@ IMAGENET = Model(
 )  # fmt: skip
 
 
+def _code(page):
+    return "\n".join(block.text for block in blocks(page) if block.language in PYTHON and block.runs)
+
+
+def _extras(page):
+    """The packages that a page imports and that not every installation has."""
+    return {"torch", "diffusers"} & set(re.findall(r"^ *(?:import|from) (\w+)", _code(page), re.MULTILINE))
+
+
 def python_pages():
     """Pages with Python to run; those that need torch are run by `make torch`."""
-    for page in pages():
-        code = "\n".join(block.text for block in blocks(page) if block.language in PYTHON and block.runs)
-        if not code.strip():
-            continue
-        marks = (
-            [pytest.mark.torch]
-            if re.search(r"^ *(?:import|from) (?:torch|diffusers)\b", code, re.MULTILINE)
-            else []
-        )
-        yield pytest.param(page, marks=[*marks, pytest.mark.slow] if page in SLOW else marks)
+    return [
+        pytest.param(page, marks=[pytest.mark.torch] if _extras(page) else [])
+        for page in pages()
+        if _code(page).strip()
+    ]
 
 
 def test_every_block_names_its_language():
@@ -56,15 +58,13 @@ def test_every_block_names_its_language():
     assert wrong == []
 
 
-@pytest.mark.parametrize("page", [*python_pages()])
-@pytest.mark.filterwarnings("ignore:.*non-interactive:UserWarning")
+@pytest.mark.parametrize("page", python_pages())
 def test_python_runs(page, x32, tmp_path, monkeypatch):
-    needed = {"torch", "diffusers"} & set(re.findall(r"^ *(?:import|from) (\w+)", _code(page), re.MULTILINE))
-    for module in needed:
+    for module in _extras(page):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"needs {module}")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("matplotlib.rcParams", {**plt.rcParams, "backend": "agg"}, raising=False)
+    plt.switch_backend("agg")
     names = {"__name__": "__page__"}
     for block in blocks(page):
         if block.language in PYTHON and block.runs:
@@ -72,10 +72,6 @@ def test_python_runs(page, x32, tmp_path, monkeypatch):
             with jax.numpy_rank_promotion("allow"):  # as readers have it
                 exec(compile(code, str(ROOT / page), "exec"), names)
     plt.close("all")
-
-
-def _code(page):
-    return "\n".join(block.text for block in blocks(page) if block.language in PYTHON and block.runs)
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.language in PYTHON and not b.runs], ids=str)

@@ -873,7 +873,7 @@ BAD_CALLS = {
         lambda: sample(GOOD, 0, 3),
         r"key must be a JAX random key such as jax.random.key\(0\), got int",
     ),
-    "count": (lambda: sample(GOOD, jax.random.key(0), -1), "n must be a whole number >= 0, got -1"),
+    "count": (lambda: sample(GOOD, jax.random.key(0), -1), "n must be >= 0, got -1"),
     "half": (lambda: sample(GOOD, jax.random.key(0), 2.5), "n must be a whole number >= 0, got 2.5"),
     "take": (lambda: GOOD.take([0, 2]), r"index must be a component index 0\.\.1, got 2"),
     "mask": (lambda: GOOD.take([True, False]), "index must hold integers of shape"),

@@ -107,7 +107,7 @@ def test_bad_arguments_are_named():
         check_denoiser(model, x0)
     with pytest.raises(ValueError, match="two points or more of each of the conditions"):
         check_denoiser(model, x0, np.zeros(8, int))
-    with pytest.raises(ValueError, match="samples must be at least 8"):
+    with pytest.raises(ValueError, match="samples must be >= 8"):
         check_denoiser(model, samples=2)
 
 

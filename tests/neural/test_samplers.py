@@ -192,7 +192,7 @@ def test_grid_stays_within_a_discrete_process():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 1}, "steps must be at least 2, got 1"),
+        ({"steps": 1}, "steps must be >= 2, got 1"),
         ({"sigma_min": 0.0}, "0 < sigma_min < sigma_max, got 0.0 and 80.0"),
         ({"sigma_min": 100.0}, "0 < sigma_min < sigma_max"),
     ],

@@ -254,6 +254,7 @@ def test_kernel_is_the_mellin_transform_of_the_connected_part():
 
 
 def test_more_than_four_classes_are_refused_with_the_way_out():
+    assert theory.exact_route(random_mixture(9, 5, 3)) is None
     with pytest.raises(ValueError, match=r"at most 4 components .* got 5; sample it with gmm\.class_entropy"):
         theory.exact_curve(random_mixture(9, 5, 3), PROCESS, [1.0])
     with pytest.raises(ValueError, match=r"gmm\.class_entropy"):
@@ -268,6 +269,32 @@ def test_a_caller_in_32_bit_gets_the_same_numbers(classes):
     with jax.enable_x64(False):
         curve = theory.exact_curve(mixture, gmm.vp(), [0.5, 1.0])
     np.testing.assert_array_equal(curve.entropy, expected.entropy)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_classes_without_a_common_point_are_decided(classes):
+    """Each class has no width along an axis of its own: H falls to zero with the noise, and nothing is NaN."""
+    var = 1 - np.eye(3)[:classes]
+    means, prior = np.eye(3)[:classes], np.arange(1.0, classes + 1)
+    times = np.array([1e-25, 1e-8, 1e-3, 0.5, 30.0])
+    found = [
+        theory.exact_curve(gmm.Mixture(prior, means, covariance, normalise=True), PROCESS, times)
+        for covariance in (gmm.Diagonal(var), gmm.Full(np.stack([np.diag(row) for row in var])))
+    ]
+    for curve in found:
+        assert curve.entropy[0] < 1e-11
+        assert (np.diff(curve.entropy) > 0).all()
+        assert np.isfinite(curve.rate).all()
+        assert curve.entropy[-1] == pytest.approx(curve.prior_entropy, rel=1e-9)
+    np.testing.assert_allclose(found[0].entropy, found[1].entropy, rtol=1e-8)
+
+
+def test_one_class_of_zero_variance_among_three():
+    """A point among two wide classes is decided as the noise vanishes; what is left is the decision of the others."""
+    mixture = gmm.Mixture(np.array([0.2, 0.3, 0.5]), np.eye(3), gmm.Isotropic(np.array([0.0, 1.0, 2.0])))
+    curve = theory.exact_curve(mixture, PROCESS, [1e-25])
+    others = theory.exact_curve(mixture.take(np.array([1, 2])), PROCESS, [1e-25])
+    assert curve.entropy[0] == pytest.approx(0.8 * others.entropy[0], rel=1e-7)
 
 
 def test_components_outside_or_of_weight_zero_do_not_count():
@@ -317,6 +344,7 @@ FAMILIES = {
 def test_route_is_found(name):
     mixture, labels, route = FAMILIES[name]
     partition = None if labels is None else gmm.Partition(np.array(labels))
+    assert theory.exact_route(mixture, partition) == route
     assert theory.exact_curve(mixture, PROCESS, [1.0], partition=partition).metadata["route"] == route
 
 

@@ -37,6 +37,8 @@ OBJECTS = {
     "state of a generator": np.random.default_rng(0),
     "state of an old generator": np.random.RandomState(0),
     "partial": functools.partial(int, base=2),
+    "partial of a method": functools.partial(datetime.date.fromisoformat, "2020-01-01"),
+    "bound method": pathlib.PurePosixPath("a").joinpath,
     "Optional[int]": typing.Optional[int],  # noqa: UP045
     "int | None": int | None,
     "Dict[str, int]": typing.Dict[str, int],  # noqa: UP006

@@ -179,7 +179,7 @@ def test_indices_invert_times(process, spacing):
 
 
 def test_a_grid_needs_two_steps():
-    with pytest.raises(ValueError, match="steps must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="steps must be >= 2, got 1"):
         Grid().times(edm(), 1)
 
 

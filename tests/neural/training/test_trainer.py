@@ -35,14 +35,14 @@ def test_the_loss_falls(straight):
 def test_an_interrupted_run_goes_on_with_the_same_numbers(straight, tmp_path):
     kept = tmp_path / "state.safetensors"
 
-    def interrupt(progress):
-        if progress.step == 20:
+    def interrupt(done, total):
+        if done == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        _run(kept, report=interrupt)
+        _run(kept, progress=interrupt)
     steps = []
-    state, losses = _run(kept, report=lambda progress: steps.append(progress.step))
+    state, losses = _run(kept, progress=lambda done, total: steps.append(done))
     assert steps == [30, 40]
     np.testing.assert_array_equal(losses, straight[1])
     for name, weight in straight[0].ema.items():
@@ -85,7 +85,7 @@ def test_a_finished_run_takes_no_step(straight, tmp_path):
     kept = tmp_path / "state.safetensors"
     _run(kept)
     steps = []
-    _, losses = _run(kept, report=lambda progress: steps.append(progress.step))
+    _, losses = _run(kept, progress=lambda done, total: steps.append(done))
     assert not steps
     np.testing.assert_array_equal(losses, straight[1])
 

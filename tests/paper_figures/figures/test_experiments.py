@@ -9,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import gmm
 from gmm.curve import load_dataset
 from neural.stable_diffusion import architecture, unet
 from paper_figures.drawing.style import paper_style
 from paper_figures.drawing.view import View
 from paper_figures.figures.registry import FIGURES
 from paper_figures.figures.settings import ExperimentSettings
+from paper_figures.studies.asked import Asked, questions
+from paper_figures.studies.judged_u_turn import predicted
 from paper_figures.studies.plan import network_of
 from tests.paper_figures.asked import run, thousand_classes
 
 EDM2 = Path(__file__).parents[2] / "neural" / "data" / "edm2"
+VISION = EDM2.parent / "vision"
 TINY = ["--weights", EDM2 / "tiny.pkl", "--paths", 8, "--steps", 6]
 CLASSES = ["--classes", 1, 2, "--highlight", 5]
 # Of the published networks (reference numbers of EDM2's paper and of diffusers).
@@ -220,3 +224,47 @@ def test_pictures_on_every_axis(tmp_path, capsys):
             with paper_style():
                 picture = FIGURES[name].draw(data, view)
             assert all(ax.lines or ax.collections for ax in picture.axes)
+
+
+def test_the_prediction_of_a_u_turn_is_the_exact_posterior_up_to_the_steps():
+    """E p(class | X_t) over samples of a class of an exact mixture: too small where it is decided, less with more
+    steps.
+    """
+    noise = np.log(np.geomspace(0.5, 30, 7))
+    short, long = (deviation(steps, noise) for steps in (48, 384))
+    assert (np.abs(short) < 0.12).all()
+    assert abs(long[0]) < 0.8 * abs(short[0])
+    assert (np.abs(long[3:]) < 0.06).all()  # four standard errors where half is decided
+
+
+def deviation(steps, noise):
+    words = {"classes": ["3"], "each": True, "samples": 512, "steps": steps, "seed": 1}
+    (question,) = questions(Asked("mixture:simplex:8:64", **words))
+    found = predicted(question, 1 / 8, noise)
+    return found.value - exact_posterior(question.model.mixture, 3, np.exp(noise))
+
+
+def exact_posterior(mixture, number, levels):
+    x, _ = gmm.sample(mixture.take(np.array([number])), jax.random.key(3), 4000)
+    noise = np.random.default_rng(4).normal(size=x.shape)
+    posteriors = [gmm.log_posterior(gmm.diffuse(mixture, 1.0, level), x + level * noise) for level in levels]
+    return np.array([np.exp(np.asarray(log_p))[:, number].mean() for log_p in posteriors])
+
+
+def test_u_turns_of_latents_judged_by_a_vision_network(tmp_path, capsys):
+    from tests.neural.stable_diffusion import folders
+
+    folder = folders.write_folder(tmp_path / "sd")
+    weights = ["--weights", EDM2 / "tiny.pkl", folder / "vae", VISION / "dinov2"]
+    asked = ["figures", "--only", "edm2-u-turn", *weights, "--classes", 1, "--paths", 4, "--steps", 4]
+    run(capsys, *asked, "--out", tmp_path / "out")
+    found = load_dataset(tmp_path / "out" / "edm2-u-turn.nc")
+    assert found.sizes == {"level": 1, "turn": 8}
+    assert ((found.u_turn > 0) & (found.u_turn < 1)).all()
+    assert float(found.share[0]) == pytest.approx(0.1)
+    with paper_style():
+        picture = FIGURES["edm2-u-turn"].draw(found, View())
+    assert all(ax.lines for ax in picture.axes)
+    alone = ["figures", "--only", "edm2-u-turn", *TINY, "--classes", 1]
+    refused = run(capsys, *alone, "--out", tmp_path / "out", code=2)
+    assert "--weights must name a network, its autoencoder and a judge, got 1" in refused

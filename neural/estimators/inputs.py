@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import check_finite, check_shape, check_values, choose
+from gmm.checks import check_count, check_finite, check_shape, check_values, choose
 from gmm.guidance import Guidance, cfg
 from gmm.mixture import WEIGHT_SUM_TOLERANCE
 from gmm.partition import Partition, partition_of
@@ -56,7 +56,7 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Question:
+class Inputs:
     """The checked arguments of an estimator.
 
     Attributes:
@@ -101,15 +101,15 @@ class Question:
         return np.bincount(self.partitions[number].labels, np.exp(self.log_prior))
 
 
-def make_question(
+def make_inputs(
     denoiser: Denoiser,
     conditions: Sequence[Any],
     partition: Partitions,
     prior: Any,
     steps: int,
     options: Options,
-) -> Question:
-    """The question that the arguments of an estimator describe.
+) -> Inputs:
+    """The checked arguments of an estimator.
 
     Raises:
         ValueError: naming the argument that does not fit.
@@ -120,13 +120,13 @@ def make_question(
     check_values(
         "within_variance", options.within_variance, "finite and >= 0", lambda v: np.isfinite(v) & (v >= 0)
     )
-    if options.batch is not None and options.batch < 1:
-        raise ValueError(f"batch must be >= 1, got {options.batch}")
+    if options.batch is not None:
+        check_count("batch", options.batch)
     # A text is one condition, not as many as it has letters.
     conditions = [conditions] if isinstance(conditions, str) else list(conditions)
     partitions = _partitions(len(conditions), partition)
     inside = partitions[0].inside
-    return Question(
+    return Inputs(
         denoiser=denoiser,
         conditions=[conditions[i] for i in inside],
         inside=inside,
@@ -189,21 +189,18 @@ def check_stochastic(eta: float) -> None:
 
 def check_samples(samples: int) -> int:
     """`samples`, checked: a standard error needs two or more."""
-    if samples < 2:
-        raise ValueError(f"samples must be >= 2, got {samples}")
+    check_count("samples", samples, 2)
     return samples
 
 
-def states_of(question: Question, name: str, x: Any, count: int | None = None) -> np.ndarray:
+def states_of(inputs: Inputs, name: str, x: Any, count: int | None = None) -> np.ndarray:
     """States (n, ...) from the caller, checked and flat (n, d)."""
     x = np.asarray(x)
-    if x.shape[1:] != question.shape or (count is not None and len(x) != count):
+    if x.shape[1:] != inputs.shape or (count is not None and len(x) != count):
         n = "n" if count is None else count
-        raise ValueError(
-            f"{name} must have shape ({n}, {', '.join(map(str, question.shape))}), got {x.shape}"
-        )
+        raise ValueError(f"{name} must have shape ({n}, {', '.join(map(str, inputs.shape))}), got {x.shape}")
     check_finite(name, x)
-    return x.reshape(len(x), -1).astype(state_dtype(question.denoiser))
+    return x.reshape(len(x), -1).astype(state_dtype(inputs.denoiser))
 
 
 def _guidance(guidance: Guidance | float | None) -> Guidance | None:
@@ -214,7 +211,7 @@ def _guidance(guidance: Guidance | float | None) -> Guidance | None:
 
 
 def tracking_chain(
-    question: Question,
+    inputs: Inputs,
     tracker: str,
     drive: str,
     guidance: Guidance | float | None,
@@ -235,12 +232,12 @@ def tracking_chain(
             'initial needs drive="mixture" or drive="unconditional": with drive="class" the first states depend on the '
             "class"
         )
-    chain = plain_chain(question, drive=drive, tracker=tracker, guidance=schedule, given=given)
-    return with_reference(question, chain, guide, shares)
+    chain = plain_chain(inputs, drive=drive, tracker=tracker, guidance=schedule, given=given)
+    return with_reference(inputs, chain, guide, shares)
 
 
 def plain_chain(
-    question: Question,
+    inputs: Inputs,
     *,
     drive: str = "class",
     tracker: str = "classes",
@@ -249,85 +246,85 @@ def plain_chain(
     given: bool = False,
 ) -> Chain:
     """The chain without a reference; `given` says whether the caller passes the first states."""
-    if tracker == "classes" and any(p.cells < 2 for p in question.partitions):
+    if tracker == "classes" and any(p.cells < 2 for p in inputs.partitions):
         raise ValueError(
             'a decision needs at least two cells, got one; tracker="unconditional" works with one class'
         )
-    options, dtype = question.options, state_dtype(question.denoiser)
+    options, dtype = inputs.options, state_dtype(inputs.denoiser)
     rows = make_rows(
-        question.denoiser.process, question.times,
+        inputs.denoiser.process, inputs.times,
         start=options.start, variance=options.within_variance, on_data=on_data, given=given,
     )  # fmt: skip
     return Chain(
-        denoiser=as_pytree(question.denoiser),
+        denoiser=as_pytree(inputs.denoiser),
         reference=None,
-        conditions=encode(question.denoiser, question.conditions),
-        log_prior=jnp.asarray(question.log_prior, dtype),
+        conditions=encode(inputs.denoiser, inputs.conditions),
+        log_prior=jnp.asarray(inputs.log_prior, dtype),
         rows=rows,
-        partitions=tuple(PartitionArrays.of(partition) for partition in question.partitions),
+        partitions=tuple(PartitionArrays.of(partition) for partition in inputs.partitions),
         guidance=guidance,
-        shares=jnp.zeros(len(question.conditions), dtype),
+        shares=jnp.zeros(len(inputs.conditions), dtype),
         drive=drive,
         tracker=tracker,
-        shape=question.shape,
+        shape=inputs.shape,
         dtype=dtype,
-        at_once=len(question.conditions),
-        exhaustive=len(set(map(str, question.conditions))) == question.known,
+        at_once=len(inputs.conditions),
+        exhaustive=len(set(map(str, inputs.conditions))) == inputs.known,
         same_condition=guidance is not None and guidance.reference == "guide",
         given=given,
     )
 
 
-def with_reference(question: Question, chain: Chain, guide: Denoiser | None, shares: Any) -> Chain:
+def with_reference(inputs: Inputs, chain: Chain, guide: Denoiser | None, shares: Any) -> Chain:
     """The chain with a denoiser of the unconditional law, where tracker, drive or guidance needs one."""
     if chain.tracker == "classes" and chain.drive != "unconditional" and chain.guidance is None:
         return chain
     if chain.same_condition and (guide is None or chain.tracker != "classes"):
         raise ValueError('autoguidance needs the worse model as guide=... and tracker="classes"')
-    reference = getattr(question.denoiser, "unconditional", None) if guide is None else guide
+    reference = getattr(inputs.denoiser, "unconditional", None) if guide is None else guide
     if reference is None:
         raise ValueError(
             f"tracker={chain.tracker!r}, drive={chain.drive!r} and guidance need a denoiser of the unconditional law, "
-            f"and {type(question.denoiser).__name__} has no `unconditional`; pass guide=..."
+            f"and {type(inputs.denoiser).__name__} has no `unconditional`; pass guide=..."
         )
-    return dataclasses.replace(chain, reference=as_pytree(reference), shares=_shares(question, chain, shares))
+    return dataclasses.replace(chain, reference=as_pytree(reference), shares=_shares(inputs, chain, shares))
 
 
-def _shares(question: Question, chain: Chain, shares: Any) -> Float[Array, " K"]:
+def _shares(inputs: Inputs, chain: Chain, shares: Any) -> Float[Array, " K"]:
     """(K,) shares of the labels; by default equal shares of all conditions that the denoiser lists."""
-    if shares is None and chain.tracker == "share" and not question.known:
+    if shares is None and chain.tracker == "share" and not inputs.known:
         raise ValueError(
             "shares must be given: the denoiser lists no conditions, so that equal shares are not defined"
         )
-    value = np.asarray(1 / max(question.known, 1) if shares is None else shares, np.float64)
-    check_shape("shares", value, f"() or ({question.total},), one per condition", [(), (question.total,)])
+    value = np.asarray(1 / max(inputs.known, 1) if shares is None else shares, np.float64)
+    check_shape("shares", value, f"() or ({inputs.total},), one per condition", [(), (inputs.total,)])
     check_values("shares", value, "in (0, 1]", lambda a: (a > 0) & (a <= 1))
-    return jnp.asarray(np.broadcast_to(value, (question.total,))[question.inside], chain.dtype)
+    return jnp.asarray(np.broadcast_to(value, (inputs.total,))[inputs.inside], chain.dtype)
 
 
-def labels_inside(question: Question, labels: np.ndarray, count: int) -> tuple[np.ndarray, str]:
+def labels_inside(inputs: Inputs, labels: np.ndarray, count: int) -> tuple[np.ndarray, str]:
     """Labels as positions among the conditions inside the decision, -1 for the others; and how they were read."""
     check_shape("data labels", labels, f"({count},), one per point", [(count,)])
     if labels.dtype.kind not in "iuUSO":
         raise ValueError(
             f"data labels must be integers or words, conditions or their positions in the list, got {labels.dtype}"
         )
-    reading = _reading(question, labels)
-    positions = labels if reading == POSITIONS else _positions(question.given, labels)
-    places = np.full(question.total + 1, -1)  # the last entry serves label -1
-    places[question.inside] = np.arange(len(question.inside))
+    reading = _reading(inputs, labels)
+    positions = labels if reading == POSITIONS else _positions(inputs.given, labels)
+    places = np.full(inputs.total + 1, -1)  # the last entry serves label -1
+    places[inputs.inside] = np.arange(len(inputs.inside))
     return places[positions], reading
 
 
-def _reading(question: Question, labels: np.ndarray) -> str:
+def _reading(inputs: Inputs, labels: np.ndarray) -> str:
     """Whether labels are positions of conditions in their list, or the conditions themselves; see `Options.labels`."""
-    whole, last = np.issubdtype(labels.dtype, np.integer), question.total - 1
+    whole, last = np.issubdtype(labels.dtype, np.integer), inputs.total - 1
     left_out = labels == -1 if whole else np.zeros(len(labels), bool)
     not_positions = ~((labels >= -1) & (labels <= last)) if whole else np.ones(len(labels), bool)
-    in_list = _positions(question.given, labels)
-    known = _positions(list(question.denoiser.conditions or ()), labels) >= 0
+    in_list = _positions(inputs.given, labels)
+    known = _positions(list(inputs.denoiser.conditions or ()), labels) >= 0
     not_conditions = ~(known | (in_list >= 0) | left_out)
-    reading = question.options.labels or (CONDITIONS if not_positions.any() else POSITIONS)
+    reading = inputs.options.labels or (CONDITIONS if not_positions.any() else POSITIONS)
     wrong = not_positions if reading == POSITIONS else not_conditions
     if wrong.any():
         raise ValueError(
@@ -335,7 +332,7 @@ def _reading(question: Question, labels: np.ndarray) -> str:
             f"{labels[wrong].tolist()[0]!r}"
         )
     both = not not_positions.any() and bool(np.all((in_list >= 0) | left_out))
-    if question.options.labels is None and both and not np.array_equal(in_list, labels):
+    if inputs.options.labels is None and both and not np.array_equal(in_list, labels):
         raise ValueError(
             'data labels could be conditions or their positions in the list: pass labels="conditions" or '
             'labels="positions"'
