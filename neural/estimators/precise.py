@@ -7,7 +7,7 @@ length of the steps that limits them, the number of steps doubles.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import jax
 import numpy as np
@@ -21,6 +21,7 @@ from gmm.curve import EntropyCurve
 from gmm.estimate import Estimate
 from gmm.landmarks import half_entropy
 from gmm.mixture import check_key
+from gmm.partition import Partition
 from gmm.windows import window
 from neural.denoiser import Denoiser
 from neural.estimators.chain import Chain
@@ -42,6 +43,28 @@ _EVEN = 0.3
 _LEFT = 1.0
 # One standard error of 95% intervals is this part of their half width.
 _NORMAL = float(norm.ppf(0.975))
+
+
+@overload
+def precise_entropy(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    *,
+    partition: Partition | None = None,
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> EntropyCurve: ...
+
+
+@overload
+def precise_entropy(
+    denoiser: Denoiser,
+    conditions: Sequence[Any],
+    *,
+    partition: Sequence[Partition],
+    key: PRNGKeyArray,
+    **arguments: Any,
+) -> list[EntropyCurve]: ...
 
 
 def precise_entropy(
@@ -109,7 +132,7 @@ class _Search:
     def curves(self, steps: int) -> list[EntropyCurve]:
         ends = -0.5 * schedule(self.inputs.denoiser.process, self.inputs.times).log_snr[[0, -1]]
         pilot = self._curves(
-            self._chain(np.linspace(*ends, PILOT_STEPS)), jax.random.fold_in(self.key, 0), PILOT
+            self._chain(np.linspace(ends[0], ends[-1], PILOT_STEPS)), jax.random.fold_in(self.key, 0), PILOT
         )
         for doubled in range(MOST_DOUBLINGS + 1):
             levels = placed(pilot, ends, steps * 2**doubled)

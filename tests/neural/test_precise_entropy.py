@@ -47,23 +47,25 @@ def test_a_pair_agrees_with_quadrature(energy: int) -> None:
     assert np.all(np.abs(rate - wanted) < error + 0.03 * wanted.max())
 
 
+@pytest.mark.slow
 def test_classes_that_overlap_where_steps_are_long() -> None:
     """The tracked posterior of such steps is certain too early; the correction for their lengths keeps it right."""
     process = gmm.edm()
     denoiser = mixture_denoiser(gmm.families.pair(4), process)
-    few = {"key": jax.random.key(0), "samples": 256, "precision": None}
+    few: dict[str, Any] = {"key": jax.random.key(0), "samples": 256, "precision": None}
     curve = precise_entropy(denoiser, range(2), steps=16, **few)
     exact = theory.entropy_curve(process, curve.t, 4.0, classes=2)
     assert exact.entropy[-1] > 0.05
     assert np.all(np.abs(curve.entropy - exact.entropy) <= STDERRS * curve.entropy_stderr + ROUNDING)
 
 
+@pytest.mark.slow
 def test_unequal_covariances_agree_with_the_line_integral() -> None:
     process = gmm.edm()
     rng = np.random.default_rng(0)
     means = rng.normal(size=(2, 6)) * 2
     variances = jnp.asarray(rng.uniform(0.3, 2, (2, 6)))
-    mixture = gmm.Mixture([0.3, 0.7], means, gmm.Diagonal(variances))
+    mixture = gmm.Mixture(np.array([0.3, 0.7]), means, gmm.Diagonal(variances))
     curve = precise_entropy(
         mixture_denoiser(mixture, process),
         range(2),
@@ -78,6 +80,7 @@ def test_unequal_covariances_agree_with_the_line_integral() -> None:
     assert np.all(away <= STDERRS * curve.entropy_stderr + ROUNDING)
 
 
+@pytest.mark.slow
 def test_many_classes_cells_and_a_rare_class() -> None:
     process = gmm.edm()
     prior = np.array([0.495, 0.495, 0.01])
@@ -123,6 +126,7 @@ def test_a_network_whose_classes_bend_agrees_with_the_plain_estimator() -> None:
     assert np.all(np.abs(few.entropy - reference) <= STDERRS * both + ROUNDING)
 
 
+@pytest.mark.slow
 def test_chunks_folders_and_groups_change_nothing(tmp_path: Any) -> None:
     denoiser = mixture_denoiser(gmm.families.pair(16), gmm.edm())
     options: dict[str, Any] = {"key": jax.random.key(5), "precision": None, "samples": 24}
@@ -149,17 +153,19 @@ def test_evaluations_are_those_that_happen() -> None:
     # Classes that are points: the distance of the denoisers is known from the first state on.
     assert curve.metadata["paths"] == 16
     exact = theory.binary_entropy(18.0 * np.exp(curve.log_snr))
-    assert np.allclose(curve.entropy, exact, atol=1e-5)
+    # What the 16 first states tell of the class differs from path to path, and nothing after them does.
+    assert np.all(np.abs(curve.entropy - exact) <= STDERRS * curve.entropy_stderr + 1e-5)
 
 
 def test_what_is_refused_and_what_is_not_reached() -> None:
     denoiser = mixture_denoiser(gmm.families.pair(16), gmm.edm())
-    for wrong, message in (
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"precision": 0.0}, "precision"),
         ({"within_variance": 1.0}, "within_variance"),
         ({"times": [80.0, 1.0]}, "times"),
         ({"samples": 1}, "samples"),
-    ):
+    ]
+    for wrong, message in refused:
         with pytest.raises(ValueError, match=message):
             precise_entropy(denoiser, range(2), key=jax.random.key(0), **wrong)
     curve = precise_entropy(denoiser, range(2), key=jax.random.key(0), precision=1e-6, samples=16)
