@@ -8,7 +8,7 @@ import pytest
 import theory
 from paper_figures.pages.explorer import write_explorer
 from paper_figures.pages.setting import Setting, exact_curve, noise_levels
-from tests.paper_figures.pages.browser import browser, opened  # noqa: F401
+from tests.paper_figures.pages.browser import SHAPES, browser, opened, violations  # noqa: F401
 
 pytestmark = pytest.mark.browser
 
@@ -169,3 +169,15 @@ def test_one_setting_of_each_mode(page, mode):
     (read,) = page.evaluate(READ, [[[fields, 1.0]]])
     compare_point(setting, -2.0, read["at"])
     compare_places(setting, read)
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape, colours, tmp_path):  # noqa: F811
+    with opened(browser, page_file, "#mode=guided&over=0.4", shape, colours) as page:
+        assert violations(page) == {}
+        for name, start in (("csv", b"t,log_snr"), ("svg", b"<svg"), ("png", b"\x89PNG")):
+            with page.expect_download() as download:
+                page.click(f"#{name}")
+            download.value.save_as(tmp_path / name)
+            assert (tmp_path / name).read_bytes().startswith(start)
