@@ -19,6 +19,8 @@ help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 figures: $(VENV)/run.stamp  ## install, then make every default figure into figures/
+	@mkdir -p figures
+	$(BIN)/speciation explore --out figures/explorer.html
 	$(BIN)/speciation figures --out figures
 	@echo "Open figures/index.html in a browser. The command is $(BIN)/speciation, or, in this terminal from now on,"
 	@echo "speciation after: source $(BIN)/activate"

@@ -47,8 +47,9 @@ def explore(
         raise ValueError(f"out must end in .html, got {out}")
     from paper_figures.pages.explorer import write_explorer
 
+    fragment = f"#{_checked(setting)}" if setting else ""
     page = write_explorer(out)
-    address = page.resolve().as_uri() + (f"#{_checked(setting)}" if setting else "")
+    address = page.resolve().as_uri() + fragment
     typer.echo(f"explorer: {page if not setting else address}")
     if open_page and typer.launch(address) != 0:
         raise OSError(f"no browser could be started; open {page}")

@@ -191,7 +191,9 @@ function places(/** @type {Curve} */ curve) {
     "half-entropy": refined(crossing(curve, "h", half), half, 0),
   };
   if (state.mode === "guided") return visited(found, clock);
-  found.cloning = crossing(curve, "agree", 0.5 * (curve.chance + curve.limit), -1);
+  // Where clean data hardly decide anything, agreement is chance to the precision of the page.
+  const decides = curve.limit - curve.chance > 1e-4;
+  found.cloning = !decides ? NaN : crossing(curve, "agree", 0.5 * (curve.chance + curve.limit), -1);
   if (state.mode !== "flat") return visited(found, clock);
   const [energy, variance, classes] = [energyOf(), state.variance, state.classes];
   const between = energy / (state.family === "orthogonal" ? classes : classes - 1);
@@ -644,7 +646,7 @@ async function begin() {
   await Plots.embed.embed_item(DATA.plot);
   $("accuracy").textContent = `Accuracy: equal classes are interpolated in a table of the exact functions (format ` +
     `${DATA.table.version}), with an error below ${DATA.tableError} of H[Z]; priors and trees are quadratures with an error below ` +
-    `1e-6 of H[Z], guided pairs one below 1e-4 of H[Z]. speciation ${DATA.version}, ${DATA.format}.`;
+    `1e-6 of H[Z], guided pairs are solved to 1e-4 nats. speciation ${DATA.version}, ${DATA.format}.`;
   restore();
   theme(() => paint(PANELS.map((name) => model(`panel-${name}`))));
   update();

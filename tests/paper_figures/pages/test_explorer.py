@@ -8,9 +8,12 @@ import pytest
 import theory
 from paper_figures.pages.explorer import write_explorer
 from paper_figures.pages.setting import Setting, exact_curve, noise_levels
-from tests.paper_figures.pages.browser import browser, opened  # noqa: F401
+from tests.paper_figures.pages.browser import SHAPES, browser, opened, violations  # noqa: F401
 
 pytestmark = pytest.mark.browser
+
+# Below this difference of agreements between clean data and chance the page names no time of cloning.
+DECIDED = 1e-4
 
 # Share of H[Z] (and, for agreements and surprises, of one) by which the page may differ: what it states for each mode.
 STATED = {"flat": 1e-5, "prior": 1e-6, "tree": 1e-6, "guided": 1e-4}
@@ -83,6 +86,7 @@ READ = """([settings]) => settings.map(([values, noise]) => {
 })"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", range(SETTINGS // BATCH))
 def test_numbers_of_the_page_are_those_of_theory(page, batch):
     settings = visited_settings(batch, BATCH)
@@ -99,7 +103,9 @@ def test_numbers_of_the_page_are_those_of_theory(page, batch):
 
 def compare_point(setting, level, at):
     curve = exact_curve(setting, np.array([level]))
-    share, scale = STATED[setting.mode], curve.prior_entropy
+    share = STATED[setting.mode]
+    # Guidance can make the pair less sure than its prior: errors are in nats, of the order of one bit.
+    scale = math.log(2) if setting.mode == "guided" else curve.prior_entropy
     said = f"{setting} at {level}"
     assert at["time t"] == pytest.approx(curve.t[0], rel=1e-9), said
     assert at["H (nats)"] == pytest.approx(curve.entropy[0], abs=share * scale), said
@@ -120,6 +126,9 @@ def compare_places(setting, read):
         problem = theory.Problem(process, setting.energy, setting.variance, setting.classes, setting.family)
         expected = {name: rule.log_snr(problem) for name, rule in theory.CRITERIA.items()}
         last, first = problem.visited()
+        clean = setting.energy / setting.variance if setting.variance > 0 else math.inf
+        if problem.clone_agreement(clean) - 1 / setting.classes <= 2 * DECIDED:
+            del expected["cloning"]
         for name, level in expected.items():
             level = level if last <= level <= first else math.nan
             found = read["marks"][name]
@@ -138,3 +147,37 @@ def compare_places(setting, read):
         steep = abs(curve.rate[0] / curve.log_snr_slope[0]) + 1e-3 * curve.prior_entropy
         wrong = (curve.entropy[0] - 0.5 * curve.prior_entropy) / steep
         assert wrong == pytest.approx(0, abs=2 * PLACES[setting.mode]), setting
+
+
+def test_a_slider_moves_the_numbers(page):
+    before = page.inner_text("#summary")
+    page.locator("#classes-slider").focus()
+    for _ in range(5):
+        page.keyboard.press("PageUp")
+    page.wait_for_timeout(300)
+    classes = float(page.input_value("#classes"))
+    assert page.inner_text("#summary") != before
+    assert f"classes={classes:.0f}" in page.url
+    read = page.evaluate("() => current[0].prior")
+    assert read == pytest.approx(math.log(classes), rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["flat", "prior", "tree", "guided"])
+def test_one_setting_of_each_mode(page, mode):
+    setting = Setting(mode=mode, classes=50, dim=100, variance=0.5, prior=0.2, coarse=3, fine=4, inner=0.5)
+    fields = {name: getattr(setting, name) for name in Setting.__dataclass_fields__ if name != "level"}
+    (read,) = page.evaluate(READ, [[[fields, 1.0]]])
+    compare_point(setting, -2.0, read["at"])
+    compare_places(setting, read)
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape, colours, tmp_path):  # noqa: F811
+    with opened(browser, page_file, "#mode=guided&over=0.4", shape, colours) as page:
+        assert violations(page) == {}
+        for name, start in (("csv", b"t,log_snr"), ("svg", b"<svg"), ("png", b"\x89PNG")):
+            with page.expect_download() as download:
+                page.click(f"#{name}")
+            download.value.save_as(tmp_path / name)
+            assert (tmp_path / name).read_bytes().startswith(start)
