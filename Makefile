@@ -10,14 +10,17 @@ export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-STRICT := $(addprefix tests/,gmm/test_late_times.py gmm/test_process.py gmm/test_reduction.py \
+STRICT := $(addprefix tests/,test_strict_numerics.py $(addsuffix .py,$(addprefix gmm/test_,bracket curve \
+  entropy families files guidance guided guided_quality kernels landmarks late_times pooling process reduction whitened)) \
   neural/test_trackers.py neural/edm2/test_denoiser.py neural/stable_diffusion/test_denoiser.py)
 
-.PHONY: help figures test slow typecheck strict torch lint hardening minimum wheel parity bench docs clean
+.PHONY: help figures test slow typecheck strict torch browser lint hardening minimum wheel parity bench docs clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 figures: $(VENV)/run.stamp  ## install, then make every default figure into figures/
+	@mkdir -p figures
+	$(BIN)/speciation explore --out figures/explorer.html
 	$(BIN)/speciation figures --out figures
 	@echo "Open figures/index.html in a browser. The command is $(BIN)/speciation, or, in this terminal from now on,"
 	@echo "speciation after: source $(BIN)/activate"
@@ -29,14 +32,21 @@ test: $(VENV)/test.stamp  ## the tests (minutes)
 slow: $(VENV)/test.stamp  ## the tests marked slow
 	$(PYTEST) -m "slow and not parity"
 
+# Readers of files and names of classes handle few arrays: they are left out.
 typecheck: $(VENV)/test.stamp  ## the tests once more, with the shapes of arrays checked while they run
-	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity" tests/gmm tests/theory tests/neural
+	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity" tests/gmm tests/theory tests/neural \
+	  --ignore=tests/neural/checkpoints --ignore=tests/neural/decisions
 
 strict: $(VENV)/test.stamp  ## a part of the tests, with NaN, infinities and implicit promotion refused by JAX
 	$(PYTEST) -n 2 --dist worksteal --strict-numerics -m "not slow and not parity and not torch" $(STRICT)
 
 torch: $(VENV)/diffusers.stamp  ## tiny networks against torch, diffusers and transformers
 	$(PYTEST) -m "torch and not parity"
+
+# Debian's package manager installs the browser where there is none.
+browser: $(VENV)/browser.stamp  ## the pages in a real browser, Chromium
+	command -v chromium chromium-browser > /dev/null || (apt-get update -qq && apt-get install -qq --yes chromium)
+	$(PYTEST) -m browser tests/paper_figures/pages
 
 lint: $(VENV)/lint.stamp  ## ruff and pyright
 	$(BIN)/ruff check .
@@ -80,7 +90,7 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 	$(PIP) --upgrade pip
 	$(PIP) --editable .
 	@touch $@
-$(VENV)/test.stamp $(VENV)/lint.stamp $(VENV)/diffusers.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
+$(VENV)/test.stamp $(VENV)/browser.stamp $(VENV)/lint.stamp $(VENV)/diffusers.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
 	$(PIP) --editable ".[test,$*]"
 	@touch $@
 

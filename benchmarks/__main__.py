@@ -24,6 +24,7 @@ BENCHMARKS = {
     "exact_curves": ("What does a whole exact curve cost, in seconds and in memory?", True),
     "checkpoint_loading": ("What does it cost to load EDM2-XS, in seconds and in memory?", False),
     "estimators": ("What do the estimators add to the network, and what does an error cost by each?", False),
+    "evaluations_to_answer": ("How many network evaluations does an answer of stated precision need?", True),
     "edm2_forward": ("How fast is EDM2-XS, beside the machine's own rates and its convolutions?", True),
     "sd15_forward": ("How fast are Stable Diffusion's networks, beside diffusers' under torch?", True),
     "accelerator": ("What do networks, mixtures and training cost on an accelerator?", True),

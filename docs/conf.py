@@ -24,6 +24,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
     "command_line",
+    "explorer",
     "gallery",
 ]
 exclude_patterns = ["_build", "inventories", "extensions"]

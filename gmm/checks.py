@@ -49,7 +49,10 @@ def as_float(value: ArrayLike) -> Array:
     Integers become floats as Python's numbers do: a plain 1 must not promote float32 values beside it.
     """
     array = jnp.asarray(value)
-    return array if jnp.issubdtype(array.dtype, jnp.floating) else array * 1.0
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return array
+    with jax.numpy_dtype_promotion("standard"):
+        return array * 1.0
 
 
 def common_dtype(*values: ArrayLike | jnp.dtype) -> jnp.dtype:

@@ -87,10 +87,10 @@ def pair_values(
         sigma: noise standard deviation.
         log_prior: (2,) log priors of the two classes, normalised; -inf for a class that does not occur.
     """
-    settled = _settled(basis, alpha, sigma, log_prior)
-    if settled is None:
-        return _decided(log_prior)
-    line, far = settled
+    integral = _line_and_end(basis, alpha, sigma, log_prior)
+    if integral is None:
+        return _values_when_decided(log_prior)
+    line, far = integral
     half = 0.5 * _step(line)
     u = half * np.arange(int(np.ceil(far / half)) + 1)
     terms = _terms(line, u)
@@ -112,10 +112,10 @@ def bayes_error(
     The integrand falls only as 1/u² times |C|, because min(1, r) has a kink: where the classes nearly coincide the
     error is larger than that of the entropy, and stated.
     """
-    settled = _settled(basis, alpha, sigma, log_prior)
-    if settled is None:
+    integral = _line_and_end(basis, alpha, sigma, log_prior)
+    if integral is None:
         return 0.0, 0.0
-    line = settled[0]
+    line = integral[0]
     half = 0.5 * _step(line)
     budget = max(256, min(_BAYES_NODES, 4 * _NODES_AT_ONCE // len(line.coordinates.count)))
     far = half * budget
@@ -149,16 +149,16 @@ def integrand(
     Raises:
         ValueError: when there is nothing to integrate, because the classes have no common point or one is absent.
     """
-    settled = _settled(basis, alpha, sigma, log_prior)
-    if settled is None:
+    integral = _line_and_end(basis, alpha, sigma, log_prior)
+    if integral is None:
         raise ValueError(
             "the two classes must have common points and positive priors, or there is no integrand"
         )
-    return settled[0].c, _ratio(settled[0], u)
+    return integral[0].c, _ratio(integral[0], u)
 
 
-def _decided(log_prior: Array) -> tuple[PairValues, PairValues]:
-    """Nothing is left to decide: a class is absent, or no state belongs to both."""
+def _values_when_decided(log_prior: Array) -> tuple[PairValues, PairValues]:
+    """The values where nothing is left to decide: a class is absent, or no state belongs to both."""
     absent = np.isneginf(log_prior)
     zero = PairValues(0.0, 0.0, 0.0, 0.0, np.zeros(2))
     return zero._replace(per_class=np.where(absent, np.nan, 0.0)), zero
@@ -169,7 +169,9 @@ def _by_name(values: Array, log_prior: Array) -> PairValues:
     return PairValues(entropy, 2 * product, second, rate, np.array([first, other]) / np.exp(log_prior))
 
 
-def _settled(basis: PairBasis, alpha: float, sigma: float, log_prior: Array) -> tuple[Line, float] | None:
+def _line_and_end(
+    basis: PairBasis, alpha: float, sigma: float, log_prior: Array
+) -> tuple[Line, float] | None:
     """The line through the smallest value, and how far it is to be followed; None where all is decided."""
     if not np.isfinite(log_prior).all():
         return None
@@ -178,7 +180,7 @@ def _settled(basis: PairBasis, alpha: float, sigma: float, log_prior: Array) -> 
         return None
     while True:
         line = _line(coordinates, log_prior)
-        reached = _reach(line)
+        reached = _end_of_integrand(line)
         if reached < coordinates.far or coordinates.far >= FAR:
             return line, reached
         coordinates = basis.at(alpha, sigma, min(FAR, 2 * coordinates.far))
@@ -257,7 +259,7 @@ def _step(line: Line) -> float:
     return float(2 * np.pi / max(frequencies))
 
 
-def _reach(line: Line) -> float:
+def _end_of_integrand(line: Line) -> float:
     """The u from which on the integrand is below e^{-40} of its largest value; at most where the sums hold."""
     levels = line.coordinates.far * np.geomspace(1, 1e-4, 60)
     log_modulus = np.log(np.abs(_ratio(line, levels)) + 1e-300)

@@ -224,12 +224,12 @@ def probability_flow(
     x = check_states(x, mixture)
     times = check_path(process, times, falling=None)
     component = _components(mixture, component, len(x))
-    way = in_float64(_way, process, times)
+    levels = in_float64(_coefficients, process, times)
     allowed = "positive (stop the flow a little before the data)"
-    check_values("sigma at times", way.sigma, allowed, lambda a: a > 0)
+    check_values("sigma at times", levels.sigma, allowed, lambda a: a > 0)
     if component is not None:
-        return _gaussian_flow(mixture, way, x, component)
-    path, solved = _flow(mixture, way, x, rtol, atol)
+        return _gaussian_flow(mixture, levels, x, component)
+    path, solved = _flow(mixture, levels, x, rtol, atol)
     if is_concrete(solved) and not solved:
         tolerances = f"rtol={rtol:g} and atol={atol:g} in {x.dtype}"
         raise RuntimeError(f"the flow did not reach {tolerances} within {MAX_FLOW_STEPS} steps; loosen them")
@@ -443,7 +443,7 @@ def _forward(
     return jnp.concatenate([x[None], path])
 
 
-class _Way(NamedTuple):
+class _Coefficients(NamedTuple):
     """The flow's times: α, σ, the scale √(α²+σ²) of x/z, and the clock u = log(1 + α/σ), (T,) each."""
 
     alpha: Float[Array, " T"]
@@ -452,19 +452,19 @@ class _Way(NamedTuple):
     clock: Float[Array, " T"]
 
 
-def _way(process: Process, times: Float[Array, " T"]) -> _Way:
+def _coefficients(process: Process, times: Float[Array, " T"]) -> _Coefficients:
     alpha, sigma = process.alpha(times), process.sigma(times)
-    return _Way(alpha, sigma, jnp.hypot(alpha, sigma), jax.nn.softplus(0.5 * process.log_snr(times)))
+    return _Coefficients(alpha, sigma, jnp.hypot(alpha, sigma), jax.nn.softplus(0.5 * process.log_snr(times)))
 
 
 @jax.jit
 def _flow(
-    mixture: Mixture, way: _Way, x: Float[Array, "n d"], rtol: float, atol: float
+    mixture: Mixture, levels: _Coefficients, x: Float[Array, "n d"], rtol: float, atol: float
 ) -> tuple[Float[Array, "T n d"], Bool[Array, ""]]:
     """The path, and whether it was solved."""
     import diffrax  # takes a second to import, which nothing else in the package should wait for
 
-    way = _cast(way, x.dtype)
+    levels = _cast(levels, x.dtype)
     unit = vp()
 
     def velocity(u: Any, z: Array, _: Any) -> Array:
@@ -476,11 +476,11 @@ def _flow(
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(velocity),
         diffrax.Dopri8(),
-        t0=way.clock[0],
-        t1=way.clock[-1],
+        t0=levels.clock[0],
+        t1=levels.clock[-1],
         dt0=None,
-        y0=x / way.scale[0],
-        saveat=diffrax.SaveAt(ts=way.clock),
+        y0=x / levels.scale[0],
+        saveat=diffrax.SaveAt(ts=levels.clock),
         # Every coordinate of every path has its own tolerance: a mean over paths would hide the few that
         # stand at a decision.
         stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, norm=lambda y: jnp.max(jnp.abs(y))),
@@ -488,23 +488,23 @@ def _flow(
         throw=False,
     )
     solved = solution.result == diffrax.RESULTS.successful
-    path = way.scale[:, None, None] * jnp.asarray(solution.ys)
+    path = levels.scale[:, None, None] * jnp.asarray(solution.ys)
     return jnp.where(solved, path, jnp.nan), solved
 
 
 @jax.jit
 def _gaussian_flow(
-    mixture: Mixture, way: _Way, x: Float[Array, "n d"], component: Int[Array, " n"]
+    mixture: Mixture, levels: _Coefficients, x: Float[Array, "n d"], component: Int[Array, " n"]
 ) -> Float[Array, "T n d"]:
-    way = _cast(way, x.dtype)
-    mean, start = mixture.means[component], (way.alpha[0], way.sigma[0])
+    levels = _cast(levels, x.dtype)
+    mean, start = mixture.means[component], (levels.alpha[0], levels.sigma[0])
     white = mixture.covariance.diffused(*start).map(lambda v: 1 / jnp.sqrt(v))
-    noise = white.apply(x - way.alpha[0] * mean, component)
+    noise = white.apply(x - levels.alpha[0] * mean, component)
 
     def at(row: tuple[Array, Array]) -> Array:
         return row[0] * mean + mixture.covariance.diffused(*row).map(jnp.sqrt).apply(noise, component)
 
-    return lax.map(at, (way.alpha, way.sigma))
+    return lax.map(at, (levels.alpha, levels.sigma))
 
 
 def _cast(table: Any, dtype: jnp.dtype) -> Any:

@@ -107,8 +107,10 @@ def _pulls(
 ) -> _Pulls:
     mixture = task.decision.mixture
     whole = denoise(mixture, process, x, t)
-    conditional = denoise(task.inside, process, x, t, *_only(task, x))
-    reference = whole if task.guide is None else denoise(task.guide, process, x, t, *_only(task, x))
+    conditional = denoise(task.inside, process, x, t, *_single_component(task, x))
+    reference = (
+        whole if task.guide is None else denoise(task.guide, process, x, t, *_single_component(task, x))
+    )
     if task.schedule is not None:
         ratio = _log_cells(task, process, x, t)[:, task.index] - task.log_prior
         gap = gap_of(conditional, reference, level)
@@ -116,7 +118,7 @@ def _pulls(
     return _Pulls(conditional, steer(conditional, reference, weight), whole, weight)
 
 
-def _only(task: Target, x: Array) -> tuple[Array, ...]:
+def _single_component(task: Target, x: Array) -> tuple[Array, ...]:
     """The component of each state if the target has only one, so that no posterior is needed; empty otherwise."""
     return (jnp.zeros(len(x), int),) if task.inside.components == 1 else ()
 
@@ -155,7 +157,7 @@ def _sde_step(
 
     def carry(x: Array) -> Array:
         state, clean, _ = here.kernel
-        return state * x + clean * denoise(task.inside, process, x, here.t, *_only(task, x))
+        return state * x + clean * denoise(task.inside, process, x, here.t, *_single_component(task, x))
 
     first = jax.jvp(carry, (x,), (added(x, here.t, number),))[1]
     second = added(plain + table.length * first, table.after, number + 1)
@@ -178,7 +180,7 @@ def _plain_flow_step(
     task: Target, process: Process, key: PRNGKeyArray, x: Float[Array, "n d"], row: tuple[Table, Array]
 ) -> Float[Array, "n d"]:
     del key
-    conditional = lambda x, t, _: denoise(task.inside, process, x, t, *_only(task, x))
+    conditional = lambda x, t, _: denoise(task.inside, process, x, t, *_single_component(task, x))
     return _flow(process, row[0], x, conditional)
 
 

@@ -209,12 +209,16 @@ def diffuse(mixture: Mixture, alpha: Float[ArrayLike, ""], sigma: Float[ArrayLik
         sigma: () noise standard deviation, >= 0.
 
     Raises:
-        ValueError: when alpha or sigma is negative, not finite or not a single number.
+        ValueError: when alpha or sigma is negative, not finite or not a single number, or the variance of the noise
+            is beyond the mixture's type.
     """
     for name, value in (("alpha", alpha), ("sigma", sigma)):
         check_shape(name, value, "() (jax.vmap makes many mixtures at once)", [()])
     check_values("alpha", alpha, "finite and >= 0", lambda a: np.isfinite(a) & (a >= 0))
     check_values("sigma", sigma, "finite and >= 0", lambda a: np.isfinite(a) & (a >= 0))
+    largest = math.sqrt(float(np.finfo(mixture.dtype).max))
+    way_out = f"below {largest:.2g}, whose square {mixture.dtype} holds (use float64, or `denoise` of x_0's mixture)"
+    check_values("sigma", sigma, way_out, lambda a: a < largest)
     # Cast first: a float64 schedule must not silently promote a float32 mixture.
     alpha, sigma = jnp.asarray(alpha, mixture.dtype), jnp.asarray(sigma, mixture.dtype)
     return build(
@@ -235,12 +239,12 @@ def log_prob(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "..
     Raises:
         ValueError: when x has another dimension or is not finite, or a variance is zero.
     """
-    return _checked(_log_prob, mixture, x)
+    return _checked(_log_prob, mixture, x, lambda value, unit: value - mixture.dim * math.log(unit))
 
 
 def score(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "... d"]:
     """Score ∇ log p(x) = Σ_k p(k|x) Σ_k⁻¹ (μ_k - x); arguments and errors as in `log_prob`."""
-    return _checked(_score, mixture, x)
+    return _checked(_score, mixture, x, lambda value, unit: value / unit)
 
 
 @may_be_infinite
@@ -350,7 +354,8 @@ def _check_noise(mixture: Mixture, process: Process, t: Float[ArrayLike, "..."])
             _check_density(mixture)
 
 
-def _check_density(mixture: Mixture) -> None:
+def _check_density(mixture: Mixture) -> float:
+    """A unit for x: one, or where squares may overflow or underflow a power of two near √(largest deviation)."""
     covariance = mixture.covariance
     if is_concrete(covariance):
         # A mixture that a jitted function closes over has known values, but its trace would still stage the check.
@@ -358,16 +363,32 @@ def _check_density(mixture: Mixture) -> None:
             values = covariance.eigenvalues(covariance.dim or 1)
         way_out = "positive for a density to exist without noise (diffuse a mixture of points first)"
         check_values("variances of covariance", values, way_out, lambda a: a > 0)
+        largest = float(np.max(np.asarray(values)))
+        limits = np.finfo(mixture.dtype)
+        if math.sqrt(limits.tiny) > largest or largest > math.sqrt(limits.max):
+            return 2.0 ** (math.frexp(math.sqrt(largest))[1] // 2)
+    return 1.0
 
 
-def _checked(function: Callable[[Mixture, Array], Array], mixture: Mixture, x: ArrayLike) -> Array:
-    """`function` of x flattened to (n, d), after validation of the arguments."""
+def _checked(
+    function: Callable[[Mixture, Array], Array],
+    mixture: Mixture,
+    x: ArrayLike,
+    in_units: Callable[[Array, float], Array] = lambda value, _: value,
+) -> Array:
+    """`function` of x flattened to (n, d), after validation of the arguments.
+
+    Where squares of x could overflow, x and the mixture are measured in another unit, and `in_units` (result, unit)
+    returns what the function is of x itself.
+    """
     check_detached("x", x)
     mixture, x = _near_origin(mixture, x)
     points = _check_points(mixture, x)
-    _check_density(mixture)
+    unit = _check_density(mixture)
+    if unit != 1:
+        mixture, points = diffuse(mixture, 1 / unit, 0.0), points / unit
     flat = function(mixture, points.reshape(-1, mixture.dim))
-    return flat.reshape(*points.shape[:-1], *flat.shape[1:])
+    return in_units(flat.reshape(*points.shape[:-1], *flat.shape[1:]), unit)
 
 
 def _near_origin(mixture: Mixture, x: ArrayLike) -> tuple[Mixture, ArrayLike]:
@@ -574,10 +595,13 @@ def _denoise(
     t: Float[Array, "..."],
     component: Int[Array, "..."] | None,
 ) -> Float[Array, "... d"]:
-    flat = x.reshape(-1, mixture.dim)
     chosen = () if component is None else (jnp.broadcast_to(component, x.shape[:-1]).reshape(-1),)
     # Cast last: a float64 schedule must not silently promote a float32 mixture, nor its times be rounded.
     alpha, sigma = process.alpha(t).astype(mixture.dtype), process.sigma(t).astype(mixture.dtype)
+    # In units of the noise where it is large: its square may overflow. A power of two rounds nothing.
+    unit = jnp.ldexp(jnp.ones_like(sigma), jnp.maximum(jnp.frexp(sigma)[1], 0))
+    alpha, sigma = alpha / unit, sigma / unit
+    flat = (x / unit.reshape(*unit.shape, *(1,) * (x.ndim - unit.ndim))).reshape(-1, mixture.dim)
     if not t.ndim:
         rows = functools.partial(_denoise_rows, mixture, alpha, sigma)
         return _in_blocks(rows, _row_width(mixture), flat, *chosen).reshape(x.shape)

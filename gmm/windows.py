@@ -86,7 +86,7 @@ def window(curve: EntropyCurve, share: float = 0.8, *, allow_partial: bool = Fal
         raise ValueError(f"curve must have at least 4 points for a window, got {len(curve.t)}")
     noise, entropy, slope = _rising(curve)
     order = np.argsort(-curve.log_snr)
-    decided = _decided(curve, order)
+    decided = _decided_share(curve, order)
     if not allow_partial:
         _check_range(curve)
         check_coverage(curve, share)
@@ -97,7 +97,7 @@ def window(curve: EntropyCurve, share: float = 0.8, *, allow_partial: bool = Fal
     return Window(share, *map(float, (*places, *errors, *times)), **decided)
 
 
-def _decided(curve: EntropyCurve, order: np.ndarray) -> dict[str, float]:
+def _decided_share(curve: EntropyCurve, order: np.ndarray) -> dict[str, float]:
     """The fields of `Window` about the share that the curve covers; `order` sorts its points by rising noise."""
     ends, errors = curve.entropy[order[[0, -1]]], curve.entropy_stderr[order[[0, -1]]]
     return {

@@ -17,6 +17,7 @@ from neural.estimators import (
     gap_entropy,
     online_entropy,
     posterior_paths,
+    precise_entropy,
 )
 from neural.models import Model, load_model
 from neural.quality import SampleQuality, judge_of, sample_quality
@@ -65,6 +66,7 @@ __all__ = [
     "mixture_denoiser",
     "online_entropy",
     "posterior_paths",
+    "precise_entropy",
     "read_torch_pickle",
     "sample_quality",
     "u_turn",

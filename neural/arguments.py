@@ -7,10 +7,27 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from gmm.checks import as_float, check_detached, check_shape, check_values
+from gmm.process import EDM, edm
 from neural.arithmetic import wide
 
 NO_CLASS = -1
 """The label of no class: the null condition, or the zero label."""
+
+
+class ClassLabels:
+    """What networks of class labels share: EDM's forward process, and conditions 0..C-1."""
+
+    config: Any
+
+    @property
+    def process(self) -> EDM:
+        """The forward process: α = 1, σ = t."""
+        return edm()
+
+    @property
+    def conditions(self) -> tuple[int, ...]:
+        """Every class index; empty for an unconditional network."""
+        return tuple(range(self.config.label_dim))
 
 
 def noise_levels(t: Any) -> Float[Array, "..."]:

@@ -20,9 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from gmm.process import EDM, edm
 from neural import checkpoints
-from neural.arguments import NO_CLASS, label_of_each, labels_of_all, noise_level_of_each
+from neural.arguments import NO_CLASS, ClassLabels, label_of_each, labels_of_all, noise_level_of_each
 from neural.arithmetic import wide
 from neural.checkpoints import Checkpoint, CheckpointError
 from neural.checkpoints.shapes import check_shapes
@@ -158,7 +157,7 @@ def _normalised(h: Float[Array, "n width"]) -> Float[Array, "n width"]:
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["config"])
 @dataclasses.dataclass(frozen=True, eq=False)
-class MLP:
+class MLP(ClassLabels):
     """The network as a denoiser of vectors; a pytree of its weights.
 
     Times are σ, the standard deviation of the noise, in units of the states.
@@ -170,16 +169,6 @@ class MLP:
 
     weights: Weights
     config: Config
-
-    @property
-    def process(self) -> EDM:
-        """The forward process: α = 1, σ = t."""
-        return edm()
-
-    @property
-    def conditions(self) -> tuple[int, ...]:
-        """Every class index."""
-        return tuple(range(self.config.label_dim))
 
     @property
     def state_shape(self) -> tuple[int]:

@@ -19,6 +19,7 @@ import typer
 from paper_figures.commands.check import check
 from paper_figures.commands.compare import compare
 from paper_figures.commands.data import data
+from paper_figures.commands.explore import explore
 from paper_figures.commands.figures import figures
 from paper_figures.commands.guidance import guidance
 from paper_figures.commands.lists import Command
@@ -66,7 +67,7 @@ def build() -> typer.Typer:
     """The command with all its sub-commands."""
     app = typer.Typer(name="speciation", add_completion=False, rich_markup_mode=None)
     app.callback()(_speciation)
-    for command in (figures, sweep, data, guidance, compare, window, check, sample, show, train):
+    for command in (figures, sweep, data, guidance, compare, window, check, sample, show, explore, train):
         app.command(cls=Command)(expanded(command))
     app.add_typer(models, name="models")
     app.add_typer(weights, name="weights")

@@ -16,6 +16,7 @@ ROOMS = (
     "cli",
     "commands",
     "figures",
+    "pages",
     "shipped",
     "drawing",
     "studies",

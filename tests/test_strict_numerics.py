@@ -114,3 +114,9 @@ def test_a_class_of_weight_zero_changes_no_rate_of_guidance(sampler):
 def test_a_nan_of_the_caller_still_stops():
     with strict(), pytest.raises(FloatingPointError):
         jnp.log(-jnp.ones(()))
+
+
+def test_whole_numbers_are_states_and_times():
+    with strict():
+        assert gmm.edm().sigma(2) == 2
+        assert np.isfinite(gmm.log_prob(points(), np.array([[1], [2]]))).all()

@@ -183,7 +183,7 @@ def exact_curve(
 def exact_route(mixture: Mixture, partition: Partition | None = None) -> str | None:
     """The route of `exact_curve` for a decision, named as there, or None where there is none.
 
-    Four components, and three with full covariances, may take minutes; `gmm.bracket.affordable` bounds that.
+    A route may take minutes: three and four components with full covariances need an eigendecomposition at every node.
 
     Raises:
         ValueError: when the partition does not fit the mixture.

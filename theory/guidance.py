@@ -257,7 +257,7 @@ def _axis(pair: _Pair, last: float, refine: int) -> Array:
     reach = np.linspace(0, 100, 1001)[None, :]
     strength = 4 * max(weights.max() - 1, 0) * np.sqrt(rho) * expit(-pair.logit(reach, rho))
     high = DEVIATIONS + float(np.max(np.where(strength >= reach, reach, 0)))
-    low = -DEVIATIONS - _away(weights) * math.sqrt(last)
+    low = -DEVIATIONS - _displacement(weights) * math.sqrt(last)
     return np.linspace(low, high, math.ceil((high - low) * refine / SPACE_STEP) + 1)
 
 
@@ -268,7 +268,7 @@ def _weights(pair: _Pair, last: float) -> tuple[Array, Array]:
     return rho, np.concatenate([pair.weight(probe - shift * np.sqrt(rho), rho) for shift in (0, 1, 2)])
 
 
-def _away(weights: Array) -> float:
+def _displacement(weights: Array) -> float:
     """The distance, in √ρ, by which weights below one move a state away from the target."""
     away = max(1 - float(weights.min()), 0)
     return 2 * max(away, 1) if away > 0 else 0.0
@@ -322,7 +322,7 @@ def _quantiles(pair: _Pair, rho_out: Array, refine: int) -> Array:
     separates them; Φ(q(start)) is the probability below each.
     """
     nodes = _nodes(pair, rho_out, refine)
-    away = _away(_weights(pair, rho_out[-1])[1])
+    away = _displacement(_weights(pair, rho_out[-1])[1])
     laws = _backwards(pair, nodes, away, refine) if away else _forwards(pair, nodes, refine)
     is_output = np.isin(nodes, np.log(rho_out))
     rows = [

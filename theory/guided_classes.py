@@ -77,13 +77,13 @@ def guided_many_classes(
 
     def wins(clock: float, state: np.ndarray) -> float:
         rho, (u, b) = math.exp(2 * clock), state
-        return -0.5 * (u**2 + b) - _rest(rho, (math.sqrt(rho) + u) ** 2 + b, kappa)[0]
+        return -0.5 * (u**2 + b) - _other_classes(rho, (math.sqrt(rho) + u) ** 2 + b, kappa)[0]
 
     wins.terminal, wins.direction = True, 1.0  # type: ignore[attr-defined]
 
     def drift(clock: float, state: np.ndarray) -> list[float]:
         rho, (u, b) = math.exp(2 * clock), state
-        theta = _rest(rho, (math.sqrt(rho) + u) ** 2 + b, kappa)[1]
+        theta = _other_classes(rho, (math.sqrt(rho) + u) ** 2 + b, kappa)[1]
         push, pull = (w - 1) * (math.sqrt(rho) - theta * (math.sqrt(rho) + u)), 2 * (w - 1) * theta * b
         return [-u + 2 * push, 2 - 2 * b - 2 * pull] if sampler == "sde" else [push, -pull]
 
@@ -101,7 +101,7 @@ def guided_many_classes(
     return Distortion(float(u * left), float(1 + (b - 1) * left**2), math.exp(2 * clock))
 
 
-def _rest(rho: float, size: float, kappa: float) -> tuple[float, float]:
+def _other_classes(rho: float, size: float, kappa: float) -> tuple[float, float]:
     """The rest's log weight per dimension and θ, at a state of squared length `size` d in units of √v."""
     theta = lambda beta: beta * rho / (1 + beta * rho)
 

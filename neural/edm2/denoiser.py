@@ -21,8 +21,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float, Int
 
 from gmm.checks import check_detached, choose
-from gmm.process import EDM, edm
-from neural.arguments import label_of_each, labels_of_all, noise_level_of_each, noise_levels
+from neural.arguments import ClassLabels, label_of_each, labels_of_all, noise_level_of_each, noise_levels
 from neural.arithmetic import wide
 from neural.edm2 import network
 from neural.edm2.architecture import Config, read_config
@@ -40,7 +39,7 @@ Labels = Int[ArrayLike, ""] | Int[ArrayLike, " n"]
     meta_fields=["config", "dtype"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
-class EDM2:
+class EDM2(ClassLabels):
     """A class-conditional (or unconditional) EDM2 network as a denoiser; a pytree of its weights.
 
     Images are NHWC. Times are σ, the standard deviation of the noise, in units of the network's own input.
@@ -57,16 +56,6 @@ class EDM2:
     unconditional: "EDM2 | None"
     config: Config
     dtype: np.dtype
-
-    @property
-    def process(self) -> EDM:
-        """The forward process: α = 1, σ = t."""
-        return edm()
-
-    @property
-    def conditions(self) -> tuple[int, ...]:
-        """Every class index; empty for an unconditional network."""
-        return tuple(range(self.config.label_dim))
 
     @property
     def state_shape(self) -> tuple[int, int, int]:

@@ -27,6 +27,7 @@ from neural.edm2.weights import EPSILON
 
 Weights = Mapping[str, Array]
 Images = Float[Array, "n height width channels"]
+Part = Float[Array, "_ height width _"]  # of what is joined along channels; rows may be shared
 Record = dict[str, Array] | None
 
 
@@ -109,7 +110,7 @@ def _repeat(x: Array, rows: int) -> Array:
     return x if x.shape[0] == rows else jnp.repeat(x, rows // x.shape[0], axis=0, total_repeat_length=rows)
 
 
-def _conv_parts(parts: list[Images], weight: Array) -> Float[Array, "n height width out"]:
+def _conv_parts(parts: list[Part], weight: Array) -> Float[Array, "n height width out"]:
     """Convolve `parts` joined along channels; a part with fewer rows is convolved once, then repeated."""
     rows = max(part.shape[0] for part in parts)
     if all(part.shape[0] == rows for part in parts):
@@ -120,8 +121,8 @@ def _conv_parts(parts: list[Images], weight: Array) -> Float[Array, "n height wi
 
 
 def apply_block(
-    parts: list[Images], emb: Float[Array, "rows e"], weights: Weights, block: Block, config: Config
-) -> Float[Array, "rows height width out"]:
+    parts: list[Part], emb: Float[Array, "rows e"], weights: Weights, block: Block, config: Config
+) -> Float[Array, "rows h w out"]:
     """One residual block (figure 21).
 
     Args:

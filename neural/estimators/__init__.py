@@ -2,7 +2,7 @@
 
 The public functions are in `estimate`. `inputs` checks the arguments, `chain` holds the data types, `rows` the
 coefficients of the steps, `tracking` the step, `trackers` the posteriors and rates, `runs` computes many trajectories
-in chunks, and `curves` turns their moments into entropy curves.
+in chunks, and `curves` turns their moments into entropy curves. `precise` needs fewer evaluations, by `held`.
 """
 
 from neural.estimators.estimate import (
@@ -14,6 +14,7 @@ from neural.estimators.estimate import (
     posterior_paths,
 )
 from neural.estimators.inputs import Options, check_stochastic
+from neural.estimators.precise import precise_entropy
 from neural.estimators.presets import PAPER, Preset, evaluations
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "gap_entropy",
     "online_entropy",
     "posterior_paths",
+    "precise_entropy",
 ]

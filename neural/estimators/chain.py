@@ -96,6 +96,7 @@ class Paths(NamedTuple):
         "partitions",
         "guidance",
         "shares",
+        "points",
     ],
     meta_fields=["drive", "tracker", "shape", "dtype", "at_once", "exhaustive", "same_condition", "given"],
 )
@@ -119,6 +120,8 @@ class Chain:
         exhaustive: whether the unconditional law is a mixture of exactly these conditions.
         same_condition: whether the reference is called with the trajectory's own condition.
         given: whether the caller passes the first states.
+        points: (S,) SNRs at which expected statistics are wanted instead of those of every row, see
+            `neural.estimators.held`; or None.
     """
 
     denoiser: Any
@@ -137,6 +140,7 @@ class Chain:
     exhaustive: bool
     same_condition: bool
     given: bool
+    points: Any = None
 
     @property
     def classes(self) -> int:

@@ -80,7 +80,7 @@ def online_curve(
         floors = [floor_of(s) for s in share]
         mean = float(inputs.cell_prior(number) @ np.array(floors))
         facts = dict(facts) | {"floor": floors, "mean_floor": mean}
-    return _curve(
+    return curve_at(
         inputs, chain, number, column["entropy"], column["rate"], facts,
         per_cell=per_cell, per_cell_stderr=per_cell_stderr,
         surprise_variance=_surprise_variance(moments, averaged_out),
@@ -97,7 +97,7 @@ def gap_curve(
     counts = np.bincount(partition.labels[result.z], minlength=partition.cells)
     per_cell, per_cell_stderr = _cells(moments, errors, partition.cells, counts, integrals=True)
     surprise = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
-    curve = _curve(
+    curve = curve_at(
         inputs, chain, number, column["integral"], column["own_rate"], facts,
         per_cell=per_cell, per_cell_stderr=per_cell_stderr,
         surprise_variance=_surprise_variance(moments, False),
@@ -123,7 +123,7 @@ def integration_error(log_snr: np.ndarray, rate: np.ndarray) -> float:
     return float(np.abs(fine[::2] - coarse).max())
 
 
-def _curve(
+def curve_at(
     inputs: Inputs,
     chain: Chain,
     number: int,
@@ -132,6 +132,7 @@ def _curve(
     facts: Mapping[str, Any],
     **more: Any,
 ) -> EntropyCurve:
+    """The curve of a partition from its entropy and its rate per unit of -log γ at the inputs' times."""
     grid = schedule(inputs.denoiser.process, inputs.times)
     prior = inputs.cell_prior(number)
     if chain.tracker == "unconditional":

@@ -7,7 +7,7 @@ needed and nothing else: the numbers are the same up to rounding, on any number 
 import dataclasses
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from scipy.interpolate import CubicSpline
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
+from neural.estimators.held import COLUMNS as HELD
+from neural.estimators.held import DRAWS, held_statistics
 from neural.estimators.trackers import COLUMNS, averaged, log_drawn, may_average
 from neural.estimators.tracking import draw_classes, draw_noise, trajectories
 from neural.fingerprint import fingerprint
@@ -34,6 +36,7 @@ Source = Callable[
 # network's own memory is usually a few hundred times as much.
 STATE_NUMBERS = 2**20
 NAMES = (*COLUMNS, "integral", "taken")
+HELD_NAMES = (*HELD, "rate")
 RECORD_NUMBERS = 2**22  # limit on the statistics of a chunk before they are averaged
 KEEP_NOTHING = Kept(None, None)
 
@@ -93,13 +96,14 @@ def run(
     facts: str = "",
     progress: Progress | None = None,
     keep: Kept = KEEP_NOTHING,
+    begin: int = 0,
 ) -> Run:
-    """The moments of trajectories 0..samples-1.
+    """The moments of trajectories begin..samples-1.
 
     Args:
         chain: what to compute.
         key: random key.
-        samples: number of trajectories.
+        samples: number of trajectories, those before `begin` included.
         source: where x_0 comes from, for chains that data drive.
         first: (samples, d) first states.
         batch: number of states in one call of the network.
@@ -107,16 +111,17 @@ def run(
         facts: text that identifies the data; chain and key are compared anyway.
         progress: called with (trajectories done, total).
         keep: which of log-weights and states to return path by path.
+        begin: number of the first trajectory; `joined` puts runs together.
 
     Raises:
         ValueError: when the denoiser returns something that is not finite, or the folder cannot be written.
     """
-    size = chunk_size(chain, samples, batch)
+    size = chunk_size(chain, samples - begin, batch)
     rows = STATE_NUMBERS // int(np.prod(chain.shape)) if batch is None else batch
     chain = dataclasses.replace(chain, at_once=max(1, rows // size))
     store = None if folder is None else _Store(Path(folder), _fingerprint(chain, key, facts), keep)
     parts = []
-    for start in range(0, samples, size):
+    for start in range(begin, samples, size):
         if progress is not None:
             progress(start, samples)
         stop = min(start + size, samples)
@@ -128,7 +133,7 @@ def run(
         parts.append(part)
     if progress is not None:
         progress(samples, samples)
-    return _joined(parts)
+    return joined(parts)
 
 
 def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
@@ -139,6 +144,8 @@ def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
     if batch is not None:  # `denoise_classes` takes all classes of a state in one call
         size = batch // chain.classes if hasattr(from_pytree(chain.denoiser), "denoise_classes") else batch
     size = max(1, min(size, samples, RECORD_NUMBERS // (width * len(chain.rows.t))))
+    if chain.points is not None:  # of each path all draws at one point, and its sums at all of them
+        size = max(1, min(size, RECORD_NUMBERS // max(4 * DRAWS * chain.classes, width * len(chain.points))))
     devices = len(jax.local_devices())
     return -(-size // devices) * devices
 
@@ -156,7 +163,11 @@ def _compute(
     else:
         start = jnp.asarray(first)[np.minimum(index, len(first) - 1)]
     paths = _placed(Paths(key, index, np.arange(len(index)) < count, z, start, x0), chain)
-    moments, finite, kept = _chunk(chain, paths, _antiderivative(chain), keep)
+    if chain.points is None:
+        moments, finite, kept = _chunk(chain, paths, _antiderivative(chain), keep)
+    else:
+        moments, finite = _held_chunk(chain, paths, _slopes(chain))
+        kept = KEEP_NOTHING
     _check_finite(chain, np.asarray(finite))
     host = tuple(
         Moments(count, np.asarray(mean, np.float64), np.asarray(norm, np.float64) ** 2)
@@ -184,6 +195,26 @@ def _chunk(chain: Chain, paths: Paths, antiderivative: Float[Array, "T T"], keep
         for columns, partition in zip(record.columns, chain.partitions, strict=True)
     )
     return moments, record.finite, jax.tree.map(lambda leaf: leaf[skipped:], record.kept)
+
+
+@jax.jit
+def _held_chunk(chain: Chain, paths: Paths, slopes: Float[Array, "S S"]) -> tuple[Any, ...]:
+    found, finite = held_statistics(chain, paths)
+    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in found)
+    return moments, finite
+
+
+def _with_rate(values: Float[Array, "S n F"], slopes: Float[Array, "S S"]) -> Float[Array, "S n G"]:
+    """The statistics at the points, with the entropy's own rate per unit of -log γ before those of the cells."""
+    rate = -jnp.einsum("st,tn->sn", slopes.astype(values.dtype), values[:, :, 0])
+    scalars, by_cell = jnp.split(values, [len(HELD)], axis=2)
+    return jnp.concatenate([scalars, rate[:, :, None], by_cell], axis=2)
+
+
+def _slopes(chain: Chain) -> Float[np.ndarray, "S S"]:
+    """The matrix that maps values at the points to the slopes, in log γ, of the cubic spline through them."""
+    x = np.log(chain.points)
+    return CubicSpline(x, np.eye(len(x)))(x, 1)
 
 
 def _with_integrals(
@@ -244,7 +275,8 @@ def _check_finite(chain: Chain, finite: np.ndarray) -> None:
     )
 
 
-def _joined(parts: list[Run]) -> Run:
+def joined(parts: Sequence[Run]) -> Run:
+    """The run of all trajectories of several runs, in their order."""
     moments = zip(*(part.moments for part in parts), strict=True)
     merged = tuple(functools.reduce(Moments.merged, each) for each in moments)
     z = np.concatenate([part.z for part in parts])

@@ -82,7 +82,7 @@ def columns(
         _balance(hypotheses, half_snr, paths),
     )
     found = jnp.concatenate([jnp.stack(scalars, axis=1), _by_cell(chain, partition, paths, p, log_p)], axis=1)
-    return _weight(chain, log_w)[:, None] * found if averaged(chain, paths) else found
+    return path_weight(chain, log_w)[:, None] * found if averaged(chain, paths) else found
 
 
 def log_drawn(log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
@@ -104,7 +104,7 @@ def _equal_shares(log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
     return jnp.where(possible, -jnp.log(jnp.sum(possible).astype(log_prior.dtype)), -jnp.inf)
 
 
-def _weight(chain: Chain, log_w: Float[Array, "n J"]) -> Float[Array, " n"]:
+def path_weight(chain: Chain, log_w: Float[Array, "n J"]) -> Float[Array, " n"]:
     """Density of each path so far when classes are drawn from the prior, over that when from `log_drawn`; at most 2.
 
     With p the tracked posterior and q the drawn probabilities it is 1/Σ (q_c/π_c) p_c, whichever class was drawn.

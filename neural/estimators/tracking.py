@@ -64,36 +64,75 @@ def trajectories(chain: Chain, paths: Paths, keep: Kept) -> tuple[Carry, Record]
         paths: the trajectories.
         keep: flags: which of log-weights and states the records hold.
     """
+    return lax.scan(functools.partial(_step, chain, paths, keep), first_carry(chain, paths), table(chain))
+
+
+def table(chain: Chain) -> Rows:
+    """The chain's table of steps in its own floating type."""
     rows = jax.tree.map(lambda column: jnp.asarray(column, chain.dtype), chain.rows)
     # Times keep their own precision; a network converts them to its own.
-    rows = rows._replace(t=jnp.asarray(chain.rows.t), number=jnp.asarray(chain.rows.number, int))
+    return rows._replace(t=jnp.asarray(chain.rows.t), number=jnp.asarray(chain.rows.number, int))
+
+
+def first_carry(chain: Chain, paths: Paths) -> Carry:
+    """States and log-weights before the first row."""
+    rows = table(chain)
     x = paths.first if chain.given else rows.sigma[0] * paths.first
     if paths.x0 is not None:
         x = rows.alpha[0] * paths.x0 + x
     prior = jnp.concatenate([chain.log_prior, jnp.zeros(int(chain.reference is not None), chain.dtype)])
     n = paths.z.shape[0]
-    start = Carry(x, jnp.broadcast_to(prior, (n, prior.size)), jnp.zeros(n, chain.dtype))
-    return lax.scan(functools.partial(_step, chain, paths, keep), start, rows)
+    return Carry(x, jnp.broadcast_to(prior, (n, prior.size)), jnp.zeros(n, chain.dtype))
 
 
 def _step(chain: Chain, paths: Paths, keep: Kept, carry: Carry, row: Rows) -> tuple[Carry, Record]:
     predicted = chain.predict(carry.x, row.t, paths.z)
-    log_w = lax.cond(
-        row.start_square > 0, functools.partial(_from_state, chain, paths.z, row), lambda *args: args[-1],
-        predicted, carry.x, carry.log_w,
-    )  # fmt: skip
-    drive = _drive(chain, paths, row, predicted, carry._replace(log_w=log_w))
+    carry = carry._replace(log_w=with_start(chain, paths.z, row, predicted, carry))
+    drive = _drive(chain, paths, row, predicted, carry)
     statistics = tuple(
-        columns(chain, partition, paths, row.half_snr, log_w, predicted, drive)
+        columns(chain, partition, paths, row.half_snr, carry.log_w, predicted, drive)
         for partition in chain.partitions
     )
-    kept = Kept(log_w if keep.log_w else None, carry.x if keep.x else None)
+    kept = Kept(carry.log_w if keep.log_w else None, carry.x if keep.x else None)
     record = Record(statistics, jnp.isfinite(predicted).all(), kept)
+    return next_carry(chain, paths, row, predicted, carry, drive), record
+
+
+def with_start(
+    chain: Chain, z: Int[Array, " n"], row: Rows, predicted: Float[Array, "n J d"], carry: Carry
+) -> Float[Array, "n J"]:
+    """Log-weights with the information in the first state, at the row that adds it."""
+    return lax.cond(
+        row.start_square > 0, functools.partial(_from_state, chain, z, row), lambda *args: args[-1],
+        predicted, carry.x, carry.log_w,
+    )  # fmt: skip
+
+
+def next_carry(
+    chain: Chain,
+    paths: Paths,
+    row: Rows,
+    predicted: Float[Array, "n J d"],
+    carry: Carry,
+    drive: Float[Array, "n d"] | None = None,
+) -> Carry:
+    """States and log-weights after a row, from those at it; `drive` where it is known already."""
+    drive = _drive(chain, paths, row, predicted, carry) if drive is None else drive
     noise = draw_noise(paths.key, paths.index, row.number, dim=carry.x.shape[1], dtype=chain.dtype)
     gain = _gain(predicted, drive, noise, row.along, row.square)
     x = row.state * carry.x + row.clean * drive + row.deviation * noise
     ratio = jnp.where(row.setup > 0, carry.ratio, _tracked(chain, paths.z, carry.ratio, gain))
-    return Carry(x, _normalised(chain, log_w + gain), ratio), record
+    return Carry(x, _normalised(chain, carry.log_w + gain), ratio)
+
+
+def gain_parts(
+    chain: Chain, paths: Paths, row: Rows, predicted: Float[Array, "n J d"]
+) -> tuple[Float[Array, "n J"], Float[Array, "n J"]]:
+    """The two parts of a step's log-weights along a class's own chain: along ε·Δ_j and ½ square ‖Δ_j‖²."""
+    delta = predicted - _of_class(predicted, paths.z)[:, None, :]
+    noise = draw_noise(paths.key, paths.index, row.number, dim=delta.shape[2], dtype=chain.dtype)
+    linear = row.along * jnp.einsum("njd,nd->nj", delta, noise)
+    return linear, 0.5 * row.square * jnp.sum(delta**2, axis=-1)
 
 
 def _gain(

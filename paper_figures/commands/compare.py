@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import (
-    Batch,
-    DecisionOptions,
-    Each,
-    ModelOptions,
-    SizeOptions,
-    TrackingOptions,
-)
+from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
@@ -51,8 +44,7 @@ def compare(
     model: ModelOptions,
     decision: DecisionOptions,
     against: Against = None,
-    size: SizeOptions,
-    tracking: TrackingOptions,
+    trajectories: TrajectoryOptions,
     each: Each = False,
     batch: Batch = None,
     u_turn: UTurn = False,
@@ -79,7 +71,7 @@ def compare(
 
     with jax.enable_x64(network.dtype == "float64"):
         questions = asked.questions(
-            asked.Asked(**values(model, decision, size, tracking, network), each=each, batch=batch)
+            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
         )
         sources, about = _sources(questions[0], against)
         if u_turn:

@@ -6,13 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import (
-    Batch,
-    DecisionOptions,
-    ModelOptions,
-    SizeOptions,
-    TrackingOptions,
-)
+from paper_figures.commands.model_options import Batch, DecisionOptions, ModelOptions, TrajectoryOptions
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import folder_of, parts_of, print_decision, remove_parts
@@ -45,8 +39,7 @@ def guidance(
     schedules: Schedules = DEFAULT_SCHEDULES,
     decision: DecisionOptions,
     guide: Guide = None,
-    size: SizeOptions,
-    tracking: TrackingOptions,
+    trajectories: TrajectoryOptions,
     batch: Batch = None,
     network: NetworkOptions,
     result: ResultOptions,
@@ -71,9 +64,7 @@ def guidance(
         second = (
             None if guide is None else load_model(guide, dtype=network.dtype, trust_code=model.trust_code)
         )
-        question = asked.question(
-            asked.Asked(**values(model, decision, size, tracking, network), batch=batch)
-        )
+        question = asked.question(asked.Asked(**values(model, decision, trajectories, network), batch=batch))
         study.check(question, second, schedules)
         _announce(question, study.count(schedules))
         if result.dry_run:

@@ -67,8 +67,8 @@ class DecisionOptions:
 
 
 @dataclasses.dataclass(frozen=True)
-class SizeOptions:
-    """How many trajectories, and how long each of them is."""
+class TrajectoryOptions:
+    """How many trajectories, how long each is, and how the posterior of the classes is followed along it."""
 
     samples: int | None = option(
         None, "Number of trajectories. Default: few enough for minutes on two cores.", metavar="N"
@@ -78,12 +78,6 @@ class SizeOptions:
         "Noise levels, and network evaluations for each trajectory. Default: the model's own.",
         metavar="N",
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrackingOptions:
-    """How the posterior of the classes is followed along a trajectory."""
-
     tracker: Literal["classes", "unconditional", "share"] | None = option(
         None,
         "What a class is compared with along a trajectory: the other classes; the unconditional network, at "

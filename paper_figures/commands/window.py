@@ -5,14 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.commands.model_options import (
-    Batch,
-    DecisionOptions,
-    Each,
-    ModelOptions,
-    SizeOptions,
-    TrackingOptions,
-)
+from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
@@ -63,8 +56,7 @@ def window(
     share: Share = 0.8,
     estimator: Estimator = "online",
     allow_partial: AllowPartial = False,
-    size: SizeOptions,
-    tracking: TrackingOptions,
+    trajectories: TrajectoryOptions,
     each: Each = False,
     batch: Batch = None,
     network: NetworkOptions,
@@ -87,7 +79,7 @@ def window(
 
     with jax.enable_x64(network.dtype == "float64"):
         questions = asked.questions(
-            asked.Asked(**values(model, decision, size, tracking, network), each=each, batch=batch)
+            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
         )
         grids = study.grids(questions[0].model, sampler)
         study.check_share(share)

@@ -16,7 +16,7 @@ def in_words(window: MeasuredWindow) -> Iterator[str]:
     for name, place in rows.items():
         yield f"  {name:8} {_in_units(place)}"
     if window.decided is not None:
-        yield f"  {_decided(window.decided, window.prior_entropy)}"
+        yield f"  {_share_in_words(window.decided, window.prior_entropy)}"
     for steps in window.samplers:
         yield f"  {in_steps(steps)}"
 
@@ -28,7 +28,7 @@ def _in_units(place: Place) -> str:
     return f"σ/α = {sigma}{interval}, log SNR = {log_snr}, t = {place.t:.5g}"
 
 
-def _decided(found: Decided, prior_entropy: float) -> str:
+def _share_in_words(found: Decided, prior_entropy: float) -> str:
     share = f"{found.share:.1%}" + ("" if found.stderr is None else f" ± {found.stderr:.1%}")
     high = with_error(found.entropy_high, found.entropy_high_stderr)
     low = with_error(found.entropy_low, found.entropy_low_stderr)

@@ -1,5 +1,7 @@
 """What guidance does to decisions of an EDM2 network: none, everywhere, in a limited interval, by feedback."""
 
+import functools
+
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -10,7 +12,7 @@ from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.studies import experiment, guided_experiment
 from paper_figures.studies.asked import Asked, questions
 from paper_figures.studies.experiment import Row, Work
-from paper_figures.studies.plan import Plan, model_or_stand_in, network_of
+from paper_figures.studies.plan import Plan
 
 CAPTION = """
 One row for each class of an EDM2 network, against its unconditional network at prior one half (the published map),
@@ -39,9 +41,8 @@ def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
 
 def plan(settings: ExperimentSettings) -> Plan:
     """What it costs."""
-    model, schedules = model_or_stand_in(settings.weights[0]), settings.schedules or SCHEDULES
-    costs = [guided_experiment.cost(row, schedules) for row in rows(settings, model)]
-    return Plan(network_of(settings.weights[0]), costs)
+    asked = functools.partial(rows, settings)
+    return guided_experiment.plan(settings.weights[0], asked, settings.schedules or SCHEDULES)
 
 
 def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:

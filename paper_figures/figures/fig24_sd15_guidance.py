@@ -1,5 +1,7 @@
 """What guidance does to a decision between prompts of Stable Diffusion 1.5."""
 
+import functools
+
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -10,7 +12,7 @@ from paper_figures.figures import fig22_sd15_prompts as prompts
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.studies import experiment, guided_experiment
 from paper_figures.studies.experiment import Row, Work
-from paper_figures.studies.plan import Plan, model_or_stand_in, network_of
+from paper_figures.studies.plan import Plan
 
 CAPTION = """
 One row for each pair of prompts of Stable Diffusion 1.5, along trajectories guided to either of them. (a) Entropy of
@@ -32,9 +34,8 @@ def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
 
 def plan(settings: ExperimentSettings) -> Plan:
     """What it costs."""
-    model, schedules = model_or_stand_in(settings.weights[0]), settings.schedules or SCHEDULES
-    costs = [guided_experiment.cost(row, schedules) for row in rows(settings, model)]
-    return Plan(network_of(settings.weights[0]), costs)
+    asked = functools.partial(rows, settings)
+    return guided_experiment.plan(settings.weights[0], asked, settings.schedules or SCHEDULES)
 
 
 def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:

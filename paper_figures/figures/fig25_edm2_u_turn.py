@@ -1,5 +1,7 @@
 """U-turns of an EDM2 network judged by DINOv2, beside the posterior that the network itself has."""
 
+import functools
+
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -16,7 +18,7 @@ from paper_figures.studies import experiment, judged_u_turn
 from paper_figures.studies.asked import Asked, questions
 from paper_figures.studies.experiment import Row, Work
 from paper_figures.studies.judged_u_turn import Turned
-from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
+from paper_figures.studies.plan import Plan
 
 CAPTION = """
 Samples of a class are noised to a level and denoised by the unconditional EDM2 network; DINOv2 with its linear head
@@ -44,11 +46,7 @@ def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
 
 def plan(settings: ExperimentSettings) -> Plan:
     """What it costs."""
-    costs = [
-        Cost(row.name, 1, row.question.samples, judged_u_turn.evaluations(row.question))
-        for row in rows(settings, model_or_stand_in(settings.weights[0]))
-    ]
-    return Plan(network_of(settings.weights[0]), costs)
+    return judged_u_turn.plan(settings.weights[0], functools.partial(rows, settings))
 
 
 def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:

@@ -1,5 +1,7 @@
 """U-turns of Stable Diffusion 1.5 judged by CLIP, beside the posterior that the network itself has."""
 
+import functools
+
 import xarray as xr
 from matplotlib.figure import Figure
 
@@ -15,7 +17,7 @@ from paper_figures.studies import experiment, judged_u_turn
 from paper_figures.studies.asked import Asked, questions
 from paper_figures.studies.experiment import Row, Work
 from paper_figures.studies.judged_u_turn import Turned, share_of
-from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
+from paper_figures.studies.plan import Plan
 
 CAPTION = """
 Samples of a prompt are noised to a level and denoised by Stable Diffusion 1.5 under the empty prompt; CLIP says, by
@@ -47,11 +49,7 @@ def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
 
 def plan(settings: ExperimentSettings) -> Plan:
     """What it costs."""
-    costs = [
-        Cost(row.name, 1, row.question.samples, judged_u_turn.evaluations(row.question))
-        for row in rows(settings, model_or_stand_in(settings.weights[0]))
-    ]
-    return Plan(network_of(settings.weights[0]), costs)
+    return judged_u_turn.plan(settings.weights[0], functools.partial(rows, settings))
 
 
 def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:

@@ -30,7 +30,7 @@ td.n {{ font-variant-numeric: tabular-nums }}
 <h1>Class speciation in diffusion models</h1>
 <p>When, along the noise axis, is the class of a sample decided? H[Z|X<sub>t</sub>] is the entropy of the
 class given the noisy state. Every picture is drawn from the data file beside it.</p>
-{sections}
+{explorer}{sections}
 </html>
 """
 
@@ -43,8 +43,15 @@ def write(folder: Path) -> Path:
     if any(fast):
         sections += "<h1>Quick versions</h1><p>Small sizes, to look at; not to quote.</p>" + "".join(fast)
     with write_aside(folder / "index.html") as aside:
-        aside.write_text(_PAGE.format(sections=sections), encoding="utf-8")
+        aside.write_text(_PAGE.format(sections=sections, explorer=_explorer(folder)), encoding="utf-8")
     return folder / "index.html"
+
+
+def _explorer(folder: Path) -> str:
+    """A link to the explorer where it lies beside the figures."""
+    if not (folder / "explorer.html").is_file():
+        return ""
+    return '<p>The curves, to play with: <a href="explorer.html">the explorer</a>.</p>\n'
 
 
 def _section(folder: Path, figure: Figure, stem: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import xarray as xr
@@ -17,7 +17,7 @@ from paper_figures.studies import guidance
 from paper_figures.studies.comparison import dataset_of, numbers, saved_line
 from paper_figures.studies.experiment import Row, Work, facts, write_manifest
 from paper_figures.studies.parts import Parts
-from paper_figures.studies.plan import Cost
+from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
 
 
 def cost(row: Row, schedules: Sequence[str]) -> Cost:
@@ -25,6 +25,11 @@ def cost(row: Row, schedules: Sequence[str]) -> Cost:
     question, count = row.question, guidance.count(schedules)
     each = question.samples * question.steps * (len(question.decision.conditions) + 1)
     return Cost(row.name, count, question.samples, count * each)
+
+
+def plan(weights: str, rows: Callable[[Model], Sequence[Row]], schedules: Sequence[str]) -> Plan:
+    """What an experiment with a network costs; `rows` gives its rows for the network or one of its sizes."""
+    return Plan(network_of(weights), [cost(row, schedules) for row in rows(model_or_stand_in(weights))])
 
 
 def compute(model: Model, rows: Sequence[Row], schedules: Sequence[str], work: Work) -> xr.Dataset:

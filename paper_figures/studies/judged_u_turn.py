@@ -6,6 +6,7 @@ X_t). The posterior is measured from the network alone: p = min(1, ω e^ℓ), wi
 unconditional network and the class's share ω of the unconditional law (the tracker "share").
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from paper_figures.files import fingerprint, save_dataset
 from paper_figures.progress import Progress
 from paper_figures.studies.experiment import Row, Work, write_manifest
 from paper_figures.studies.parts import Parts
+from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
 from paper_figures.studies.question import Question
 
 TURNS = 8
@@ -62,6 +64,15 @@ def noise_levels(model: Model, times: np.ndarray) -> np.ndarray:
     noise = noise_at(model.process, times)
     low, high = max(np.log(LOWEST), noise.min()), min(np.log(HIGHEST), noise.max())
     return np.linspace(low, high, TURNS)
+
+
+def plan(weights: str, rows: Callable[[Model], Sequence[Row]]) -> Plan:
+    """What an experiment with a network costs; `rows` gives its rows for the network or one of its sizes."""
+    costs = [
+        Cost(row.name, 1, row.question.samples, evaluations(row.question))
+        for row in rows(model_or_stand_in(weights))
+    ]
+    return Plan(network_of(weights), costs)
 
 
 def evaluations(question: Question) -> int:

@@ -23,7 +23,7 @@ from tests.docs.pages import NOT_RUN, ROOT, blocks, pages
 
 PYTHON = {"python", "{code-cell}"}
 SHELL = {"bash", "console"}
-DIRECTIVES = {"{toctree}", "{eval-rst}", "{gallery}", "{include}", "{literalinclude}", "{only}"}
+DIRECTIVES = {"{toctree}", "{eval-rst}", "{gallery}", "{include}", "{literalinclude}", "{only}", "{raw}"}
 OTHERS = {"text", "json", "toml", *DIRECTIVES}
 ALL = [block for page in pages() for block in blocks(page)]
 COMMANDS = [(block, call) for block in ALL if block.language in SHELL for call in calls(block.text)]

@@ -11,7 +11,15 @@ from tests.docs.pages import ROOT
 
 SITE = ROOT / "docs" / "_build" / "html"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-PAGES = ("index", "start/install", "tutorials/hierarchy", "how-to/compare", "reference/gmm", "gallery/index")
+PAGES = (
+    "index",
+    "start/install",
+    "tutorials/hierarchy",
+    "how-to/compare",
+    "reference/gmm",
+    "gallery/index",
+    "explorer/index",
+)
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 pytestmark = [
     pytest.mark.slow,

@@ -29,6 +29,7 @@ HELP_FILES = (
     "models-partitions",
     "sample",
     "show",
+    "explore",
     "train",
     "weights",
     "weights-list",

@@ -254,6 +254,7 @@ def test_kernel_is_the_mellin_transform_of_the_connected_part():
 
 
 def test_more_than_four_classes_are_refused_with_the_way_out():
+    assert theory.exact_route(random_mixture(9, 5, 3)) is None
     with pytest.raises(ValueError, match=r"at most 4 components .* got 5; sample it with gmm\.class_entropy"):
         theory.exact_curve(random_mixture(9, 5, 3), PROCESS, [1.0])
     with pytest.raises(ValueError, match=r"gmm\.class_entropy"):
@@ -343,6 +344,7 @@ FAMILIES = {
 def test_route_is_found(name):
     mixture, labels, route = FAMILIES[name]
     partition = None if labels is None else gmm.Partition(np.array(labels))
+    assert theory.exact_route(mixture, partition) == route
     assert theory.exact_curve(mixture, PROCESS, [1.0], partition=partition).metadata["route"] == route
 
 

@@ -24,7 +24,6 @@ from paper_figures.studies.data import (
     nearest_distance2,
     study,
 )
-from tests.paper_figures.asked import run
 from theory import speciation_time
 
 FIVE_SIGMA = 5.0
@@ -207,21 +206,3 @@ def test_command_writes_draws_and_shows(archive, tmp_path, capsys):
     }  # fmt: skip
     assert cli.run(["show", str(out / "my-data.nc"), "--units", "bits"]) == 0
     assert "my-data-bits.png" in names(out)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("--data nowhere --out o", "data must be 'digits', a .npz file"),
-        ("--data digits", "--out must name the folder"),
-        ("--data digits --levels 3 --out o", "levels must be >= 16"),
-        ("--data digits --samples 1 --out o", "samples must be >= 2"),
-        ("--data digits --memory-limit 0.1 --out o", "above the memory limit of 0.1 GiB"),
-        ("--data digits --memory-limit -1 --out o", "--memory-limit must be positive"),
-        ("--data digits --split test --out o", "split test exists in folders of IDX files only"),
-    ],
-)
-def test_bad_input_is_one_line_and_code_2(line, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert message in run(capsys, "data", *line.split(), code=2)
-    assert names(tmp_path) == []

@@ -80,8 +80,7 @@ def test_values_of_groups():
             [
                 model_options.ModelOptions,
                 model_options.DecisionOptions,
-                model_options.SizeOptions,
-                model_options.TrackingOptions,
+                model_options.TrajectoryOptions,
                 options.NetworkOptions,
             ],
             Asked,

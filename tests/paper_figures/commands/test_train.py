@@ -11,7 +11,6 @@ from paper_figures.commands.train import _command_line
 from paper_figures.studies import training
 from paper_figures.studies.training import share_of_class, worst_gap
 from paper_figures.studies.training_request import Request
-from tests.paper_figures.asked import run
 
 LINE = "train --family pair --dim 3 --depth 0 --steps 60 --batch 32 --out out"
 FILES = {"state.safetensors", "model.safetensors", "training.nc", "training.png", "samples.png", "card.md"}
@@ -78,39 +77,6 @@ def test_dry_run_makes_nothing(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "526,822 parameters" in out
     assert "min on this device" in out
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ("", "give either --data or --family"),
-        ("--data digits --family pair", "give either --data or --family"),
-        ("--family tree", "give --branching, such as 2x2x2"),
-        (
-            "--family tree --branching 2xx2y",
-            "--branching must list shapes such as 2x5x10",
-        ),
-        (
-            "--family tree --branching 2x2 --energies 1,a",
-            "--energies must list finite numbers",
-        ),
-        ("--family tree --branching 2x2 --classes 5", "its 4 leaves, got 5"),
-        ("--family pair --classes 3", "classes must be 2 for a pair"),
-        ("--family simplex --classes 9 --dim 4", "9"),
-        ("--family pair --width 0", "width must be a whole number >= 1"),
-        ("--family pair --label-dropout 1", "--label-dropout must be between 0 and 1"),
-        ("--family pair --steps 0", "--steps"),
-        ("--data digits --patch 3", "patch must divide the sides"),
-        ("--data digits --channels 32,32,32,32,64", "must be square and divisible by 16"),
-        ("--data digits --channels 20", "channels must be multiples of 32"),
-        ("--data digits --held-out 5000", "--held-out must leave points on both sides of 1797, got 5000"),
-        ("--data nowhere", "'nowhere'"),
-    ],
-)
-def test_bad_input_is_one_line(options, message, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert message in run(capsys, "train", *options.split(), code=2)
     assert list(tmp_path.iterdir()) == []
 
 

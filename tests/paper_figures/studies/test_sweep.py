@@ -1,4 +1,4 @@
-"""Sweeps: cells against other routes, files against interruption, errors against people."""
+"""Sweeps: cells against other routes, files against interruption."""
 
 import dataclasses
 import json
@@ -20,7 +20,6 @@ from paper_figures import cli
 from paper_figures.studies import sweep_cell, sweep_laws
 from paper_figures.studies.sweep_axes import Cell, SweepSettings
 from paper_figures.studies.sweep_cell import compute, exact_curve
-from tests.paper_figures.asked import run
 from theory import CRITERIA, peak, speciation_time
 from theory.landmarks import fastest_of, half_entropy_of
 
@@ -319,45 +318,6 @@ def test_killed_at_random_moments_it_ends_with_the_same_numbers(tmp_path):
     )
     xr.testing.assert_allclose(gmm.curve.load_dataset(out), whole, rtol=1e-9)
     assert names(tmp_path) == ["a.nc"]
-
-
-# ---------------------------------------------------------------------------------------------- people
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("--dims x --out a.nc", "--dims must list"),
-        ("--dims 0 --out a.nc", "--dims must list whole numbers from 1 to 9.2e+18, got 0"),
-        ("--dims 1e300 --out a.nc", "to 9.2e+18, got 100000000000..."),
-        (f"--dims 1{400 * '0'} --out a.nc", "to 9.2e+18, got 100000000000..."),
-        (
-            "--dims 10 --classes 1 --out a.nc",
-            "--classes must list whole numbers from 2 to 9.2e+18, got 1",
-        ),
-        ("--dims 10 --process vq --out a.nc", "process must be"),
-        ("--dims 10 --prior 2 --out a.nc", "prior must list 'uniform' or probabilities"),
-        (
-            "--dims 10 --variance -1 --out a.nc",
-            "--variance must list 0 or numbers from 1e-100 to 1e+100, got -1",
-        ),
-        (
-            "--dims 10 --separation 1e200 --out a.nc",
-            "separation must list numbers from 1e-100 to 1e+100, got 1e+200",
-        ),
-        ("--dims 10 --family tree --out a.nc", "branching must be given for a tree"),
-        ("--dims 10 --family tree --branching 2x --out a.nc", "branching must list shapes such as 2x5x10"),
-        ("--dims 10 --family pair --classes 3 --out a.nc", "classes must be 2 for a pair"),
-        ("--dims 10", "--out must name the NetCDF file"),
-        ("--dims 10 --out a.txt", "out must be a file that ends in .nc"),
-        ("--dims 1e6 --classes 1000 --method full --out a.nc", "GiB, above the memory limit of 4 GiB"),
-        ("--dims 1e6 --points 3 --out a.nc", "points must be >= 16"),
-    ],
-)
-def test_bad_input_is_one_line_and_code_2(line, message, capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert message in run(capsys, "sweep", *line.split(), code=2)
-    assert names(tmp_path) == []
 
 
 def test_command_writes_draws_and_shows(tmp_path, capsys):

@@ -1,0 +1,1 @@
+"""Pages for a browser: the explorer of the theory, and saved results to look at closely."""

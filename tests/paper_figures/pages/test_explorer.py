@@ -1,0 +1,183 @@
+"""The explorer in a real browser, against `theory` in Python."""
+
+import math
+
+import numpy as np
+import pytest
+
+import theory
+from paper_figures.pages.explorer import write_explorer
+from paper_figures.pages.setting import Setting, exact_curve, noise_levels
+from tests.paper_figures.pages.browser import SHAPES, browser, opened, violations  # noqa: F401
+
+pytestmark = pytest.mark.browser
+
+# Below this difference of agreements between clean data and chance the page names no time of cloning.
+DECIDED = 1e-4
+
+# Share of H[Z] (and, for agreements and surprises, of one) by which the page may differ: what it states for each mode.
+STATED = {"flat": 1e-5, "prior": 1e-6, "tree": 1e-6, "guided": 1e-4}
+# Rates are differences of what is interpolated: over the width of a decision an order of magnitude less exact.
+RATES = {"flat": 1e-4, "prior": 1e-5, "tree": 1e-5, "guided": 2e-3}
+# In log σ/α, of what is read off the curve between its points.
+PLACES = {"flat": 1e-4, "prior": 1e-4, "tree": 1e-3, "guided": 2e-3}
+SETTINGS = 200
+BATCH = 25
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    return write_explorer(tmp_path_factory.mktemp("explorer") / "explorer.html")
+
+
+@pytest.fixture
+def page(browser, page_file):  # noqa: F811
+    with opened(browser, page_file) as page:
+        yield page
+
+
+def drawn_setting(rng):
+    """A setting from anywhere on the page, each mode as often as the others."""
+    mode = ("flat", "prior", "tree", "guided")[rng.integers(4)]
+    between = lambda low, high: float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
+    values = {
+        "mode": mode,
+        "process": str(rng.choice(["vp", "vp-linear", "ve", "edm", "flow", "ddpm"])),
+        "dim": between(2, 1e9) // 1,
+        "separation": between(0.03, 3),
+        "variance": 0.0 if rng.random() < 0.2 else between(1e-3, 3),
+        "family": str(rng.choice(["simplex", "orthogonal"])),
+        "classes": max(2.0, between(2, 1e12) // 1),
+        "prior": between(1e-4, 0.5),
+        "coarse": max(2.0, between(2, 1000) // 1),
+        "fine": max(2.0, between(2, 1000) // 1),
+        "inner": between(0.03, 3),
+        "weight": between(1, 10),
+        "sampler": str(rng.choice(["sde", "flow"])),
+    }
+    return Setting(**values)
+
+
+def visited_settings(seed, count):
+    rng = np.random.default_rng(seed)
+    found = []
+    while len(found) < count:
+        setting = drawn_setting(rng)
+        try:
+            levels = noise_levels(setting)
+        except ValueError:  # the process visits none of its decision
+            continue
+        place = rng.uniform(0.05, 0.95)
+        found.append((setting, float(np.interp(place, [0, 1], levels[[0, -1]]))))
+    return found
+
+
+READ = """([settings]) => settings.map(([values, noise]) => {
+  Object.assign(state, DEFAULTS, values, { axis: "t", units: "nats" });
+  show();
+  cursor = noise;
+  update();
+  const at = {};
+  for (const box of document.querySelectorAll("#readout div")) at[box.dataset.name] = Number(box.dataset.value);
+  const marks = {};
+  for (const { dataset } of document.querySelectorAll("#criteria tbody tr"))
+    marks[dataset.criterion] = Number(dataset.level);
+  return { at, marks, cursor, window: document.body.dataset.window.split(" ").map(Number), time: durations.at(-1) };
+})"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch", range(SETTINGS // BATCH))
+def test_numbers_of_the_page_are_those_of_theory(page, batch):
+    settings = visited_settings(batch, BATCH)
+    fields = lambda setting: {
+        name: getattr(setting, name) for name in Setting.__dataclass_fields__ if name != "level"
+    }
+    asked = [[fields(setting), -0.5 * level] for setting, level in settings]
+    for (setting, level), read in zip(settings, page.evaluate(READ, [asked]), strict=True):
+        if read["cursor"] != pytest.approx(-0.5 * level, abs=1e-12):
+            continue  # the process visits a wider range than the page shows
+        compare_point(setting, level, read["at"])
+        compare_places(setting, read)
+
+
+def compare_point(setting, level, at):
+    curve = exact_curve(setting, np.array([level]))
+    share = STATED[setting.mode]
+    # Guidance can make the pair less sure than its prior: errors are in nats, of the order of one bit.
+    scale = math.log(2) if setting.mode == "guided" else curve.prior_entropy
+    said = f"{setting} at {level}"
+    assert at["time t"] == pytest.approx(curve.t[0], rel=1e-9), said
+    assert at["H (nats)"] == pytest.approx(curve.entropy[0], abs=share * scale), said
+    # Rates in log noise, so that every clock is judged alike.
+    slope = curve.log_snr_slope[0]
+    assert at["dH/dt"] / slope == pytest.approx(curve.rate[0] / slope, abs=RATES[setting.mode] * scale), said
+    third = (
+        ("surprise of target", curve.cross_entropy)
+        if setting.mode == "guided"
+        else ("clone agreement", curve.clone_agreement)
+    )
+    assert at[third[0]] == pytest.approx(third[1][0], abs=share * max(1, third[1][0])), said
+
+
+def compare_places(setting, read):
+    process = setting.forward_process()
+    if setting.mode == "flat":
+        problem = theory.Problem(process, setting.energy, setting.variance, setting.classes, setting.family)
+        expected = {name: rule.log_snr(problem) for name, rule in theory.CRITERIA.items()}
+        last, first = problem.visited()
+        clean = setting.energy / setting.variance if setting.variance > 0 else math.inf
+        if problem.clone_agreement(clean) - 1 / setting.classes <= 2 * DECIDED:
+            del expected["cloning"]
+        for name, level in expected.items():
+            level = level if last <= level <= first else math.nan
+            found = read["marks"][name]
+            assert -0.5 * found == pytest.approx(-0.5 * level, abs=PLACES["flat"], nan_ok=True), (
+                setting,
+                name,
+            )
+        window = theory.window_of(problem)
+        assert -0.5 * np.array(read["window"]) == pytest.approx(
+            [window.high, window.median, window.low], abs=PLACES["flat"]
+        ), setting
+        return
+    level = read["marks"]["half-entropy"]
+    if math.isfinite(level):
+        curve = exact_curve(setting, np.array([level]))
+        steep = abs(curve.rate[0] / curve.log_snr_slope[0]) + 1e-3 * curve.prior_entropy
+        wrong = (curve.entropy[0] - 0.5 * curve.prior_entropy) / steep
+        assert wrong == pytest.approx(0, abs=2 * PLACES[setting.mode]), setting
+
+
+def test_a_slider_moves_the_numbers(page):
+    before = page.inner_text("#summary")
+    page.locator("#classes-slider").focus()
+    for _ in range(5):
+        page.keyboard.press("PageUp")
+    page.wait_for_timeout(300)
+    classes = float(page.input_value("#classes"))
+    assert page.inner_text("#summary") != before
+    assert f"classes={classes:.0f}" in page.url
+    read = page.evaluate("() => current[0].prior")
+    assert read == pytest.approx(math.log(classes), rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["flat", "prior", "tree", "guided"])
+def test_one_setting_of_each_mode(page, mode):
+    setting = Setting(mode=mode, classes=50, dim=100, variance=0.5, prior=0.2, coarse=3, fine=4, inner=0.5)
+    fields = {name: getattr(setting, name) for name in Setting.__dataclass_fields__ if name != "level"}
+    (read,) = page.evaluate(READ, [[[fields, 1.0]]])
+    compare_point(setting, -2.0, read["at"])
+    compare_places(setting, read)
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape, colours, tmp_path):  # noqa: F811
+    with opened(browser, page_file, "#mode=guided&over=0.4", shape, colours) as page:
+        assert violations(page) == {}
+        for name, start in (("csv", b"t,log_snr"), ("svg", b"<svg"), ("png", b"\x89PNG")):
+            with page.expect_download() as download:
+                page.click(f"#{name}")
+            download.value.save_as(tmp_path / name)
+            assert (tmp_path / name).read_bytes().startswith(start)
