@@ -282,7 +282,8 @@ class EntropyCurve:
             "log_snr": ("point", self.log_snr, {"long_name": "log(alpha^2/sigma^2)"}),
             "sigma": ("point", self.sigma, {"long_name": "sigma/alpha"}),
         }
-        facts = json.dumps(self.metadata, default=_plain)
+        # Half of a surrogate pair becomes a question mark: a file that held it could not be read again.
+        facts = json.dumps(self.metadata, default=_plain, ensure_ascii=False).encode("utf-8", "replace").decode()
         return xr.Dataset(data, coords, {"format": FORMAT, "units": self.units, "metadata": facts})
 
     def to_dataframe(self) -> "pandas.DataFrame":

@@ -366,3 +366,11 @@ def test_one_point_has_one_place():
     curve = theory.entropy_curve(gmm.edm(), [2.0], 4.0)
     np.testing.assert_array_equal(curve.positions_at([np.log(2.0), 3.0]), [2.0, np.nan])
     np.testing.assert_allclose(curve.noise_at([2.0, 3.0]), [np.log(2.0), np.nan])
+
+
+def test_facts_that_are_no_text_leave_a_file_that_can_be_read(tmp_path):
+    facts = {"model": "a\ud800b", "\udcff": ["σ é", "\0\n\x7f"], "n": 10**400}
+    curve = make_curve(metadata=facts)
+    curve.save(tmp_path / "a.nc")
+    expected = {"model": "a?b", "?": ["σ é", "\0\n\x7f"], "n": 10**400}
+    assert EntropyCurve.load(tmp_path / "a.nc").metadata == expected

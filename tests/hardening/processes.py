@@ -1,4 +1,4 @@
-"""Commands that are killed, interrupted, or run out of disk; run by ``make stops``, since it takes many minutes.
+"""Commands that are killed, interrupted, or run out of disk; run by ``make hardening``, since it takes many minutes.
 
 However often a command is stopped, running it again ends with the numbers of one that was never stopped.
 """
