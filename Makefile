@@ -61,7 +61,7 @@ minimum:  ## the quick tests with the oldest supported dependencies
 	$(PYTHON) -m venv --clear .venv-minimum
 	.venv-minimum/bin/python -m pip install --quiet uv
 	.venv-minimum/bin/uv pip install --quiet --python .venv-minimum/bin/python --resolution lowest-direct --editable ".[test]"
-	.venv-minimum/bin/python -m pytest -n 2 --dist worksteal -m "not slow and not parity" tests/gmm tests/theory tests/paper_figures
+	.venv-minimum/bin/python -m pytest -n 2 --dist worksteal -W ignore::DeprecationWarning -m "not slow and not parity" tests/gmm tests/theory tests/paper_figures
 
 wheel: $(VENV)/run.stamp  ## build sdist and wheel, install the wheel in an empty environment, and run it
 	rm -rf dist .venv-wheel

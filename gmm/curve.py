@@ -283,7 +283,9 @@ class EntropyCurve:
             "sigma": ("point", self.sigma, {"long_name": "sigma/alpha"}),
         }
         # Half of a surrogate pair becomes a question mark: a file that held it could not be read again.
-        facts = json.dumps(self.metadata, default=_plain, ensure_ascii=False).encode("utf-8", "replace").decode()
+        facts = (
+            json.dumps(self.metadata, default=_plain, ensure_ascii=False).encode("utf-8", "replace").decode()
+        )
         return xr.Dataset(data, coords, {"format": FORMAT, "units": self.units, "metadata": facts})
 
     def to_dataframe(self) -> "pandas.DataFrame":
