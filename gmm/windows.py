@@ -124,12 +124,22 @@ def _decided_share(curve: EntropyCurve, order: np.ndarray) -> dict[str, float]:
 _WAY_OUT = "pass `allow_partial` to compute a window all the same"
 
 
-def _check_range(curve: EntropyCurve) -> None:
-    """Raise ValueError where an entropy is outside [0, H[Z]] by more than its error."""
+def contradicts_itself(curve: EntropyCurve) -> bool:
+    """Whether an entropy is outside [0, H[Z]] by more than its error, as the estimate of a poor network may be."""
+    return bool(_outside(curve).max() > 0)
+
+
+def _outside(curve: EntropyCurve) -> Float[np.ndarray, " T"]:
+    """By how much entropies are outside [0, H[Z]] beyond their errors; negative inside."""
     prior = curve.prior_entropy
     errors = np.nan_to_num(curve.entropy_stderr, nan=_UNKNOWN * prior / _STDERRS)
     allowed = _STDERRS * errors + _ROUNDING * prior
-    outside = np.maximum(-curve.entropy, curve.entropy - prior) - allowed
+    return np.maximum(-curve.entropy, curve.entropy - prior) - allowed
+
+
+def _check_range(curve: EntropyCurve) -> None:
+    """Raise ValueError where an entropy is outside [0, H[Z]] by more than its error."""
+    prior, outside = curve.prior_entropy, _outside(curve)
     worst = int(np.argmax(outside))
     if outside[worst] > 0:
         raise ValueError(

@@ -76,6 +76,9 @@ def _draw_level(
         curve = curve_of(dataset, source, level)
         style.draw_entropy(axes[0], curve, view, axis, label=style.literal(source), **looks[source])
         style.draw_rate(axes[1], curve, view, axis, **looks[source])
+    style.say_contradiction(
+        axes[0], {s: curve_of(dataset, s, level) for s in map(str, dataset.source.values)}
+    )
     for ax in axes:
         ax.set_ylim(0, None)
 

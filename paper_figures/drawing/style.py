@@ -6,7 +6,7 @@ import math
 import re
 import string
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from gmm.curve import EntropyCurve
 from gmm.files import write_whole
 from gmm.schema import printable
+from gmm.windows import contradicts_itself
 from paper_figures.drawing.view import View
 
 STYLE_FILE = Path(__file__).with_name("paper.mplstyle")
@@ -288,6 +289,14 @@ def draw_entropy(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: A
     band(ax, shown.axis(axis), shown.entropy, shown.entropy_stderr, **line)
     ax.set_ylabel(entropy_label(view))
     noise_axis(ax, axis)
+
+
+def say_contradiction(ax: Axes, curves: Mapping[str, EntropyCurve]) -> None:
+    """Name within a panel the curves that leave [0, H[Z]] by more than their errors, which no entropy does."""
+    names = [literal(name) for name, curve in curves.items() if contradicts_itself(curve)]
+    if names:
+        text = f"{', '.join(names)}: outside 0..$H[Z]$,\nthe network contradicts itself"
+        ax.text(0.03, 0.96, text, transform=ax.transAxes, va="top", fontsize=6.5)
 
 
 def draw_rate(ax: Axes, curve: EntropyCurve, view: View, axis: str, **line: Any) -> None:

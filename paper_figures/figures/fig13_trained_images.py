@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 
 from gmm.curve import EntropyCurve
 from gmm.landmarks import half_entropy
-from paper_figures.drawing.style import View, draw_entropy, draw_rate, letter_panels, new_figure
+from paper_figures.drawing.style import (
+    View,
+    draw_entropy,
+    draw_rate,
+    letter_panels,
+    new_figure,
+    say_contradiction,
+)
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.curves import unstack, window_ends
 from paper_figures.formats.numbers import Number, attach, number
@@ -77,6 +84,7 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
         for label, curve in curves_of(dataset, name).items():
             draw_entropy(axes[0, column], curve, view, axis, label=label, **_LINES[label])
             draw_rate(axes[1, column], curve, view, axis, label=label, **_LINES[label])
+        say_contradiction(axes[0, column], curves_of(dataset, name))
         _limit_below(axes[0, column], view.information(-0.5))
         _limit_below(axes[1, column], 0.0)
     axes[0, 0].legend(fontsize=6.5)

@@ -149,7 +149,7 @@ def added(where, name, value):
         ),
         (
             added("unet", "add_embedding.linear_1.weight", np.zeros((2, 2), np.float32)),
-            "this is Stable Diffusion XL; load_sd15 reads",
+            "this is Stable Diffusion XL; load_sd15 reads .*; neural.from_diffusers reads a folder",
         ),
     ],
 )  # fmt: skip
@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_named(change, message, tmp_path):
 @pytest.mark.parametrize(
     ("file", "entries", "message"),
     [
-        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "XLPipeline.*load_sd15 reads"),
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "XLPipeline.*diffusers:FOLDER"),
         ("unet/config.json", {"act_fn": "gelu"}, "unet: act_fn must be 'silu' or 'swish', as in Stable Diffusion 1.5"),
         ("unet/config.json", {"norm_num_groups": 7}, r"has 32 channels, which are not whole groups \(7\)"),
         ("unet/config.json", {"attention_head_dim": [4, 8]}, r"must be a positive integer, got \[4, 8\]"),

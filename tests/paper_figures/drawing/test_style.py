@@ -1,5 +1,6 @@
 """How curves are drawn on a chosen axis in chosen units."""
 
+import dataclasses
 import itertools
 import math
 import warnings
@@ -25,6 +26,7 @@ from paper_figures.drawing.style import (
     paper_style,
     power_label,
     rate_label,
+    say_contradiction,
     sequence,
     short_power,
     to_axis,
@@ -40,6 +42,16 @@ def test_style_is_ours_whatever_the_user_has_set():
             assert mpl.rcParams["font.size"] == 8
             assert mpl.rcParams["axes.grid"]
         assert mpl.rcParams["font.size"] == 31
+
+
+def test_contradictions_are_said_in_the_panel():
+    impossible = dataclasses.replace(CURVE, entropy=CURVE.entropy - 1.0)
+    _, ax = new_figure(1, 1, height=2.0)
+    say_contradiction(ax[0, 0], {"right": CURVE})
+    assert not ax[0, 0].texts
+    say_contradiction(ax[0, 0], {"right": CURVE, "wrong": impossible})
+    (text,) = ax[0, 0].texts
+    assert text.get_text() == "wrong: outside 0..$H[Z]$,\nthe network contradicts itself"
 
 
 def test_lightness_orders_a_family():
