@@ -101,6 +101,14 @@ def whole(request, tmp_path_factory):
 
 
 @pytest.fixture
+def writing(whole):
+    """The same for a command that writes something."""
+    if whole[2] is None:
+        pytest.skip("it writes nothing")
+    return whole
+
+
+@pytest.fixture
 def stops(request):
     return request.config.getoption("stops")
 
@@ -145,11 +153,9 @@ def test_signals(signum, whole, stops, tmp_path, held):
     held(f"{signum.name}: {name}", stops)
 
 
-def test_a_full_disk(whole, tmp_path, held):
+def test_a_full_disk(writing, tmp_path, held):
     """A limit on the size of files stands for a disk without room: every larger file is cut off there."""
-    name, _, expected = whole
-    if expected is None:
-        pytest.skip("it writes nothing")
+    name, _, expected = writing
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.RLIM_INFINITY))
     process = start(name, tmp_path, preexec_fn=limit)
     said = process.communicate(timeout=600)[1]
@@ -161,11 +167,9 @@ def test_a_full_disk(whole, tmp_path, held):
     held("full disk")
 
 
-def test_a_disk_without_room(whole, tmp_path, held):
+def test_a_disk_without_room(writing, tmp_path, held):
     """The same on a file system of its own, where one may be mounted."""
-    name, _, expected = whole
-    if expected is None:
-        pytest.skip("it writes nothing")
+    name, _, expected = writing
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("file systems cannot be mounted here")
