@@ -10,7 +10,8 @@ export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-STRICT := $(addprefix tests/,gmm/test_late_times.py gmm/test_process.py gmm/test_reduction.py \
+STRICT := $(addprefix tests/,test_strict_numerics.py $(addsuffix .py,$(addprefix gmm/test_,bracket curve \
+  entropy families files guidance guided guided_quality kernels landmarks late_times pooling process reduction whitened)) \
   neural/test_trackers.py neural/edm2/test_denoiser.py neural/stable_diffusion/test_denoiser.py)
 
 .PHONY: help figures test slow typecheck strict torch browser lint hardening minimum wheel parity bench docs clean

@@ -119,6 +119,16 @@ def check_count(name: str, value: object, least: int = 1) -> None:
         raise ValueError(f"{name} must be {'' if whole else 'a whole number '}>= {least}, got {value!r}")
 
 
+def check_text(name: str, value: str) -> None:
+    """Raise ValueError when a text holds half of a surrogate pair, which no file or encoding can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} must be valid Unicode, got {value!a:.60}; it may have been read in another encoding"
+        ) from error
+
+
 def check_shape(name: str, value: object, allowed: str, shapes: Sequence[tuple[int, ...]]) -> None:
     """Raise ValueError unless the shape of `value` is one of `shapes`, described by `allowed`."""
     shape = np.shape(value)  # type: ignore[arg-type]

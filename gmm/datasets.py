@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float, Int
 
-from gmm.checks import check_count
+from gmm.checks import check_count, check_text
 from gmm.npz import MAX_RANK, NUMBERS, UNREADABLE, check_size, npz_member, one_line
 
 MEMORY_LIMIT = 8 * 2**30
@@ -185,7 +185,10 @@ def _class_names(
                 f"{distinct[0]}..{distinct[-1]}"
             )
         distinct = np.asarray(names)[distinct]
-    return tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in distinct)
+    found = tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in distinct)
+    for class_name in found:
+        check_text(f"{name}: names of classes", class_name)
+    return found
 
 
 def _digits() -> LabelledData:

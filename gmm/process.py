@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from gmm.checks import as_float, check_count, check_values, is_concrete, may_be_infinite, padded
+from gmm.checks import as_float, check_count, check_values, common_dtype, is_concrete, may_be_infinite, padded
 from gmm.pytree import pytree
 
 Time = Float[ArrayLike, "..."]
@@ -297,10 +297,10 @@ class DDPM(Process):
         return jnp.sqrt(jax.nn.sigmoid(-self.log_snr(t)))
 
     def log_snr(self, t: Time) -> Values:
-        table = self.log_snr_table
         t = as_float(t)
+        table = self.log_snr_table.astype(common_dtype(t, self.log_snr_table))
         cell = jnp.clip(jnp.floor(t).astype(int), 0, table.shape[0] - 2)
-        return table[cell] + (t - cell.astype(t.dtype)) * jnp.diff(table)[cell]
+        return table[cell] + (t - cell.astype(t.dtype)).astype(table.dtype) * jnp.diff(table)[cell]
 
     def drift(self, t: Time) -> Values:
         return 0.5 * jax.nn.sigmoid(-self.log_snr(t)) * self._slope(t)

@@ -25,8 +25,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--fuzz", type=int, default=5_000, help="changed files over all readers (tests/hardening)"
     )
-    parser.addoption("--stops", type=int, default=10, help="stops of each command (make hardening)")
-
+    parser.addoption(
+        "--stops", type=int, default=6, help="kills, and interruptions, of each of eleven commands"
+    )
     parser.addoption(
         "--strict-numerics",
         action="store_true",
@@ -42,6 +43,18 @@ def pytest_configure(config):
     if config.getoption("--typecheck"):
         importlib.import_module("tests.typecheck")
         install_import_hook(["gmm", "theory", "neural"], "tests.typecheck.check_arrays")
+
+
+# Modules have few programs in common. Some 3 MB each: without a limit a worker ends with 6 GB.
+PROGRAMS = 400
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bounded_memory():
+    from gmm import programs  # not before --typecheck has put its hook in place
+
+    yield
+    programs.drop_if_many(PROGRAMS)
 
 
 @pytest.fixture

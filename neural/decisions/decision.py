@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from gmm.checks import choose
+from gmm.checks import check_text, choose
 from gmm.partition import Partition
 
 PRIORS = ("classes", "cells")
@@ -43,6 +43,9 @@ class Decision:
         names: (K,) names of the conditions.
         levels: levels, coarsest first; at least one.
         about, source: a description, and where the cells come from.
+
+    Raises:
+        ValueError: when a name is not valid Unicode.
     """
 
     name: str
@@ -51,6 +54,11 @@ class Decision:
     levels: tuple[Level, ...]
     about: str = ""
     source: str = ""
+
+    def __post_init__(self) -> None:
+        cells = (cell for level in self.levels for cell in (level.name, *level.cells))
+        for text in (self.name, *self.names, *cells):
+            check_text("names and conditions", text)
 
     @classmethod
     def from_cells(

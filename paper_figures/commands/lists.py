@@ -66,12 +66,22 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         try:
+            self._refuse_what_is_no_text(ctx.params)
             with compiled_programs.kept():
                 return super().invoke(ctx)
         except ValueError as error:
             options = {option.name: option.opts[0] for option in self._options()}
             error.args = (spelled(str(error), options),)
             raise
+
+    def _refuse_what_is_no_text(self, given: Mapping[str, Any]) -> None:
+        """Refuse bytes that are no text, before any work: no result could record them. Paths may hold any bytes."""
+        for name, value in given.items():
+            for text in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(text, str) and not text.isascii():
+                    from gmm.checks import check_text  # it imports JAX
+
+                    check_text(name, text)
 
     def _options(self) -> list[Any]:
         return [parameter for parameter in self.params if parameter.param_type_name == "option"]

@@ -124,6 +124,9 @@ def in_order(jobs: Sequence[Job], workers: int) -> list[Job]:
 
 
 def _timed(job: Job, view: View) -> Made:
+    from gmm import programs
+
+    programs.drop_if_many()
     started = time.monotonic()
     return Made(job, make(job, view), time.monotonic() - started)
 

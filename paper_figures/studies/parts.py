@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import jax
 
+from gmm import programs
 from gmm.curve import EntropyCurve
 from gmm.devices import agreed
 from gmm.netcdf import load_whole
@@ -67,6 +68,7 @@ class Parts(Generic[T]):
                 raise ValueError(f"every process must see {self.folder}: name a folder that they share")
             ours = share(progress, number, len(names))
             if part is None:
+                programs.drop_if_many()
                 part = compute(number, ours)
                 if self.folder is not None and jax.process_index() == 0:
                     self.write(part, self.folder / f"{name}{self.suffix}")

@@ -90,7 +90,7 @@ def test_drift_and_diffusion_solve_the_equations_of_alpha_and_sigma(name):
 def test_time_is_found_again_from_its_log_snr(name, dtype):
     process, t = ALL[name], times_of(name).astype(dtype)
     log_snr = process.log_snr(t)
-    found = process.time_at_log_snr(log_snr)
+    found = np.asarray(process.time_at_log_snr(log_snr))
     if name == "flow":  # near t = 1 it is 1 - t that log_snr determines
         t, found = np.minimum(t, 1 - t), np.minimum(found, 1 - found)
     allowed = THROUGH_LOG * EPS[dtype] * (1 + np.abs(np.asarray(log_snr, float)))

@@ -8,6 +8,7 @@ import typer
 from hypothesis import given
 from typer.testing import CliRunner
 
+from paper_figures import cli
 from paper_figures.commands.lists import Command, spelled, spread
 from paper_figures.formats.words import integers, words
 
@@ -83,3 +84,17 @@ def test_a_command_takes_all_forms():
         result = CliRunner().invoke(app, line.split())
         assert result.exit_code == 0, result.output
     assert set(map(str, seen)) == {"('f.nc', [3, 8], ['vp', 'edm'], 4)"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "--class", "a\udcff"],
+        ["window", "--prompts", "a", "b\ud800"],
+        ["data", "--data", "a\udcff"],
+    ],
+)
+def test_what_is_no_text_is_refused_before_any_work(arguments, capsys):
+    model = [] if arguments[0] == "data" else ["--model", "zoo:digits"]
+    assert cli.run([*arguments, *model, "--out", "nowhere"]) == 2
+    assert "must be valid Unicode, got" in capsys.readouterr().err
