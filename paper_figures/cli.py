@@ -32,7 +32,7 @@ from paper_figures.commands.train import train
 from paper_figures.commands.weights import weights
 from paper_figures.commands.window import window
 from paper_figures.interruption import reliable_interrupts
-from paper_figures.terminal import printable_streams
+from paper_figures.terminal import open_closed_streams, printable_streams
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -139,6 +139,7 @@ def _say_once(line: str) -> None:
 
 def main() -> None:
     """Entry point of the installed ``speciation`` command."""
+    open_closed_streams()
     os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
     # A notebook's backend is not there for the processes that it starts, and commands draw into files alone.
     os.environ["MPLBACKEND"] = "agg"

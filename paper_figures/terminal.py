@@ -1,6 +1,7 @@
 """What reaches a terminal: text that prints, whatever files, prompts and names hold, in any encoding."""
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,20 @@ class _Printable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def open_closed_streams() -> None:
+    """Let streams that were closed before this process began lead nowhere.
+
+    Otherwise a file of results would get the number of standard output or error, and what is printed would go into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 @contextmanager

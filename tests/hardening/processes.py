@@ -37,7 +37,7 @@ COMMANDS = {
     "sample": (["sample", "--model", "zoo:digits", "--class", "3", "--steps", "8", "--out", "a"], "a/3-seed0.png"),
     "window": (["window", *TREE, "--allow-partial", "--out", "a"], "a/window-1.nc"),
     "guidance": (["guidance", *TREE, "--schedules", "cfg:2", "--out", "a"], "a/guidance.json"),
-    "weights": (["weights", "convert", f"{INPUTS.name}/a.pkl", "a/a.safetensors"], "a/a.safetensors"),
+    "weights": (["weights", "convert", f"{INPUTS.name}/a.pt", "a/a.safetensors"], "a/a.safetensors"),
     "show": (["show", f"{INPUTS.name}/a.nc", "--out", "a/a.csv"], "a/a.csv"),
     "check": (["check", "--model", "zoo:tree", "--samples", "8"], None),
 }  # fmt: skip
@@ -55,7 +55,8 @@ def inputs():
         t=times, log_snr=-times, entropy=np.tanh(times), entropy_stderr=0 * times, rate=times, rate_stderr=0 * times,
         prior_entropy=2.0, metadata={},
     ).save(Path(INPUTS.name, "a.nc"))  # fmt: skip
-    Path(INPUTS.name, "a.pkl").write_bytes(forge.dump(forge.network({"w": weights}), 2))
+    network = {"w": forge.rebuild(forge.identity(weights), weights)}
+    Path(INPUTS.name, "a.pt").write_bytes(forge.archive(network, {"0": weights}))
     yield
     INPUTS.cleanup()
 

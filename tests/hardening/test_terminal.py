@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shlex
 import subprocess
 import sys
 import warnings
@@ -136,3 +137,13 @@ def test_schemas_escape_what_files_hold(tmp_path):
     path.write_text(json.dumps({"format": "\x1b[2J", "schedules": []}))
     with pytest.raises(ValueError, match=r"got '.x1b\[2J'"):
         load_guidance(path)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_lose_no_result(closed, curve, held):
+    line = shlex.join([*COMMAND, "show", str(curve)])
+    done = subprocess.run(["sh", "-c", f"{line} {closed}"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert curve.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    held("environments")
