@@ -19,7 +19,7 @@ from gmm.curve import EntropyCurve
 from gmm.files import write_aside
 from gmm.outside_files import read_outside
 from gmm.schema import Finite, Positive, from_json, from_values
-from gmm.windows import Window, window
+from gmm.windows import Window, check_ends, window
 
 FORMAT = "speciation-window/1"
 PLACES = ("low", "median", "high")
@@ -180,10 +180,12 @@ class MeasuredWindow(_Decision):
             facts: further facts beside the curve's metadata.
 
         Raises:
-            ValueError: as `gmm.window`, or when the levels of a sampler do not fall.
+            ValueError: as `gmm.window`; when the levels of a sampler do not fall, or the window's ends are not on the
+                curve.
         """
         curve = curve.in_units("nats")
         found, metadata = window(curve, share, allow_partial=allow_partial), curve.metadata
+        check_ends(found, curve)
         places = zip(
             (found.low, found.median, found.high),
             (found.t_low, found.t_median, found.t_high),

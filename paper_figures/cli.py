@@ -7,6 +7,7 @@ runs, so that help and errors come at once.
 import contextlib
 import functools
 import importlib.metadata
+import logging
 import os
 import signal
 import sys
@@ -41,6 +42,8 @@ FLAGS_TRIED = (0, 10)
 # Signals by which terminals, queues and containers end a process; its exit code is then 128 and the signal's number.
 _ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _received: list[int] = []
+# How JAX begins the text of an exception in a function that it called on the host.
+_CALLBACK = "CpuCallback error"
 
 
 def _version(wanted: bool) -> None:
@@ -90,7 +93,9 @@ def _run(arguments: Sequence[str]) -> int:
     try:
         with reliable_interrupts():
             code = command.main(list(arguments) or ["--help"], prog_name="speciation", standalone_mode=False)
-    except (RuntimeError, AssertionError):
+    except (RuntimeError, AssertionError) as error:
+        if failed := _failed_in_callback(error):
+            return _after_callback(failed)
         if not _platform_is_missing():
             raise
         wanted = os.environ["JAX_PLATFORMS"]
@@ -100,10 +105,27 @@ def _run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         return _refuse(error.format_message())
     except (ValueError, OSError) as error:
-        return _refuse(str(error))
+        failed = _failed_in_callback(error)
+        return _after_callback(failed) if failed else _refuse(str(error))
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
     return code if isinstance(code, int) else 0
+
+
+def _failed_in_callback(error: Exception) -> str:
+    """The exception that ended a function which JAX called on the host, such as a network of torch; else empty.
+
+    JAX passes it on as text, behind the whole traceback.
+    """
+    text = str(error)
+    return text.strip().splitlines()[-1].strip() if _CALLBACK in text else ""
+
+
+def _after_callback(failed: str) -> int:
+    """The exit code after such an exception, and a line for it; none where it was interrupted."""
+    if failed.startswith(KeyboardInterrupt.__name__):
+        return INTERRUPTED
+    return _refuse(f"the model's own code failed: {failed}")
 
 
 def _platform_is_missing() -> bool:
@@ -139,6 +161,8 @@ def _say_once(line: str) -> None:
 
 def main() -> None:
     """Entry point of the installed ``speciation`` command."""
+    # JAX prints the traceback of a failed callback before it passes the exception on.
+    logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL)
     open_closed_streams()
     os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
     # A notebook's backend is not there for the processes that it starts, and commands draw into files alone.

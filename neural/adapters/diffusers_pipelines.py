@@ -4,11 +4,13 @@ diffusers is imported when `from_diffusers` is called (extra `diffusers`). `neur
 each family of networks is called, `neural.adapters.schedules` what a scheduler's configuration means.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,17 @@ class DiffusersDenoiser(FunctionDenoiser):
         times = jnp.repeat(t, count) if t.ndim else t
         denoised = self.to_x0(rows, times, self.output(rows, times, numbers))
         return denoised.reshape(len(x), count, *x.shape[1:])
+
+    def pictures(self, x: State) -> np.ndarray:
+        """Pictures (n, H, W, 3) in [0, 1] of latents (n, H, W, C), by the pipeline's own autoencoder."""
+        torch = importlib.import_module("torch")
+        vae = self.pipeline.vae
+        parameter, config = next(vae.parameters()), vae.config
+        latents = torch.from_numpy(np.array(x, np.float32)).permute(0, 3, 1, 2)
+        latents = latents.to(parameter.device, parameter.dtype) / config.scaling_factor
+        with torch.no_grad():
+            raw = vae.decode(latents + (getattr(config, "shift_factor", None) or 0.0), return_dict=False)[0]
+        return np.clip(raw.permute(0, 2, 3, 1).to("cpu", torch.float32).numpy() / 2 + 0.5, 0, 1)
 
     def _numbers(self, condition: Any) -> Any:
         if condition is None or isinstance(condition, str):
@@ -155,7 +168,26 @@ def _load(source: Any, dtype: Any) -> Any:
     index = json.loads(read_outside(path / "model_index.json", _MAX_BYTES))
     options |= {name: None for name, part in index.items() if part == [None, None]}
     options |= {"local_files_only": True, "use_safetensors": True}
-    return diffusers.DiffusionPipeline.from_pretrained(str(path), **options)
+    with _quiet():
+        return diffusers.DiffusionPipeline.from_pretrained(str(path), **options)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the progress bars of loading, and what diffusers and transformers say of their own later releases."""
+    logging = [importlib.import_module(f"{name}.utils.logging") for name in ("diffusers", "transformers")]
+    shown = [one.is_progress_bar_enabled() for one in logging]
+    for one in logging:
+        one.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        for one, was in zip(logging, shown, strict=True):
+            if was:
+                one.enable_progress_bar()
 
 
 def _host_function(

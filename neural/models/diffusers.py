@@ -8,6 +8,7 @@ from gmm.outside_files import read_outside
 from neural.models.grids import Grid
 from neural.models.model import Model
 from neural.models.registry import Kind
+from neural.pictures import from_unit
 
 PREFIX = "diffusers:"
 _NOTHING = ""
@@ -43,6 +44,7 @@ def load(source: str, dtype: str) -> Model:
         grid=Grid("edm", sigma_min=0.01) if flow else Grid("time", steps=50, sigma_min=1e-3, sigma_max=1e3),
         unconditional=denoiser,
         tokenize=None if classes else denoiser.encode,
+        pictures=lambda x: from_unit(denoiser.pictures(x)),
         facts={"files": [folder], "network": type(denoiser.family).__name__},
     )
 

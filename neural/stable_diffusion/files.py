@@ -22,7 +22,14 @@ from neural.checkpoints.other_files import other_kind
 from neural.stable_diffusion import sizes
 from neural.stable_diffusion.architecture import Shape, TextConfig, UNetConfig, VAEConfig
 from neural.stable_diffusion.hints import Hints, read_hints
-from neural.stable_diffusion.kinds import READ_HERE, check_file_name, network_alone, other_model
+from neural.stable_diffusion.kinds import (
+    READ_HERE,
+    WITH_DIFFUSERS,
+    check_file_name,
+    network_alone,
+    of_diffusers,
+    other_model,
+)
 from neural.stable_diffusion.names import (
     PARTS,
     PREFIXES,
@@ -337,7 +344,10 @@ def _plan(part: str, shapes: Mapping[str, Shape]) -> dict[str, str]:
 
 def not_ours(model: str) -> str:
     """What to say of a file that is something else; its own way out comes first."""
-    return f"this is {model}" + ("" if ";" in model else f"; {READ_HERE}")
+    if ";" in model:
+        return f"this is {model}"
+    way_out = f"; {WITH_DIFFUSERS}" if of_diffusers(model) else ""
+    return f"this is {model}; {READ_HERE}{way_out}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,10 @@ from neural.checkpoints import CheckpointError
 from neural.stable_diffusion.architecture import Shapes
 
 READ_HERE = "load_sd15 reads Stable Diffusion 1.x (text states 768 wide, 4 latent channels)"
+# Folders of these, as diffusers saves them, are read through diffusers.
+WITH_DIFFUSERS = "a folder that diffusers saved is read by neural.from_diffusers (the model diffusers:FOLDER); extra `diffusers`"
+_OF_DIFFUSERS = ("Stable Diffusion XL", "Stable Diffusion 2", "Stable Diffusion 3", "FLUX")
+_PIPELINES = re.compile(r"'(StableDiffusion(XL|3)?|Flux|PixArt(Alpha|Sigma)|DiT)Pipeline'")
 _MERGE = "merge it into its model with the tool that made it, then load the merged model"
 
 _LORA = r".*(lora_|\.lora\.|_lora\.)"
@@ -72,6 +76,11 @@ def other_model(shapes: Shapes) -> str | None:
         if first and len(shape) == 4 and shape[1] in _BY_CHANNELS:
             return _BY_CHANNELS[shape[1]]
     return None
+
+
+def of_diffusers(model: str) -> bool:
+    """Whether `neural.from_diffusers` reads a model, by what `other_model` calls it or by its pipeline's class."""
+    return model in _OF_DIFFUSERS or _PIPELINES.search(model) is not None
 
 
 def unsupported_change(names: Iterable[str]) -> str | None:

@@ -23,13 +23,13 @@ def show_models() -> None:
     console().print(table)
 
 
-def show_classes(name: str, find: str = "") -> None:
+def show_classes(name: str, find: str = "", *, trust_code: bool = False) -> None:
     """Print one line for each class: index, name, other spellings.
 
     Raises:
         ValueError: when the model cannot be loaded, takes prompts, or no class holds the text.
     """
-    model = _with_classes(name)
+    model = _with_classes(name, trust_code)
     shown = 0
     for index, called in enumerate(model.names):
         others = [spelling for spelling in model.aliases.get(called, ()) if spelling != called]
@@ -39,13 +39,13 @@ def show_classes(name: str, find: str = "") -> None:
     _check_found(shown, model, find)
 
 
-def show_groups(name: str, find: str = "") -> None:
+def show_groups(name: str, find: str = "", *, trust_code: bool = False) -> None:
     """Print one line for each group: the number of its classes, and its name.
 
     Raises:
         ValueError: as `show_classes`.
     """
-    model = _with_classes(name)
+    model = _with_classes(name, trust_code)
     found = {group: held for group, held in model.groups.items() if find.casefold() in group.casefold()}
     for group, held in found.items():
         print(f"{len(held)}\t{group}\t{imagenet.spans(held)}")
@@ -95,8 +95,8 @@ def _vocabulary(of: str) -> Model:
     return Model(of, "names", None, (), tuple(range(count)), grid=Grid(), classes_of=of, **fields)  # type: ignore[arg-type]
 
 
-def _with_classes(name: str) -> Model:
-    model = _vocabulary(IMAGENET) if name == IMAGENET else load_model(name)
+def _with_classes(name: str, trust_code: bool) -> Model:
+    model = _vocabulary(IMAGENET) if name == IMAGENET else load_model(name, trust_code=trust_code)
     if model.free_text:
         raise ValueError(f"{name} takes prompts and has no classes to list")
     return model

@@ -19,6 +19,9 @@ Find = Annotated[
 Groups = Annotated[
     bool, typer.Option("--groups", help="List groups of classes instead, with the number of their classes.")
 ]
+Trust = Annotated[
+    bool, typer.Option("--trust-code", help="Load an own model, module:object, which executes its code.")
+]
 Which = Annotated[
     str | None, typer.Argument(help="Print the cells of this one, class by class.", metavar="[NAME|FILE]")
 ]
@@ -37,14 +40,15 @@ def list_models() -> None:
 
 
 @models.command(cls=Command)
-def classes(model: Name, find: Find = "", groups: Groups = False) -> None:
+def classes(model: Name, find: Find = "", groups: Groups = False, trust_code: Trust = False) -> None:
     """List the classes of a model by index, or its groups.
 
     ImageNet's names and groups are WordNet 3.0's.
     """
     from paper_figures.commands.listing import show_classes, show_groups
 
-    show_groups(model, find) if groups else show_classes(model, find)
+    show = show_groups if groups else show_classes
+    show(model, find, trust_code=trust_code)
 
 
 @models.command(cls=Command)

@@ -23,7 +23,15 @@ Batch = Annotated[
 class PictureOptions:
     """What is generated, and by which sampler."""
 
-    model: str = option(..., "edm2-xs, sd15, zoo:digits, ..., or a file or folder.", metavar="NAME|PATH")
+    model: str = option(
+        ...,
+        "edm2-xs, sd15, zoo:digits, ..., a file or folder, diffusers:FOLDER, or an own model of pictures as "
+        "module:object or FILE.py:object, with --trust-code.",
+        metavar="NAME|PATH",
+    )
+    trust_code: bool = option(
+        False, "Load an own model, module:object or path/to/file.py:object, which executes its code."
+    )
     classes: list[str] | None = option(
         None, "Classes by name, index or group.", "--classes", "--class", metavar="CLASS ..."
     )

@@ -148,6 +148,7 @@ def plan_pictures(
     schedule: str | None = None,
     latents: bool = False,
     for_metrics: bool = False,
+    trust_code: bool = False,
 ) -> PicturePlan:
     """The model, loaded, and every picture: each condition with the same seeds, `seed` to `seed` + count - 1.
 
@@ -165,6 +166,7 @@ def plan_pictures(
         vae: autoencoder for a model whose states are latents.
         schedule: text form of a guidance schedule, in place of `guidance_scale`.
         latents: whether to keep the states instead of pictures of them.
+        trust_code: whether an own model may be loaded, which executes its code.
         for_metrics: one picture for each of `count` seeds, of a condition that the seed draws; see `Picture.by_number`.
 
     Raises:
@@ -173,7 +175,7 @@ def plan_pictures(
     """
     check_values("count", count, ">= 1", lambda number: number >= 1)
     check_values("seed", seed, "in 0..2^31 - 1 - count", lambda s: (s >= 0) & (s < 2**31 - count))
-    loaded = load_model(model, dtype=dtype)
+    loaded = load_model(model, dtype=dtype, trust_code=trust_code)
     if not latents and loaded.pictures is None and not _needs_decoder(loaded):
         raise ValueError(f"model must make pictures; the states of {loaded.name}, {loaded.shape}, are none")
     settings = _settings(loaded, sampler, steps, guidance_scale, dtype)

@@ -13,7 +13,7 @@ from gmm.landmarks import landmarks
 from gmm.pooling import Reading, pool, read_off
 from gmm.process import Process
 from gmm.window_file import PLACES, Decided, MeasuredWindow, Place, SamplerSteps, save_window
-from gmm.windows import window
+from gmm.windows import check_ends, window
 from neural.checkpoints import portable
 from neural.decisions import Level
 from neural.models import Grid, Model
@@ -91,6 +91,7 @@ def _window(
     curve = pool(runs)
     try:
         found = window(curve, share, allow_partial=allow_partial)
+        check_ends(found, curve)
     except ValueError as error:
         raise ValueError(
             f"{question.model.name} makes no whole decision of {level.name!r} on its own noise levels "

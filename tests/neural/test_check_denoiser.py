@@ -132,6 +132,7 @@ def networks():
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 def test_trained_networks_right_and_wrong():
     models = networks()
     for name in ("eps, clipped", "flow"):
@@ -149,6 +150,7 @@ def test_trained_networks_right_and_wrong():
 
 
 @pytest.mark.torch
+@pytest.mark.slow
 def test_trained_networks_on_their_data():
     pytest.importorskip("torch")
     from tests.neural import torch_digits as digits
