@@ -9,7 +9,10 @@ from neural.stable_diffusion.architecture import Shapes
 
 READ_HERE = "load_sd15 reads Stable Diffusion 1.x (text states 768 wide, 4 latent channels)"
 # Folders of these, as diffusers saves them, are read through diffusers.
-WITH_DIFFUSERS = "a folder that diffusers saved is read by neural.from_diffusers (the model diffusers:FOLDER); extra `diffusers`"
+WITH_DIFFUSERS = (
+    "a folder that diffusers saved is read by neural.from_diffusers "
+    "(the model diffusers:FOLDER); extra `diffusers`"
+)
 _OF_DIFFUSERS = ("Stable Diffusion XL", "Stable Diffusion 2", "Stable Diffusion 3", "FLUX")
 _PIPELINES = re.compile(r"'(StableDiffusion(XL|3)?|Flux|PixArt(Alpha|Sigma)|DiT)Pipeline'")
 _MERGE = "merge it into its model with the tool that made it, then load the merged model"

@@ -12,8 +12,9 @@ from neural import load_model, online_entropy
 
 # Three combined standard errors: a false alarm in 370 for each of the two places.
 STDERRS = 3.0
-# The empirical mixture knows its points by heart, and a network smooths between them, so that its classes overlap down
-# to less noise. That moves the lower end of the window by up to this much in log(σ/α), of a small network also the middle.
+# The empirical mixture knows its points by heart, and a network smooths between them, so that its classes overlap
+# down to less noise. That moves the lower end of the window by up to this much in log(σ/α), of a small network also
+# the middle.
 SMOOTHED = 0.4
 
 pytestmark = pytest.mark.slow
