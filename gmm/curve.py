@@ -72,6 +72,13 @@ def _slope(t: np.ndarray, log_snr: np.ndarray) -> np.ndarray:
     return np.gradient(log_snr[first], times)[back] if len(times) > 1 else np.full(len(t), np.nan)
 
 
+def _facts(text: str) -> dict[str, Any]:
+    try:
+        return from_json(dict[str, Any], text)
+    except ValueError as error:
+        raise ValueError(f"the attribute metadata of an entropy curve: {error}") from error
+
+
 def _plain(value: Any) -> Any:
     """A value for JSON: arrays and NumPy's numbers as lists and numbers."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)
@@ -356,7 +363,7 @@ class EntropyCurve:
                 raise ValueError(
                     f"{name} of an entropy curve must hold numbers, got {values.dtype} {values.shape}"
                 )
-        return cls(**fields, units=about["units"], metadata=from_json(dict[str, Any], about["metadata"]))
+        return cls(**fields, units=about["units"], metadata=_facts(about["metadata"]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write NetCDF under a temporary name that is then renamed; raises ValueError when `path` cannot be written."""

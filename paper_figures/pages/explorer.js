@@ -146,21 +146,25 @@ function denser(curve) {
 /** Entropy along guided paths at the levels of the unguided curve; `agree` holds the surprise of the target.
  * @param {Curve} plain @returns {Curve} */
 function guidedCurve(plain) {
-  const rhos = plain.level.map((v) => energyOf() * shares(v, state.variance)[0]);
-  const [first, last] = [Math.log(Math.max(rhos[0], FIRST_RHO)), Math.log(rhos[rhos.length - 1])];
-  const nodes = linspace(first, last, 57);
+  const [energy, variance] = [energyOf(), state.variance];
+  const rhoAt = (/** @type {number} */ level) => energy * shares(level, variance)[0];
+  const first = Math.log(FIRST_RHO);
+  const last = Math.log(rhoAt(plain.level[plain.level.length - 1]));
+  const nodes = linspace(first, last, 129);
   const solved = guidedPair(state.sampler, state.weight, state.prior, nodes);
-  const moved = plain.level.map((v) => shares(v, state.variance)[1]);
   const at = (/** @type {number[]} */ y, /** @type {number} */ x) => local(nodes, y, Math.min(Math.max(x, first), last));
-  const h = rhos.map((rho) => at(solved.h, Math.log(rho)));
-  // dH/dlevel = dH/dlog ρ · dlog ρ/dlevel, by a centred difference.
   const e = 0.01;
-  const dh = rhos.map((rho, i) => {
-    const x = Math.min(Math.max(Math.log(rho), first + e), last - e);
-    return ((at(solved.h, x + e) - at(solved.h, x - e)) / (2 * e)) * moved[i];
-  });
-  const agree = rhos.map((rho) => at(solved.surprise, Math.log(rho)));
-  return { ...plain, h, dh, agree, floor: h[h.length - 1], limit: agree[agree.length - 1] };
+  /** @type {(level: number) => Point} */
+  const exact = (level) => {
+    const x = Math.log(rhoAt(level));
+    // dH/dlevel = dH/dlog ρ · dlog ρ/dlevel, by a centred difference.
+    const middle = Math.min(Math.max(x, first + e), last - e);
+    const slope = (at(solved.h, middle + e) - at(solved.h, middle - e)) / (2 * e);
+    return { h: at(solved.h, x), dh: slope * shares(level, variance)[1], agree: at(solved.surprise, x) };
+  };
+  const points = plain.level.map(exact);
+  const [h, dh, agree] = [points.map((p) => p.h), points.map((p) => p.dh), points.map((p) => p.agree)];
+  return { ...plain, h, dh, agree, exact, floor: h[h.length - 1], limit: agree[agree.length - 1] };
 }
 
 // ---------------------------------------------------------------------------------------------- places

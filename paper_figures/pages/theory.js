@@ -7,7 +7,7 @@
  * @typedef {{values: Float32Array, rows: number[], columns: number[], shape: number[], stencil: number}} FlatTable
  * @typedef {{h: number, dh: number, agree: number}} Point  entropy, dH/dlevel (negative), clone agreement
  * @typedef {{level: number[], h: number[], dh: number[], agree: number[], prior: number, floor: number,
- *   chance: number, limit: number}} Curve
+ *   chance: number, limit: number, exact?: (level: number) => Point}} Curve
  * @typedef {{name: string, last: number, first: number, time: (level: number) => number,
  *   slope: (level: number) => number, growth: (level: number) => number}} Clock
  */
@@ -360,7 +360,7 @@ function guidedSde(weight, prior, logRho, inside, step) {
   const low = -7 - (weight < 1 ? 2 * Math.max(1 - weight, 1) * Math.sqrt(lastRho) : 0);
   const count = Math.ceil((7 + reach - low) / step) + 1;
   const q = Float64Array.from({ length: count }, (_, i) => low + step * i);
-  const shift = 2 * (weight - 1) * (1 - prior) * Math.sqrt(FIRST_RHO);
+  const shift = 2 * (weight - 1) * (1 - prior) * Math.exp(0.5 * logRho[0]);
   let mass = q.map((v) => Math.exp(-0.5 * (v - shift) ** 2));
   const [right, left] = [new Float64Array(count), new Float64Array(count)];
   const [upper, rest] = [new Float64Array(count), new Float64Array(count)];
@@ -466,6 +466,7 @@ function guidedPair(sampler, weight, prior, logRho) {
 /** Values of a curve between its points, by the cubic through entropies and slopes.
  * @param {Curve} curve @returns {{h: number, dh: number, agree: number}} */
 function valueAt(curve, /** @type {number} */ level) {
+  if (curve.exact) return curve.exact(level);
   const n = curve.level.length;
   let i = 0;
   for (let [low, high] = [0, n - 1]; ; ) {

@@ -37,7 +37,7 @@ COMMANDS = {
     "sample": (["sample", "--model", "zoo:digits", "--class", "3", "--steps", "8", "--out", "a"], "a/3-seed0.png"),
     "window": (["window", *TREE, "--allow-partial", "--out", "a"], "a/window-1.nc"),
     "guidance": (["guidance", *TREE, "--schedules", "cfg:2", "--out", "a"], "a/guidance.json"),
-    "weights": (["weights", "convert", f"{INPUTS.name}/a.pkl", "a/a.safetensors"], "a/a.safetensors"),
+    "weights": (["weights", "convert", f"{INPUTS.name}/a.pt", "a/a.safetensors"], "a/a.safetensors"),
     "show": (["show", f"{INPUTS.name}/a.nc", "--out", "a/a.csv"], "a/a.csv"),
     "check": (["check", "--model", "zoo:tree", "--samples", "8"], None),
 }  # fmt: skip
@@ -55,7 +55,8 @@ def inputs():
         t=times, log_snr=-times, entropy=np.tanh(times), entropy_stderr=0 * times, rate=times, rate_stderr=0 * times,
         prior_entropy=2.0, metadata={},
     ).save(Path(INPUTS.name, "a.nc"))  # fmt: skip
-    Path(INPUTS.name, "a.pkl").write_bytes(forge.dump(forge.network({"w": weights}), 2))
+    network = {"w": forge.rebuild(forge.identity(weights), weights)}
+    Path(INPUTS.name, "a.pt").write_bytes(forge.archive(network, {"0": weights}))
     yield
     INPUTS.cleanup()
 
@@ -97,6 +98,14 @@ def whole(request, tmp_path_factory):
     said = process.communicate()[1]
     assert process.returncode == 0, said
     return request.param, time.monotonic() - begun, result(request.param, folder)
+
+
+@pytest.fixture
+def writing(whole):
+    """The same for a command that writes something."""
+    if whole[2] is None:
+        pytest.skip("it writes nothing")
+    return whole
 
 
 @pytest.fixture
@@ -144,11 +153,9 @@ def test_signals(signum, whole, stops, tmp_path, held):
     held(f"{signum.name}: {name}", stops)
 
 
-def test_a_full_disk(whole, tmp_path, held):
+def test_a_full_disk(writing, tmp_path, held):
     """A limit on the size of files stands for a disk without room: every larger file is cut off there."""
-    name, _, expected = whole
-    if expected is None:
-        pytest.skip("it writes nothing")
+    name, _, expected = writing
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.RLIM_INFINITY))
     process = start(name, tmp_path, preexec_fn=limit)
     said = process.communicate(timeout=600)[1]
@@ -160,11 +167,9 @@ def test_a_full_disk(whole, tmp_path, held):
     held("full disk")
 
 
-def test_a_disk_without_room(whole, tmp_path, held):
+def test_a_disk_without_room(writing, tmp_path, held):
     """The same on a file system of its own, where one may be mounted."""
-    name, _, expected = whole
-    if expected is None:
-        pytest.skip("it writes nothing")
+    name, _, expected = writing
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("file systems cannot be mounted here")

@@ -55,10 +55,10 @@ def test_guidance_fades_as_classes_become_few():
 
 def test_the_rest_condenses_before_strong_guidance_has_won():
     """A state far out is nearest to few of the means: the Gaussian sum over the rest would be wrong there."""
-    from theory.guided_classes import _rest
+    from theory.guided_classes import _other_classes
 
     size, rho, kappa = 3.0, 1.0, 0.2
-    weight, theta = _rest(rho, size, kappa)
+    weight, theta = _other_classes(rho, size, kappa)
     assert theta < rho / (1 + rho)
     assert weight < kappa - 0.5 * np.log1p(rho) - size / (2 * (1 + rho))
 

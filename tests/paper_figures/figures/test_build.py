@@ -17,7 +17,8 @@ import xarray as xr
 from matplotlib.figure import Figure as Picture
 
 from paper_figures import cli
-from paper_figures.figures import registry
+from paper_figures.commands import figures as command
+from paper_figures.figures import page, registry
 from paper_figures.figures.build import in_order
 from paper_figures.figures.job import Job
 from paper_figures.figures.registry import Figure
@@ -51,12 +52,9 @@ def two_figures(monkeypatch):
         name: Figure(name, "tiny", "a <line>", seed=seed, version="1", seconds=7, fast_seconds=2)
         for name, seed in (("one", 1), ("two", 2))
     }
-    monkeypatch.setattr(registry, "FIGURES", table)
-    monkeypatch.setattr("paper_figures.commands.figures.MOST_JOBS", 1)  # another process knows no patches
-    for user in ("commands.figures", "figures.page"):
-        name = f"paper_figures.{user}"
-        __import__(name)
-        monkeypatch.setattr(f"{name}.FIGURES", table)
+    monkeypatch.setattr(command, "MOST_JOBS", 1)  # another process knows no patches
+    for user in (registry, command, page):
+        monkeypatch.setattr(user, "FIGURES", table)
     return types.SimpleNamespace(calls=calls, module=module, table=table)
 
 

@@ -131,6 +131,8 @@ def compare_places(setting, read):
             del expected["cloning"]
         for name, level in expected.items():
             level = level if last <= level <= first else math.nan
+            if name == "entropy-rate" and min(level - last, first - level) < 1e-3:
+                level = math.nan  # a rate that still grows where the process ends has no maximum there
             found = read["marks"][name]
             assert -0.5 * found == pytest.approx(-0.5 * level, abs=PLACES["flat"], nan_ok=True), (
                 setting,
