@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import types
 import warnings
 from collections.abc import Sequence
 from typing import Annotated
@@ -40,7 +41,7 @@ INTERRUPTED = 130
 # The newest jaxlib whose XLA is known to take the flags of `_quick_to_compile`; 0.7 does too.
 FLAGS_TRIED = (0, 10)
 # Signals by which terminals, queues and containers end a process; its exit code is then 128 and the signal's number.
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _received: list[int] = []
 # How JAX begins the text of an exception in a function that it called on the host.
 _CALLBACK = "CpuCallback error"
@@ -169,7 +170,9 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"
     warnings.showwarning = _warn
     for signum in _ENDING:
-        signal.signal(signum, _interrupt)
+        # nohup, and scripts that run a command in the background, have a signal ignored.
+        if signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, _interrupt)
     code = run(sys.argv[1:])
     if code == INTERRUPTED:
         _leave(128 + _received[-1] if _received else code)
@@ -178,15 +181,23 @@ def main() -> None:
     sys.exit(code)
 
 
-def _interrupt(signum: int, _: object) -> None:
-    """End the work as Ctrl-C does: what is finished stays, and `train` keeps its state."""
+def _interrupt(signum: int, frame: types.FrameType | None) -> None:
+    """End the work as Ctrl-C does: what is finished stays, and `train` keeps its state.
+
+    Within an import the process ends at once: a library of C that cannot import what it needs reports an error of its
+    own, or crashes.
+    """
     _received.append(signum)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            _leave(128 + signum)
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 
 def _leave(code: int) -> None:
     """End the process at once: taking XLA apart while its threads are at work may crash."""
-    for signum in (signal.SIGINT, *_ENDING):
+    for signum in _ENDING:
         signal.signal(signum, signal.SIG_IGN)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # a pipe that nobody reads any more

@@ -1,7 +1,9 @@
 """A signal ends the work wherever it strikes: also where Python drops what its handler raises."""
 
 import gc
+import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -77,3 +79,31 @@ def test_an_interruption_does_not_outlive_the_work(printed):
         _struck_while_collecting(signal.SIGINT, 0.0)
     time.sleep(10 * MOMENT)
     assert printed == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are POSIX's")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_within_an_import_the_process_ends_at_once(name, tmp_path):
+    """NumPy's library of C turns an interruption of its imports into an ImportError."""
+    signum = getattr(signal, name)
+    (tmp_path / "interrupted.py").write_text(
+        "import signal\n"
+        f"try:\n    signal.raise_signal({int(signum)})\n"
+        "except KeyboardInterrupt as error:\n    raise ImportError from error\n"
+    )
+    line = "from paper_figures import cli; cli.run = lambda _: __import__('interrupted'); cli.main()"
+    command = [sys.executable, "-c", line]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (128 + signum, "")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are POSIX's")
+def test_signals_that_are_ignored_stay_ignored():
+    line = (
+        "import signal, os; signal.signal(signal.SIGHUP, signal.SIG_IGN); from paper_figures import cli;"
+        "cli.run = lambda _: os.kill(os.getpid(), signal.SIGHUP) or 0; cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
