@@ -14,7 +14,7 @@ STRICT := $(addprefix tests/,test_strict_numerics.py $(addsuffix .py,$(addprefix
   entropy families files guidance guided guided_quality kernels landmarks late_times pooling process reduction whitened)) \
   neural/test_trackers.py neural/edm2/test_denoiser.py neural/stable_diffusion/test_denoiser.py)
 
-.PHONY: help figures test slow typecheck strict torch browser lint hardening minimum wheel parity bench docs clean
+.PHONY: help figures test slow strict torch browser lint hardening minimum wheel parity bench docs clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -26,16 +26,11 @@ figures: $(VENV)/run.stamp  ## install, then make every default figure into figu
 	@echo "speciation after: source $(BIN)/activate"
 
 # Neighbours stay on one worker: they share fixtures and compiled programs.
-test: $(VENV)/test.stamp  ## the tests (minutes)
-	$(PYTEST) -n 2 --dist worksteal -m "not slow and not parity"
+test: $(VENV)/test.stamp  ## the tests (minutes), the shapes of arrays checked while they run
+	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity"
 
 slow: $(VENV)/test.stamp  ## the tests marked slow
 	$(PYTEST) -m "slow and not parity"
-
-# Readers of files and names of classes handle few arrays: they are left out.
-typecheck: $(VENV)/test.stamp  ## the tests once more, with the shapes of arrays checked while they run
-	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity" tests/gmm tests/theory tests/neural \
-	  --ignore=tests/neural/checkpoints --ignore=tests/neural/decisions
 
 strict: $(VENV)/test.stamp  ## a part of the tests, with NaN, infinities and implicit promotion refused by JAX
 	$(PYTEST) -n 2 --dist worksteal --strict-numerics -m "not slow and not parity and not torch" $(STRICT)

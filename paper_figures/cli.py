@@ -38,7 +38,7 @@ from paper_figures.terminal import open_closed_streams, printable_streams
 
 BAD_INPUT = 2
 INTERRUPTED = 130
-# The newest jaxlib whose XLA is known to take the flags of `_quick_to_compile`; 0.7 does too.
+# The newest jaxlib whose XLA is known to take the flags of `quick_to_compile`; 0.7 does too.
 FLAGS_TRIED = (0, 10)
 # Signals by which terminals, queues and containers end a process; its exit code is then 128 and the signal's number.
 _ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -165,7 +165,7 @@ def main() -> None:
     # JAX prints the traceback of a failed callback before it passes the exception on.
     logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL)
     open_closed_streams()
-    os.environ["XLA_FLAGS"] = " ".join([*_quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
+    os.environ["XLA_FLAGS"] = " ".join([*quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
     # A notebook's backend is not there for the processes that it starts, and commands draw into files alone.
     os.environ["MPLBACKEND"] = "agg"
     warnings.showwarning = _warn
@@ -205,7 +205,7 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _quick_to_compile() -> list[str]:
+def quick_to_compile() -> list[str]:
     """XLA's flags for a command, which compiles dozens of programs and runs each for a second or less.
 
     A level of optimisation below the highest halves the time of the compilations, emitters that build a program

@@ -64,7 +64,7 @@ if first:
 
 
 def run(folder, *arguments, devices=1):
-    flags = [f"--xla_force_host_platform_device_count={devices}", *cli._quick_to_compile()]
+    flags = [f"--xla_force_host_platform_device_count={devices}", *cli.quick_to_compile()]
     environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
     command = [sys.executable, "-c", WORK, str(folder), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
