@@ -24,7 +24,8 @@ from gmm.checks import check_shape, check_values
 from gmm.clock import Schedule, Times, schedule
 from gmm.curve import EntropyCurve, versions
 from gmm.estimate import CARRYING, Estimate, carrying
-from gmm.mixture import Mixture, check_key, diffuse, log_posterior, sample, score
+from gmm.keys import check_key, key_numbers
+from gmm.mixture import Mixture, diffuse, log_posterior, sample, score
 from gmm.partition import Partition, partition_of
 from gmm.process import Process
 
@@ -185,7 +186,6 @@ def _facts(
     key: PRNGKeyArray,
 ) -> dict[str, object]:
     """What is needed to compute the curve again, and the floors."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     inside, whole = np.exp(log_cells), np.exp(np.asarray(mixture.log_weights, np.float64))
     floors = [
         float(sum(v * floor_of(w / v) for v, w in zip(row, whole, strict=True) if v > 0)) for row in inside
@@ -201,6 +201,6 @@ def _facts(
         "samples": samples,
         "floor": floors,
         "mean_floor": float(share @ np.array(floors)),
-        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
+        "key": key_numbers(key).tolist(),
         **versions(),
     }

@@ -226,7 +226,7 @@ def _with_integrals(
 ) -> Float[Array, "T n G"]:
     """The statistics with the integrals beside them: the value at the first time minus the integral of the rate."""
     named = {name: columns[:, :, i] for i, name in enumerate(COLUMNS)}
-    rate = named["rate" if averaged(chain, paths) else "own_rate"]
+    rate = named["rate" if averaged(chain, paths) else "class_rate"]
     taken = antiderivative.astype(columns.dtype) @ rate
     scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], taken[:, :, None], by_cell]
