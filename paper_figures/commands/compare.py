@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paper_figures.commands.hosts import join, silent_unless
 from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
 from paper_figures.commands.option_groups import values
-from paper_figures.commands.options import NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
+from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
+from paper_figures.commands.run_model import (
+    announce,
+    folder_of,
+    measure_each,
+    parts_of,
+    print_costs,
+    remove_parts,
+)
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -50,6 +58,7 @@ def compare(
     u_turn: UTurn = False,
     network: NetworkOptions,
     result: ResultOptions,
+    distributed: Distributed = None,
 ) -> None:
     """Class entropy of a trained model, by two estimators, beside the exact curves.
 
@@ -64,19 +73,19 @@ def compare(
     if files:
         _overlay(files, Path("compare") if result.out is None else result.out, result)
         return
+    is_first = join(distributed)
     import jax
 
     from paper_figures.studies import asked
     from paper_figures.studies import u_turn as u_turns
 
-    with jax.enable_x64(network.dtype == "float64"):
-        questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
-        )
+    with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
+        ours = asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
+        questions = asked.questions(asked.to_a_precision(ours))
         sources, about = _sources(questions[0], against)
         if u_turn:
             u_turns.check(questions[0])
-        announce(questions, len(questions) * sum(source.evaluations for source in sources))
+        announce(questions, list(sources) * len(questions))
         if about:
             typer.echo(about)
         if result.dry_run:
@@ -84,7 +93,8 @@ def compare(
             return
         folder = folder_of("compare", model.model, result.out)
         dataset = _measured(questions, against, folder, u_turn)
-    _finish(dataset, folder, result)
+    if is_first:
+        _finish(dataset, folder, result)
 
 
 def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list[Source], str]":
@@ -116,6 +126,8 @@ def _measured(
     question = questions[0]
     # Questions one after the other are levels of one comparison.
     together = {name: [level for found in runs for level in found[name]] for name in runs[0]}
+    for levels in together.values():
+        print_costs(levels)
     lines = lines_of(together, question.seed)
     exact = [source.name for source in _sources(question, against)[0] if not source.evaluations]
     levels = [level.name for each in questions for level in each.decision.levels]

@@ -70,12 +70,21 @@ class DecisionOptions:
 class TrajectoryOptions:
     """How many trajectories, how long each is, and how the posterior of the classes is followed along it."""
 
+    precision: float | None = option(
+        None,
+        "Add trajectories until half entropy and the window's ends (in guidance: half entropy) have standard errors "
+        "of at most P in log(σ/α). Default of compare and window, unless samples, steps, a preset or another tracker "
+        "is given: 0.05.",
+        metavar="P",
+    )
     samples: int | None = option(
-        None, "Number of trajectories. Default: few enough for minutes on two cores.", metavar="N"
+        None,
+        "Number of trajectories; with a precision, the largest. Default: few enough for minutes on two cores.",
+        metavar="N",
     )
     steps: int | None = option(
         None,
-        "Noise levels, and network evaluations for each trajectory. Default: the model's own.",
+        "Noise levels, and, without a precision, network evaluations for each trajectory. Default: the model's own.",
         metavar="N",
     )
     tracker: Literal["classes", "unconditional", "share"] | None = option(
