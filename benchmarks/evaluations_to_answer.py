@@ -6,8 +6,8 @@ posterior averaged along paths of 64 steps that are spread over all noise, with 
 `now`, `precise_entropy`. Evaluations are counted as they happen, states times conditions.
 
 The error is the root mean square over seeds and the three landmarks against the exact curve, or for zoo:digits against
-a long run: with `--full` one of `before`, else one of `now` with eight times the steps. Coverage is the share of stated
-95% intervals that hold the truth. The plain run has fewer seeds, fewest for many classes, and leaves out `published` on
+a long run: with `--full` one of `before` with four times the steps, else one of `now` with eight times the steps.
+Coverage is the share of stated 95% intervals that hold the truth. The plain run has fewer seeds, fewest for many classes, and leaves out `published` on
 digits.
 """
 
@@ -36,7 +36,7 @@ PLAIN_SEEDS = {"pair": 6, "simplex8": 6, "simplex100": 3, "simplex1000": 1, "tre
 # Paths of `before`, tried in this order until the error is small enough.
 PATHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 BEFORE_STEPS = 64
-CLASSES_OF_DIGITS, LONG_RUN, PLAIN_LONG_RUN, LONG_STEPS = (3, 8), 8192, 256, 80
+CLASSES_OF_DIGITS, LONG_RUN, PLAIN_LONG_RUN, LONG_STEPS = (3, 8), 2048, 256, 80
 # A stated 95% interval in standard errors.
 INTERVAL = 1.96
 
@@ -241,7 +241,9 @@ def _digits(full: bool) -> Case:
         denoiser, CLASSES_OF_DIGITS, None, model.grid.times(model.process, BEFORE_STEPS), np.zeros(3)
     )
     if full:
-        long = _before_curve(blank, jax.random.key(7), LONG_RUN)
+        times = model.grid.times(model.process, 4 * (BEFORE_STEPS - 1) + 1)
+        fine = dataclasses.replace(blank, times=times)
+        long = _before_curve(fine, jax.random.key(7), LONG_RUN)
     else:
         few: dict[str, Any] = {"precision": None, "samples": PLAIN_LONG_RUN, "steps": LONG_STEPS}
         long = precise_entropy(denoiser, CLASSES_OF_DIGITS, key=jax.random.key(7), times=blank.times, **few)
