@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.interpolate import CubicSpline
 
+from gmm.fingerprint import tree_fingerprint
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
@@ -25,7 +26,6 @@ from neural.estimators.held import COLUMNS as HELD
 from neural.estimators.held import DRAWS, held_statistics
 from neural.estimators.trackers import COLUMNS, averaged, log_drawn, may_average
 from neural.estimators.tracking import draw_classes, draw_noise, trajectories
-from neural.fingerprint import fingerprint
 from neural.progress import Progress
 
 Source = Callable[
@@ -327,4 +327,4 @@ def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
         NAMES, chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
         chain.exhaustive, chain.same_condition, chain.given, str(chain.dtype),
     )  # fmt: skip
-    return fingerprint(words, dataclasses.replace(chain, at_once=0), key)
+    return tree_fingerprint(words, dataclasses.replace(chain, at_once=0), key)[:20]

@@ -22,7 +22,8 @@ from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.devices import agreed
 from gmm.files import alone_in
-from paper_figures.files import fingerprint, save_dataset
+from gmm.fingerprint import fingerprint
+from paper_figures.files import save_dataset
 from paper_figures.formats.curves import join, stack
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.formats.words import slug

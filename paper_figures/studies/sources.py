@@ -15,9 +15,9 @@ import gmm
 from gmm.curve import EntropyCurve
 from gmm.datasets import LabelledData
 from gmm.families import empirical, fitted
+from gmm.fingerprint import fingerprint
 from neural.estimators import gap_entropy, online_entropy
 from neural.models import Model
-from paper_figures.files import fingerprint
 from paper_figures.progress import Progress, share
 from paper_figures.studies.exact_laws import exact_law_curve, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
