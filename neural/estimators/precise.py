@@ -191,8 +191,8 @@ def _curve(
 
 def landmark_errors(curve: EntropyCurve, share: float) -> float:
     """The largest standard error in log(σ/α) of half entropy and the window's ends; infinite where unknown."""
-    found = window(curve, share, allow_partial=True)
-    errors = np.array([half_entropy(curve).stderr, found.low_stderr, found.high_stderr])
+    interval = window(curve, share, allow_partial=True)
+    errors = np.array([half_entropy(curve).stderr, interval.low_stderr, interval.high_stderr])
     return float(np.max(np.where(np.isfinite(errors), errors, np.inf)))
 
 

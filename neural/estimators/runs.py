@@ -199,8 +199,8 @@ def _chunk(chain: Chain, paths: Paths, antiderivative: Float[Array, "T T"], keep
 
 @jax.jit
 def _held_chunk(chain: Chain, paths: Paths, slopes: Float[Array, "S S"]) -> tuple[Any, ...]:
-    found, finite = held_statistics(chain, paths)
-    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in found)
+    statistics, finite = held_statistics(chain, paths)
+    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in statistics)
     return moments, finite
 
 
@@ -306,10 +306,10 @@ class _Store:
 
     def load(self, start: int, stop: int) -> Run | None:
         """A finished chunk, or None where there is none that is whole."""
-        found = read_kept(self._path(start, stop))
-        if found is None:
+        checkpoint = read_kept(self._path(start, stop))
+        if checkpoint is None:
             return None
-        stored = {name: np.array(values) for name, values in found.tensors.items()}
+        stored = {name: np.array(values) for name, values in checkpoint.tensors.items()}
         count = sum(name.startswith("mean_") for name in stored)
         moments = tuple(
             Moments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)

@@ -72,12 +72,12 @@ def measure(
         parts: folder where finished parts are kept, and found again by a later call of the same.
         progress: called while they are measured.
     """
-    found = {}
+    measured = {}
     for number, source in enumerate(sources):
         ours = share(progress, number, len(sources))
         runs = [source.measure(run, parts, share(ours, run, source.runs)) for run in range(source.runs)]
-        found[source.name] = [list(level) for level in zip(*runs, strict=True)]
-    return found
+        measured[source.name] = [list(level) for level in zip(*runs, strict=True)]
+    return measured
 
 
 # ------------------------------------------------------------------------------------------- trained models
