@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
+from paper_figures.commands.model_options import (
+    Batch,
+    ChangeOptions,
+    DecisionOptions,
+    Each,
+    ModelOptions,
+    TrajectoryOptions,
+)
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
@@ -42,6 +49,7 @@ def compare(
     files: Files = None,
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     decision: DecisionOptions,
     against: Against = None,
     trajectories: TrajectoryOptions,
@@ -71,7 +79,12 @@ def compare(
 
     with jax.enable_x64(network.dtype == "float64"):
         questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
+            asked.Asked(
+                **values(model, decision, trajectories, network),
+                each=each,
+                batch=batch,
+                settings=change.settings,
+            )
         )
         sources, about = _sources(questions[0], against)
         if u_turn:
@@ -115,18 +128,18 @@ def _measured(
     runs = measure_each(questions, lambda each: _sources(each, against)[0], parts_of("compare", folder))
     question = questions[0]
     # Questions one after the other are levels of one comparison.
-    together = {name: [level for found in runs for level in found[name]] for name in runs[0]}
+    together = {name: [level for run in runs for level in run[name]] for name in runs[0]}
     lines = lines_of(together, question.seed)
     exact = [source.name for source in _sources(question, against)[0] if not source.evaluations]
-    levels = [level.name for each in questions for level in each.decision.levels]
-    found = dataset_of(
+    levels = [level.name for part in questions for level in part.decision.levels]
+    dataset = dataset_of(
         lines,
         levels,
         exact[0] if exact else None,
         question=question.facts() if len(questions) == 1 else [each.facts() for each in questions],
         asks=asks(question, list(lines)),
     )
-    return found.merge(turns(question, lines)) if u_turn else found
+    return dataset.merge(turns(question, lines)) if u_turn else dataset
 
 
 def _overlay(files: Sequence[Path], folder: Path, view: View) -> None:
