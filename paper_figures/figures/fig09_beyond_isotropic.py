@@ -133,7 +133,8 @@ def _thresholds(prior: float) -> tuple[float, float, float]:
         float(energy * expit(-2 * find(exact, gmm.vp(), noise))) for find in (half_entropy_of, fastest_of)
     )
     # E Σp² = 1 + dH/drho: its midpoint is where the slope has half its initial value 2π(1-π).
-    clone = brentq(lambda x: float(binary_entropy_rate(np.exp(x), prior)) + prior * (1 - prior), *_LOG_RANGE)
+    above = lambda x: float(binary_entropy_rate(np.exp(x), prior)) + prior * (1 - prior)
+    clone = float(brentq(above, *_LOG_RANGE))  # type: ignore[arg-type]
     return half, float(np.exp(clone)), peak
 
 
