@@ -7,8 +7,8 @@ posterior averaged along paths of 64 steps that are spread over all noise, with 
 
 The error is the root mean square over seeds and the three landmarks against the exact curve, or for zoo:digits against
 a long run: with `--full` one of `before` with four times the steps, else one of `now` with eight times the steps.
-Coverage is the share of stated 95% intervals that hold the truth. The plain run has fewer seeds, fewest for many classes, and leaves out `published` on
-digits.
+Coverage is the share of stated 95% intervals that hold the truth. The plain run has fewer seeds, fewest for many
+classes, and leaves out `published` on digits.
 """
 
 import argparse
@@ -121,9 +121,9 @@ def main(arguments: list[str]) -> None:
 
 def _marks(curve: EntropyCurve) -> tuple[np.ndarray, np.ndarray]:
     """log(σ/α) of half entropy and of the window's ends, and their stated standard errors."""
-    half, found = half_entropy(curve), window(curve, allow_partial=True)
-    places = np.array([half.value, found.low, found.high], float)
-    return places, np.array([half.stderr, found.low_stderr, found.high_stderr], float)
+    half, interval = half_entropy(curve), window(curve, allow_partial=True)
+    places = np.array([half.value, interval.low, interval.high], float)
+    return places, np.array([half.stderr, interval.low_stderr, interval.high_stderr], float)
 
 
 def _judged(case: Case, seeds: int, curve_of: Callable[[Any], EntropyCurve]) -> dict[str, float]:

@@ -156,23 +156,23 @@ def _curve(
     """The curve of the averages over cells."""
     mean = np.einsum("c,tcf->tf", share, values[:, :, 0])
     stderr = np.sqrt(np.einsum("c,tcf->tf", share**2, values[:, :, 1] ** 2))
-    found = {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(_COLUMNS)}
+    estimates = {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(_COLUMNS)}
     half_g2 = 0.5 * grid.diffusion**2
     own = _COLUMNS.index("surprise")
     return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,
         log_snr_slope=grid.log_snr_slope,
-        entropy=found["entropy"].value,
-        entropy_stderr=found["entropy"].stderr,
-        rate=half_g2 * found["rate"].value,
-        rate_stderr=half_g2 * found["rate"].stderr,
+        entropy=estimates["entropy"].value,
+        entropy_stderr=estimates["entropy"].stderr,
+        rate=half_g2 * estimates["rate"].value,
+        rate_stderr=half_g2 * estimates["rate"].stderr,
         prior_entropy=math.log(2),
         per_cell=values[:, :, 0, own],
         per_cell_stderr=values[:, :, 1, own],
-        surprise_variance=np.maximum(found["square"].value - found["surprise"].value ** 2, 0),
-        clone_agreement=1 - found["disagreement"].value,
-        clone_agreement_stderr=found["disagreement"].stderr,
+        surprise_variance=np.maximum(estimates["square"].value - estimates["surprise"].value ** 2, 0),
+        clone_agreement=1 - estimates["disagreement"].value,
+        clone_agreement_stderr=estimates["disagreement"].stderr,
         metadata=facts,
     )
 

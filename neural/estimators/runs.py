@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.interpolate import CubicSpline
 
 from gmm.devices import of_every_host
+from gmm.fingerprint import tree_fingerprint
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
@@ -27,7 +28,6 @@ from neural.estimators.held import COLUMNS as HELD
 from neural.estimators.held import DRAWS, held_statistics
 from neural.estimators.trackers import COLUMNS, averaged, log_drawn, may_average
 from neural.estimators.tracking import draw_classes, draw_noise, trajectories
-from neural.fingerprint import fingerprint
 from neural.progress import Progress
 
 Source = Callable[
@@ -234,8 +234,8 @@ def _chunk(chain: Chain, paths: Paths, antiderivative: Float[Array, "T T"], keep
 
 @jax.jit
 def _held_chunk(chain: Chain, paths: Paths, slopes: Float[Array, "S S"]) -> tuple[Any, ...]:
-    found, finite = held_statistics(chain, paths)
-    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in found)
+    statistics, finite = held_statistics(chain, paths)
+    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in statistics)
     return moments, finite
 
 
@@ -341,10 +341,10 @@ class _Store:
 
     def load(self, start: int, stop: int) -> Run | None:
         """A finished chunk, or None where there is none that is whole."""
-        found = read_kept(self._path(start, stop))
-        if found is None:
+        checkpoint = read_kept(self._path(start, stop))
+        if checkpoint is None:
             return None
-        stored = {name: np.array(values) for name, values in found.tensors.items()}
+        stored = {name: np.array(values) for name, values in checkpoint.tensors.items()}
         count = sum(name.startswith("mean_") for name in stored)
         moments = tuple(
             Moments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)
@@ -353,7 +353,7 @@ class _Store:
 
 
 def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
-    """A hash of all that determines the numbers: weights, conditions, table, key.
+    """A hash of all that determines the numbers: weights, the configuration of the network, conditions, table, key.
 
     Of a denoiser that is not a pytree only the type is hashed: the caller uses one folder for each such model.
     """
@@ -361,5 +361,6 @@ def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
         facts, type(from_pytree(chain.denoiser)).__qualname__, type(chain.guidance).__qualname__,
         NAMES, chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
         chain.exhaustive, chain.same_condition, chain.given, str(chain.dtype),
+        repr(getattr(from_pytree(chain.denoiser), "config", None)),
     )  # fmt: skip
-    return fingerprint(words, dataclasses.replace(chain, at_once=0), key)
+    return tree_fingerprint(words, dataclasses.replace(chain, at_once=0), key)[:20]

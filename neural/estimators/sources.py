@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from gmm.fingerprint import tree_fingerprint
 from gmm.keys import key_numbers
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain
 from neural.estimators.runs import Source
 from neural.estimators.tracking import draw_classes
-from neural.fingerprint import fingerprint
 from neural.samplers import heun
 
 _SHUFFLE, _SAMPLER = 2**31 - 1, 2**31 - 2  # indices that no trajectory has
@@ -58,7 +58,7 @@ def data_source(
     def source(index: np.ndarray, _z: np.ndarray) -> Float[np.ndarray, "n d"]:
         return x[chosen[np.minimum(index, wanted - 1)]]
 
-    digest = fingerprint(x, labels)
+    digest = tree_fingerprint(x, labels)[:20]
     passes = int(np.max(rank[:wanted] // available[z[:wanted]])) + 1
     return source, wanted, {"data_points": int(available.sum()), "paths_a_point": passes, "hash": digest}
 

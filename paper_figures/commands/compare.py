@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paper_figures.commands.hosts import join, silent_unless
-from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
+from paper_figures.commands.model_options import (
+    Batch,
+    ChangeOptions,
+    DecisionOptions,
+    Each,
+    ModelOptions,
+    TrajectoryOptions,
+)
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import (
@@ -50,6 +57,7 @@ def compare(
     files: Files = None,
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     decision: DecisionOptions,
     against: Against = None,
     trajectories: TrajectoryOptions,
@@ -80,7 +88,9 @@ def compare(
     from paper_figures.studies import u_turn as u_turns
 
     with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
-        ours = asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
+        ours = asked.Asked(
+            **values(model, decision, trajectories, network), each=each, batch=batch, settings=change.settings
+        )
         questions = asked.questions(asked.to_a_precision(ours))
         sources, about = _sources(questions[0], against)
         if u_turn:
@@ -125,20 +135,20 @@ def _measured(
     runs = measure_each(questions, lambda each: _sources(each, against)[0], parts_of("compare", folder))
     question = questions[0]
     # Questions one after the other are levels of one comparison.
-    together = {name: [level for found in runs for level in found[name]] for name in runs[0]}
+    together = {name: [level for run in runs for level in run[name]] for name in runs[0]}
     for levels in together.values():
         print_costs(levels)
     lines = lines_of(together, question.seed)
     exact = [source.name for source in _sources(question, against)[0] if not source.evaluations]
-    levels = [level.name for each in questions for level in each.decision.levels]
-    found = dataset_of(
+    levels = [level.name for part in questions for level in part.decision.levels]
+    dataset = dataset_of(
         lines,
         levels,
         exact[0] if exact else None,
         question=question.facts() if len(questions) == 1 else [each.facts() for each in questions],
         asks=asks(question, list(lines)),
     )
-    return found.merge(turns(question, lines)) if u_turn else found
+    return dataset.merge(turns(question, lines)) if u_turn else dataset
 
 
 def _overlay(files: Sequence[Path], folder: Path, view: View) -> None:

@@ -1,12 +1,20 @@
 """``speciation window``: the noise interval in which a model decides between classes or prompts."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from paper_figures.commands.hosts import join, silent_unless
-from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
+from paper_figures.commands.model_options import (
+    Batch,
+    ChangeOptions,
+    DecisionOptions,
+    Each,
+    ModelOptions,
+    TrajectoryOptions,
+)
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import (
@@ -59,6 +67,7 @@ Estimator = Annotated[
 def window(
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     decision: DecisionOptions,
     sampler: Sampler = None,
     share: Share = 0.8,
@@ -88,7 +97,9 @@ def window(
     from paper_figures.studies import window as study
 
     with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
-        ours = asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
+        ours = asked.Asked(
+            **values(model, decision, trajectories, network), each=each, batch=batch, settings=change.settings
+        )
         if estimator == "gap" and ours.precision is not None:
             raise ValueError("`precision` needs `estimator` online; give `samples` for the gap")
         questions = asked.questions(asked.to_a_precision(ours) if estimator == "online" else ours)
@@ -102,15 +113,15 @@ def window(
         folder = folder_of("window", model.model, result.out)
         measured = measure_each(questions, lambda question: [by(question)], parts_of("window", folder))
         runs, windows = [], []
-        for question, found in zip(questions, measured, strict=True):
-            ((name, levels),) = found.items()
+        for question, source in zip(questions, measured, strict=True):
+            ((name, levels),) = source.items()
             runs += levels
             windows += study.windows(question, name, levels, share, grids, allow_partial=allow_partial)
     if not is_first:
         return
     study.write(folder, runs, windows)
     remove_parts(parts_of("window", folder))
-    for line in (line for found in windows for line in in_words(found)):
+    for line in (line for interval in windows for line in in_words(interval)):
         typer.echo(line)
     print_costs(runs)
     _draw(folder, runs, windows, result)
@@ -123,8 +134,9 @@ def _draw(folder: "Path", runs: "Runs", windows: "Sequence[MeasuredWindow]", vie
     from paper_figures.drawing.style import PICTURES, save_pictures
     from paper_figures.studies.window import stems
 
-    for stem, level_runs, found in zip(stems(windows), runs, windows, strict=True):
+    for stem, level_runs, measured in zip(stems(windows), runs, windows, strict=True):
         pictures = [folder / f"{stem}{suffix}" for suffix in PICTURES]
-        save_pictures(lambda runs=level_runs, found=found: drawing.draw(pool(runs), found, view), pictures)
+        draw = functools.partial(drawing.draw, pool(level_runs), measured, view)
+        save_pictures(draw, pictures)
         for path in (folder / f"{stem}.json", *pictures, folder / f"{stem}.nc"):
             typer.echo(f"window: {path}")
