@@ -45,6 +45,9 @@ _FEW_CLASSES, _MANY_CLASSES = (4, 8, 16), (2, 6, 4)
 _EVEN = 0.3
 # The bias that is left by finite steps, as a share of what a straight line in place of a power changes.
 _LEFT = 1.0
+# Degrees of freedom of a variance, for each path but one. The spread of n values of kurtosis 5 varies as that of n/2
+# normal ones does; with all n - 1, intervals of 16 paths held the truth in 91% instead of 95%.
+_FREEDOM = 0.5
 # One standard error of 95% intervals is this part of their half width.
 _NORMAL = float(norm.ppf(0.975))
 
@@ -194,7 +197,7 @@ def _curve(
     inputs: Inputs, chain: Chain, moments: Moments, number: int, facts: dict[str, Any]
 ) -> EntropyCurve:
     """The curve of a partition at the points, with errors that contain Student's factor and the steps' bias."""
-    factor = float(student.ppf(0.975, moments.count - 1)) / _NORMAL
+    factor = float(student.ppf(0.975, _FREEDOM * (moments.count - 1))) / _NORMAL
     mean, stderr = moments.mean, factor * moments.stderr
     column = {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(HELD_NAMES)}
     bias = _LEFT * np.abs(column["shift"].value)
