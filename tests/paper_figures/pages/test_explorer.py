@@ -1,6 +1,7 @@
 """The explorer in a real browser, against `theory` in Python."""
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -183,3 +184,28 @@ def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape,
                 page.click(f"#{name}")
             download.value.save_as(tmp_path / name)
             assert (tmp_path / name).read_bytes().startswith(start)
+
+
+# Moves the setting of a mode a little, so that nothing is remembered, and updates.
+MOVE = """([mode, count]) => {
+  Object.assign(state, DEFAULTS, { mode });
+  durations.length = 0;
+  for (let i = 0; i < count; i++) {
+    Object.assign(state, { classes: 10 + i, separation: 0.5 + 0.03 * i, inner: 0.1 + 0.01 * i, prior: 0.01 * (i + 1),
+      weight: 1.5 + 0.1 * i });
+    update();
+  }
+  return durations;
+}"""
+MOVES = 31
+
+
+@pytest.mark.parametrize("mode", ["flat", "prior", "tree", "guided"])
+def test_time_of_an_update_is_reported(page, mode, report):
+    durations = page.evaluate(MOVE, [mode, MOVES])
+    assert len(durations) == MOVES
+    processors = page.evaluate("navigator.hardwareConcurrency")
+    report(
+        f"explorer, {mode}: an update takes {np.median(durations):.1f} ms of script (median of {MOVES}, load "
+        f"{os.getloadavg()[0]:.1f} on {processors} processors); goal: 16"
+    )
