@@ -18,8 +18,9 @@ const softplus = (/** @type {number} */ x) => Math.max(x, 0) + Math.log1p(Math.e
 const linspace = (low, high, count) =>
   Array.from({ length: count }, (_, i) => low + ((high - low) * i) / (count - 1));
 
-/** Root of a function that is positive at `low` and not at `high`. @param {(x: number) => number} f */
-function bisect(f, /** @type {number} */ low, /** @type {number} */ high) {
+/** Root of a function that is positive at `left` and not at `right`. @param {(x: number) => number} f */
+function bisect(f, /** @type {number} */ left, /** @type {number} */ right) {
+  let [low, high] = [left, right];
   for (let i = 0; i < 60; i++) {
     const middle = 0.5 * (low + high);
     if (f(middle) > 0) low = middle;
@@ -278,7 +279,7 @@ function tree(branching, rhos) {
   const low = -Math.max(size + 18, spread) - above / 2 - SPREAD * Math.sqrt(above);
   const count = Math.ceil(((total - rhos[0]) / 2 + spread + 5 - low) / step) + 1;
   // 1 - ψ^b, χ ψ^(b-1) and -(ψ^b)' of a node with all its children; what is undecided; what diverged below.
-  let [off, on, slope] = [new Float64Array(count), new Float64Array(count), new Float64Array(count)];
+  const [off, on, slope] = [new Float64Array(count), new Float64Array(count), new Float64Array(count)];
   for (let i = 0; i < count; i++) {
     const lambda = Math.exp(Math.min(low + step * i, 600));
     [off[i], on[i]] = [-Math.expm1(-lambda), Math.exp(-lambda)];
@@ -377,7 +378,7 @@ function guidedSde(weight, prior, logRho, inside, step) {
   const count = Math.ceil((7 + reach - low) / step) + 1;
   const q = Float64Array.from({ length: count }, (_, i) => low + step * i);
   const shift = 2 * (weight - 1) * (1 - prior) * Math.exp(0.5 * logRho[0]);
-  let mass = q.map((v) => Math.exp(-0.5 * (v - shift) ** 2));
+  const mass = q.map((v) => Math.exp(-0.5 * (v - shift) ** 2));
   const [right, left] = [new Float64Array(count), new Float64Array(count)];
   const [upper, rest] = [new Float64Array(count), new Float64Array(count)];
   const [rho, h, surprise] = [[FIRST_RHO], /** @type {number[]} */ ([]), /** @type {number[]} */ ([])];
@@ -521,7 +522,7 @@ function crossing(curve, field, value, sign = 1) {
 /** Level of the largest |dH/dt|; NaN where it lies at an end. @param {Curve} curve @param {Clock} clock */
 function fastest(curve, clock) {
   const inside = curve.level.map((v) => v >= clock.last && v <= clock.first);
-  const log = curve.level.map((v, i) => Math.log(Math.max(-curve.dh[i], 1e-300)));
+  const log = curve.level.map((_, i) => Math.log(Math.max(-curve.dh[i], 1e-300)));
   const chained = clock.name === "ddpm";
   const total = log.map((v, i) => (inside[i] ? v + (chained ? 0 : Math.log(-clock.slope(curve.level[i]))) : -Infinity));
   const best = total.indexOf(Math.max(...total));
@@ -563,9 +564,3 @@ function instability(clock, between, variance, share, high) {
   const above = grid.findIndex((v) => excess(v) > 0);
   return above < 1 ? NaN : bisect((v) => -excess(v), grid[above - 1], grid[above]);
 }
-
-if (typeof module !== "undefined")
-  module.exports = {
-    CLOCKS, CHAIN, flatFamily, pair, tree, treePoint, guidedPair, valueAt, crossing, fastest, instability, shares,
-    levelAt, linspace, timestepAt, bisect,
-  };
