@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, Transfe
 from neural import checkpoints
 from neural.checkpoints import PRESETS, Checkpoint, CheckpointError, hub
 from neural.checkpoints.hugging_face import fetch_repository
-from neural.checkpoints.presets import Repository, cache_folder, known
+from neural.checkpoints.presets import Repository, cache_folder, published_files
 from neural.edm2 import check_network
 from paper_figures.progress import bars
 from paper_figures.terminal import console
@@ -47,7 +47,7 @@ def fetch_preset(name: str, revision: str | None = None) -> None:
     Raises:
         ValueError: for an unknown name, a revision of what has none, and as `hub.fetch` and `fetch_repository`.
     """
-    files = known(name)
+    files = published_files(name)
     if isinstance(files, Repository):
         with _bars() as shown:
             folder = fetch_repository(files, revision, lambda file: _reporter(shown, file.name))
