@@ -398,7 +398,7 @@ LIES = {
     "class with a name that is none": (
         lambda: forge.dump(forge.top(forge.persistent("\x1b[2J", {}))), "must be an identifier, got '.x1b.2J'",
     ),
-    "class with a name without end": (lambda: forge.dump(forge.top(forge.persistent("a" * 999, {}))), "must be an ident"),
+    "class with a name without end": (lambda: forge.dump(forge.top(forge.persistent("a" * 999, {}))), "identifier"),
     "name that moves the cursor": (lambda: _network(TENSORS | {"a\x1b[2J": VALUES}), "a tensor is named 'a.x1b.2J'"),
     "arrays that multiply": (
         lambda: _state(_init_kwargs={"a": [_numbers(1000)] * 11}), "an attribute has too many parts",
