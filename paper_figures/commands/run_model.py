@@ -32,18 +32,18 @@ def announce(questions: "Sequence[Question]", sources: "Sequence[Source]") -> No
     from paper_figures.formats.words import duration
     from paper_figures.studies.cost import seconds_per_evaluation
 
+    for question in questions:
+        print_decision(question)
     question = questions[0]
-    for each in questions:
-        print_decision(each)
     seconds = seconds_per_evaluation(question)
     device = jax.devices()[0]
     where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
-    each = "" if len(questions) == 1 else f"{len(questions)} questions, each with "
+    count = "" if len(questions) == 1 else f"{len(questions)} questions, each with "
     most = sum(source.evaluations for source in sources)
     least = sum(source.evaluations if source.least is None else source.least for source in sources)
     first = "" if least == most else f"{least:,} to "
     typer.echo(
-        f"{each}{_plan(question)}: {first}{most:,} network evaluations, {'about' if least == most else 'at most'} "
+        f"{count}{_plan(question)}: {first}{most:,} network evaluations, {'about' if least == most else 'at most'} "
         f"{duration(seconds * most)} on this device ({where}, {1e3 * seconds:.3g} ms each, timed just now)"
     )
 
