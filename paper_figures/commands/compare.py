@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import (
-    Batch,
-    ChangeOptions,
-    DecisionOptions,
-    Each,
-    ModelOptions,
-    TrajectoryOptions,
-)
+from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
@@ -52,9 +45,7 @@ def compare(
     change: ChangeOptions,
     decision: DecisionOptions,
     against: Against = None,
-    trajectories: TrajectoryOptions,
-    each: Each = False,
-    batch: Batch = None,
+    trajectories: QuestionOptions,
     u_turn: UTurn = False,
     network: NetworkOptions,
     result: ResultOptions,
@@ -79,12 +70,7 @@ def compare(
 
     with jax.enable_x64(network.dtype == "float64"):
         questions = asked.questions(
-            asked.Asked(
-                **values(model, decision, trajectories, network),
-                each=each,
-                batch=batch,
-                settings=change.settings,
-            )
+            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
         )
         sources, about = _sources(questions[0], against)
         if u_turn:

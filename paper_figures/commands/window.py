@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.commands.model_options import (
-    Batch,
-    ChangeOptions,
-    DecisionOptions,
-    Each,
-    ModelOptions,
-    TrajectoryOptions,
-)
+from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
@@ -65,9 +58,7 @@ def window(
     share: Share = 0.8,
     estimator: Estimator = "online",
     allow_partial: AllowPartial = False,
-    trajectories: TrajectoryOptions,
-    each: Each = False,
-    batch: Batch = None,
+    trajectories: QuestionOptions,
     network: NetworkOptions,
     result: ResultOptions,
 ) -> None:
@@ -88,12 +79,7 @@ def window(
 
     with jax.enable_x64(network.dtype == "float64"):
         questions = asked.questions(
-            asked.Asked(
-                **values(model, decision, trajectories, network),
-                each=each,
-                batch=batch,
-                settings=change.settings,
-            )
+            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
         )
         grids = study.grids(questions[0].model, sampler)
         study.check_share(share)
