@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+<<<<<<< HEAD
 from paper_figures.commands.hosts import join, silent_unless
 from paper_figures.commands.model_options import (
     Batch,
@@ -15,6 +16,9 @@ from paper_figures.commands.model_options import (
     ModelOptions,
     TrajectoryOptions,
 )
+=======
+from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
+>>>>>>> main
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import (
@@ -60,9 +64,7 @@ def compare(
     change: ChangeOptions,
     decision: DecisionOptions,
     against: Against = None,
-    trajectories: TrajectoryOptions,
-    each: Each = False,
-    batch: Batch = None,
+    trajectories: QuestionOptions,
     u_turn: UTurn = False,
     network: NetworkOptions,
     result: ResultOptions,
@@ -87,9 +89,15 @@ def compare(
     from paper_figures.studies import asked
     from paper_figures.studies import u_turn as u_turns
 
+<<<<<<< HEAD
     with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
         ours = asked.Asked(
             **values(model, decision, trajectories, network), each=each, batch=batch, settings=change.settings
+=======
+    with jax.enable_x64(network.dtype == "float64"):
+        questions = asked.questions(
+            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
+>>>>>>> main
         )
         questions = asked.questions(asked.to_a_precision(ours))
         sources, about = _sources(questions[0], against)

@@ -8,7 +8,6 @@ import typer
 
 from paper_figures.commands.hosts import join, silent_unless
 from paper_figures.commands.model_options import (
-    Batch,
     ChangeOptions,
     DecisionOptions,
     ModelOptions,
@@ -48,7 +47,6 @@ def guidance(
     decision: DecisionOptions,
     guide: Guide = None,
     trajectories: TrajectoryOptions,
-    batch: Batch = None,
     network: NetworkOptions,
     result: ResultOptions,
     distributed: Distributed = None,
@@ -75,9 +73,7 @@ def guidance(
             None if guide is None else load_model(guide, dtype=network.dtype, trust_code=model.trust_code)
         )
         question = asked.question(
-            asked.Asked(
-                **values(model, decision, trajectories, network), batch=batch, settings=change.settings
-            )
+            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
         )
         study.check(question, second, schedules)
         _announce(question, study.count(schedules))

@@ -13,19 +13,6 @@ Prompts = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT ...", help="Prompts to decide between, for models that take text."),
 ]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="States that the network sees at a time; fewer take less memory."),
-]
-
-
-Each = Annotated[
-    bool,
-    typer.Option(
-        "--each",
-        help="Take every class or prompt alone, one after the other, against the unconditional network.",
-    ),
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,4 +145,16 @@ class TrajectoryOptions:
         "Noise of the trajectories' sampler, as in DDIM. Only 1 is supported, because other values follow a "
         "different posterior.",
         metavar="ETA",
+    )
+    batch: int | None = option(
+        None, "States that the network sees at a time; fewer take less memory.", metavar="N", least=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionOptions(TrajectoryOptions):
+    """The same, and whether there is one question for each class."""
+
+    each: bool = option(
+        False, "Take every class or prompt alone, one after the other, against the unconditional network."
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+<<<<<<< HEAD
 from paper_figures.commands.hosts import join, silent_unless
 from paper_figures.commands.model_options import (
     Batch,
@@ -15,6 +16,9 @@ from paper_figures.commands.model_options import (
     ModelOptions,
     TrajectoryOptions,
 )
+=======
+from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
+>>>>>>> main
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import (
@@ -73,9 +77,7 @@ def window(
     share: Share = 0.8,
     estimator: Estimator = "online",
     allow_partial: AllowPartial = False,
-    trajectories: TrajectoryOptions,
-    each: Each = False,
-    batch: Batch = None,
+    trajectories: QuestionOptions,
     network: NetworkOptions,
     result: ResultOptions,
     distributed: Distributed = None,
@@ -96,9 +98,15 @@ def window(
     from paper_figures.studies import asked, sources
     from paper_figures.studies import window as study
 
+<<<<<<< HEAD
     with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
         ours = asked.Asked(
             **values(model, decision, trajectories, network), each=each, batch=batch, settings=change.settings
+=======
+    with jax.enable_x64(network.dtype == "float64"):
+        questions = asked.questions(
+            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
+>>>>>>> main
         )
         if estimator == "gap" and ours.precision is not None:
             raise ValueError("`precision` needs `estimator` online; give `samples` for the gap")
