@@ -12,7 +12,8 @@ from gmm import programs
 from gmm.curve import EntropyCurve
 from gmm.devices import agreed
 from gmm.netcdf import load_whole
-from paper_figures.progress import Progress, share
+from neural.progress import Progress
+from paper_figures.progress import share
 
 T = TypeVar("T")
 

@@ -18,7 +18,8 @@ from gmm.families import empirical, fitted
 from gmm.fingerprint import fingerprint
 from neural.estimators import gap_entropy, most_evaluations, online_entropy, precise_entropy
 from neural.models import Model
-from paper_figures.progress import Progress, share
+from neural.progress import Progress
+from paper_figures.progress import share
 from paper_figures.studies.exact_laws import exact_law_curve, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.question import RUNS, Question
