@@ -1,4 +1,4 @@
-"""Which standard errors a sample of trajectories tells; the others are NaN.
+"""Which standard errors can be estimated from a sample of trajectories; the others are NaN.
 
 The spread of a sample says nothing of what the sample has not seen. Late on a path, when hardly any trajectory is
 undecided, the few that are carry the entropy: value and spread are then both too small, as `gmm.estimate.carrying`

@@ -235,7 +235,7 @@ def exact_curves(question: Question, names: Sequence[str] | None) -> list[Source
     """The exact curves that a trained model is compared with: of the same question as that of the tracker.
 
     Args:
-        question: the decision, with tracker "classes", or "unconditional": one class against all that the model knows.
+        question: the decision, with tracker "classes", or "unconditional": one class against all classes of the model.
         names: of `AGAINST`; None for those that are known of the model's training.
 
     Raises:
