@@ -6,8 +6,8 @@ A figure's module has two functions and a text:
     draw(dataset, view: View) -> Figure           from the dataset alone
     CAPTION: str                                  what is shown and how it was made
 
-and is imported only when it is used. An experiment, which measures a published network, is a figure whose `compute` takes
-an `ExperimentSettings` and where to keep what is finished, and whose `plan(settings)` says what it costs.
+and is imported only when it is used. An experiment measures a published network: its `compute` takes
+an `ExperimentSettings` and where to keep finished parts, and its `plan(settings)` returns what it costs.
 """
 
 import dataclasses
