@@ -85,7 +85,12 @@ def _newer_than_code(folder: Path) -> bool:
     """Whether every picture exists and was drawn after the last change of the code."""
     jobs = [Job(figure, Settings(fast=True), folder) for figure in FIGURES.values() if figure.by_default]
     pictures = [job.path(".html") for job in jobs]  # the last file of a figure that is written
-    code = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    code = [
+        file
+        for package in PACKAGES
+        for kind in ("py", "js", "css", "html")
+        for file in (ROOT / package).rglob(f"*.{kind}")
+    ]
     changed = max(file.stat().st_mtime for file in code)
     return all(path.exists() and path.stat().st_mtime > changed for path in pictures)
 
