@@ -20,7 +20,9 @@ def held(request):
 
 def pytest_terminal_summary(terminalreporter):
     tried, held = collections.Counter(), collections.Counter()
-    reports = [report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, [])]
+    reports = [
+        report for kind in ("passed", "failed", "error") for report in terminalreporter.stats.get(kind, [])
+    ]
     for report in reports:
         properties = report.user_properties if report.when == "teardown" else []
         for category, attempts, successes in dict(properties).get("held", []):
