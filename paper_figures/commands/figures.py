@@ -54,9 +54,9 @@ def figures(
     with captions and numbers. Data on disk that were computed from the same settings are used again, so a second run
     only draws, and a run that was stopped goes on. DIR is figures by default, or figures-fast with --fast.
 
-    Experiments ask a published network: edm2-classes, edm2-partitions, edm2-guidance, edm2-u-turn, sd15-prompts,
-    sd15-guidance, sd15-u-turn. They are made only when named with --only, and --dry-run says what they cost without the
-    weights at hand.
+    Experiments ask a published network: edm2-classes, edm2-partitions, edm2-guidance, edm2-quality, edm2-u-turn,
+    sd15-prompts, sd15-guidance, sd15-u-turn. They are made only when named with --only, and --dry-run says what they
+    cost without the weights at hand.
     """
     folder = Path("figures-fast" if fast else "figures") if out is None else out
     chosen = _chosen(only)

@@ -60,7 +60,7 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
             f"weights must name a network, its autoencoder and a judge, got {len(settings.weights)}"
         )
     model = experiment.model_for(KIND, settings.weights)
-    pictures, judge = _pictures(model, settings.weights[1]), load_judge(settings.weights[2])
+    pictures, judge = pictures_of(model, settings.weights[1]), load_judge(settings.weights[2])
     share = 1 / len(model.names)
     turned = [
         Turned(row, class_judge(judge, pictures, [row.question.decision.conditions[0]]), share)
@@ -72,8 +72,8 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
     return attach(dataset, numbers(dataset))
 
 
-def _pictures(model: Model, autoencoder: str) -> ToPictures:
-    """From the network's states to images."""
+def pictures_of(model: Model, autoencoder: str) -> ToPictures:
+    """From the network's states to 8-bit images."""
     if model.pictures is not None:
         return model.pictures
     vae = load_vae(autoencoder)

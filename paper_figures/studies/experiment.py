@@ -86,12 +86,14 @@ def measure(rows: Sequence[Row], work: Work) -> list[xr.Dataset]:
         return list(store.each([row.file for row in rows], compute, work.progress))
 
 
-def write_manifest(folder: Path | None, rows: Sequence[Row]) -> None:
-    """Write manifest.json: seeds, sizes and files of all rows of an experiment."""
+def write_manifest(folder: Path | None, rows: Sequence[Row], **more: Any) -> None:
+    """Write manifest.json: seeds, sizes and files of all rows of an experiment, and what else it generates."""
     if folder is None or jax.process_index() != 0:
         return
     entries = [{"name": row.name, "file": f"{row.file}.nc", **row.question.facts()} for row in rows]
-    text = json.dumps({"format": FORMAT, "rows": entries, "versions": versions()}, indent=1, default=str)
+    text = json.dumps(
+        {"format": FORMAT, "rows": entries, **more, "versions": versions()}, indent=1, default=str
+    )
     write_whole(folder / "manifest.json", text.encode())
 
 

@@ -2,16 +2,18 @@
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import jax
+import numpy as np
 
 from gmm import programs
 from gmm.curve import EntropyCurve
 from gmm.devices import agreed
 from gmm.netcdf import load_whole
+from neural.checkpoints import read_kept, write_kept
 from paper_figures.progress import Progress, share
 
 T = TypeVar("T")
@@ -21,6 +23,16 @@ def whole_curve(path: Path) -> EntropyCurve | None:
     """A curve that was kept, or None where there is none that is whole."""
     dataset = load_whole(path)
     return None if dataset is None else EntropyCurve.from_dataset(dataset)
+
+
+def kept_arrays(folder: Path | None) -> "Parts[Mapping[str, np.ndarray]]":
+    """Parts that are arrays by name."""
+
+    def read(path: Path) -> Mapping[str, np.ndarray] | None:
+        kept = read_kept(path)
+        return None if kept is None else kept.tensors
+
+    return Parts(folder, ".safetensors", read, lambda arrays, path: write_kept(path, arrays, {}))
 
 
 @dataclasses.dataclass(frozen=True)
