@@ -78,8 +78,8 @@ def run(points: int = POINTS, samples: int = SAMPLES, levels: int = LEVELS, data
 
 def _points(points: int, data: str | None) -> tuple[np.ndarray, np.ndarray]:
     if data is not None:
-        found = load_data(data).subset(points).standardised()
-        return found.x, found.y
+        labelled = load_data(data).subset(points).standardised()
+        return labelled.x, labelled.y
     rng = np.random.default_rng(0)
     y = np.arange(points) % CLASSES
     centres = 0.5 * rng.standard_normal((CLASSES, DIM), np.float32)

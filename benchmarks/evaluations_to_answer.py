@@ -115,9 +115,9 @@ def main(arguments: list[str]) -> None:
 
 def _marks(curve: EntropyCurve) -> tuple[np.ndarray, np.ndarray]:
     """log(σ/α) of half entropy and of the window's ends, and their stated standard errors."""
-    half, found = half_entropy(curve), window(curve, allow_partial=True)
-    places = np.array([half.value, found.low, found.high], float)
-    return places, np.array([half.stderr, found.low_stderr, found.high_stderr], float)
+    half, interval = half_entropy(curve), window(curve, allow_partial=True)
+    places = np.array([half.value, interval.low, interval.high], float)
+    return places, np.array([half.stderr, interval.low_stderr, interval.high_stderr], float)
 
 
 def _judged(case: Case, seeds: int, curve_of: Callable[[Any], EntropyCurve]) -> dict[str, float]:

@@ -12,7 +12,6 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
@@ -21,7 +20,8 @@ from jaxtyping import ArrayLike, Float, PRNGKeyArray, Shaped
 from gmm.axes import axes_of, first_longest
 from gmm.checks import MOST_MOVED, check_count, check_finite, check_rounding, check_values, choose
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic
-from gmm.mixture import Mixture, check_key
+from gmm.keys import check_key, key_numbers
+from gmm.mixture import Mixture
 from gmm.partition import Partition
 from gmm.pytree import build
 
@@ -120,8 +120,7 @@ def random(
     the same distribution without the directions. Arguments and errors as in `pair`.
     """
     _check_count("random", classes, dim, math.inf)
-    typed = jnp.issubdtype(check_key(key).dtype, jax.dtypes.prng_key)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key))
+    rng = np.random.default_rng(key_numbers(check_key(key)))
     energy = _energy(dim, separation)
     if reduced:
         _check_square(classes)

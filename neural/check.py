@@ -449,10 +449,10 @@ def _posterior(probe: _Probe, data: tuple[np.ndarray, np.ndarray]) -> list[Check
 def _diagnosis(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None, rows: list[CheckRow]) -> CheckRow:
     """Which correction of the wrapper passes all checks, or which way out the failed checks suggest."""
     failed = {row.name for row in rows if row.verdict == FAIL}
-    found = [_fit(probe, data, "")]
+    fits = [_fit(probe, data, "")]
     for words, corrected in _corrections(probe.denoiser):
-        found.append(_fit(dataclasses.replace(probe, denoiser=corrected), data, words))
-    error, words = min(found)
+        fits.append(_fit(dataclasses.replace(probe, denoiser=corrected), data, words))
+    error, words = min(fits)
     if error == np.inf and "data: scale" in failed and all(name.startswith("data") for name in failed):
         words = "the model agrees with its own samples and not with x0: rescale x0"
     elif error == np.inf:
@@ -522,30 +522,32 @@ def _corrections(denoiser: Denoiser) -> list[tuple[str, FunctionDenoiser]]:
         return lambda x, t, c: to_x0(prediction, process, x, t, sign * raw(x, time(t), c), sigma_data)
 
     others = [p for p in ("eps", "v", "velocity", "x0", "F") if p != used]
-    found = [(f'the network predicts "{p}": pass prediction="{p}"', reads(p)) for p in others]
-    found.append((f'the output has the wrong sign for prediction="{used}": negate it', reads(used, -1.0)))
+    corrections = [(f'the network predicts "{p}": pass prediction="{p}"', reads(p)) for p in others]
+    corrections.append(
+        (f'the output has the wrong sign for prediction="{used}": negate it', reads(used, -1.0))
+    )
     opposite = [p for p in ("velocity", "v", "eps") if p != used]
-    found += [(f'the network predicts "{p}" with the opposite sign', reads(p, -1.0)) for p in opposite]
+    corrections += [(f'the network predicts "{p}" with the opposite sign', reads(p, -1.0)) for p in opposite]
     if used == "x0":
-        found += _slips(process, raw)
+        corrections += _slips(process, raw)
     if used != "x0" or hasattr(denoiser, "null"):
-        found += _other_times(process, functools.partial(reads, used))
-    return [(words, _as_function(denoiser, function)) for words, function in found]
+        corrections += _other_times(process, functools.partial(reads, used))
+    return [(words, _as_function(denoiser, function)) for words, function in corrections]
 
 
 def _other_times(process: Any, reads: Callable[..., Any]) -> list[tuple[str, Callable[..., Any]]]:
     """Times in other units, and a time that runs from noise to data."""
-    found = []
+    corrections = []
     for factor in (1000.0, 0.001):
         words = f"the network takes the time in other units: pass time=lambda t: {factor:g} * t"
-        found.append((words, reads(time=functools.partial(operator.mul, factor))))
+        corrections.append((words, reads(time=functools.partial(operator.mul, factor))))
     if np.isfinite(process.t_max):
         ends = process.t_min + process.t_max
         for sign in (1.0, -1.0):
             words = f"the network's time runs the other way: pass time=lambda t: {ends:g} - t"
             words += "" if sign > 0 else ", and negate its output"
-            found.append((words, reads(sign, functools.partial(operator.sub, ends))))
-    return found
+            corrections.append((words, reads(sign, functools.partial(operator.sub, ends))))
+    return corrections
 
 
 def _slips(process: Any, denoise: Callable[..., Any]) -> list[tuple[str, Callable[..., Any]]]:

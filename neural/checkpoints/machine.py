@@ -268,13 +268,13 @@ class _Machine:
     def find(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
             raise CheckpointError(f"a name must be text, got {kind(module)} and {kind(name)}")
-        found = self.names.get((module, name)) or (self.unknown and self.unknown(module, name))
-        if found is None:
+        meaning = self.names.get((module, name)) or (self.unknown and self.unknown(module, name))
+        if meaning is None:
             raise CheckpointError(
                 f"the file asks for {quoted(module)}.{quoted(name)}, which a checkpoint does not need; "
                 "nothing of it was run"
             )
-        self.stack.append(found)
+        self.stack.append(meaning)
 
     def stack_global(self) -> None:
         name, module = self.pop(), self.pop()

@@ -64,18 +64,18 @@ GLOBALS: Globals = {
 }
 
 
-def is_network(found: object) -> bool:
+def is_network(contents: object) -> bool:
     """Whether this is the dictionary that the EDM2 code pickles."""
-    return type(found) is dict and isinstance(found.get("ema"), Record)
+    return type(contents) is dict and isinstance(contents.get("ema"), Record)
 
 
-def network(found: Any) -> Checkpoint:
+def network(contents: Any) -> Checkpoint:
     """The network of such a dictionary: its tensors, and its constructor's arguments as ``init_kwargs``.
 
     Constants that the modules hold as attributes are added to the arguments, since it is the attributes that
     the official code computes with; the two must agree.
     """
-    ema = found["ema"]
+    ema = contents["ema"]
     if ema.class_name != _NETWORK:
         raise CheckpointError(f"the network must be of EDM2's class {_NETWORK}, got {quoted(ema.class_name)}")
     tensors: dict[str, np.ndarray] = {}
@@ -93,7 +93,7 @@ def network(found: Any) -> Checkpoint:
         if len(tensors) > MAX_TENSORS:
             raise CheckpointError(f"a network of more than {MAX_TENSORS} tensors")
     attributes = {"class_name": _NETWORK, "init_kwargs": options}
-    encoder = found.get("encoder")
+    encoder = contents.get("encoder")
     if isinstance(encoder, Record) and encoder.class_name in _ENCODERS:
         attributes["encoder"] = _encoder(encoder)
     return Checkpoint(tensors, attributes)
@@ -143,10 +143,10 @@ def _modules(root: Record) -> Iterator[tuple[tuple[str, ...], Record]]:
 
 
 def _own_tensors(module: Record) -> Iterator[tuple[str, Tensor]]:
-    found = [*_entries(module, "_parameters", Tensor), *_entries(module, "_buffers", Tensor)]
-    if len({name for name, _ in found}) < len(found):
+    tensors = [*_entries(module, "_parameters", Tensor), *_entries(module, "_buffers", Tensor)]
+    if len({name for name, _ in tensors}) < len(tensors):
         raise CheckpointError(f"{module.class_name} has a parameter and a buffer of the same name")
-    return iter(found)
+    return iter(tensors)
 
 
 def _entries(module: Record, table: str, wanted: type) -> list[tuple[str, Any]]:

@@ -8,7 +8,7 @@ often than not, and its error is unknown (NaN): rarer events are only seen with 
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
@@ -17,8 +17,7 @@ from gmm.clock import schedule
 from gmm.curve import EntropyCurve
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
-from gmm.mixture import check_key
-from gmm.partition import Partition
+from gmm.keys import check_key
 from neural.denoiser import Denoiser
 from neural.estimators.chain import Chain, Kept
 from neural.estimators.curves import described, estimates_of, facts_of, gap_curve, online_curve
@@ -35,32 +34,12 @@ from neural.estimators.inputs import (
     states_of,
     tracking_chain,
 )
+from neural.estimators.overloads import one_or_several
 from neural.estimators.runs import KEEP_NOTHING, Run, run
 from neural.estimators.sources import data_source, own_samples
 
 
-@overload
-def online_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Partition | None = None,
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> EntropyCurve: ...
-
-
-@overload
-def online_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Sequence[Partition],
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> list[EntropyCurve]: ...
-
-
+@one_or_several
 def online_entropy(
     denoiser: Denoiser,
     conditions: Sequence[Any],
@@ -127,28 +106,7 @@ def online_entropy(
     return curves if inputs.many else curves[0]
 
 
-@overload
-def gap_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Partition | None = None,
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> EntropyCurve: ...
-
-
-@overload
-def gap_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Sequence[Partition],
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> list[EntropyCurve]: ...
-
-
+@one_or_several
 def gap_entropy(
     denoiser: Denoiser,
     conditions: Sequence[Any],
@@ -224,30 +182,7 @@ class Calibration:
         return bool(np.all(np.abs(self.excess.value) <= allowed))
 
 
-@overload
-def calibration(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    data: Data,
-    *,
-    partition: Partition | None = None,
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> Calibration: ...
-
-
-@overload
-def calibration(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    data: Data,
-    *,
-    partition: Sequence[Partition],
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> list[Calibration]: ...
-
-
+@one_or_several
 def calibration(
     denoiser: Denoiser,
     conditions: Sequence[Any],
@@ -332,8 +267,8 @@ def posterior_paths(
     log_w, x = result.kept
     ratio = None
     if chain.reference is not None and not chain.same_condition:
-        own = np.take_along_axis(log_w, result.z[None, :, None], axis=2)[:, :, 0]  # type: ignore[arg-type]
-        ratio = own - inputs.log_prior[result.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
+        of_class = np.take_along_axis(log_w, result.z[None, :, None], axis=2)[:, :, 0]  # type: ignore[arg-type]
+        ratio = of_class - inputs.log_prior[result.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
     return PosteriorPaths(
         t=inputs.times,
         log_snr=schedule(denoiser.process, inputs.times).log_snr,

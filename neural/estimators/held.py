@@ -103,25 +103,25 @@ def held_statistics(chain: Chain, paths: Paths) -> tuple[tuple[Float[Array, "S n
         start.log_w, jnp.zeros((n, chain.classes, dim), chain.dtype), none, none,
         rows.half_snr[0], rows.number[0], jnp.zeros((), bool),
     )  # fmt: skip
-    (_, _, found), finite = lax.scan(functools.partial(_step, chain, paths), (start, past, blank), rows)
-    return found, finite
+    (_, _, statistics), finite = lax.scan(functools.partial(_step, chain, paths), (start, past, blank), rows)
+    return statistics, finite
 
 
 def _step(
     chain: Chain, paths: Paths, state: tuple[Carry, Past, Any], row: Rows
 ) -> tuple[tuple[Carry, Past, Any], Array]:
-    carry, past, found = state
+    carry, past, total = state
     predicted = chain.predict(carry.x, row.t, paths.z)
     log_w = with_start(chain, paths.z, row, predicted, carry)
     counted = row.setup == 0
     added, present = lax.cond(
         counted,
         lambda: _added(chain, paths, row, log_w, predicted, past),
-        lambda: (jax.tree.map(jnp.zeros_like, found), past),
+        lambda: (jax.tree.map(jnp.zeros_like, total), past),
     )
     after = next_carry(chain, paths, row, predicted, Carry(carry.x, log_w, carry.ratio))
-    found = jax.tree.map(jnp.add, found, added)
-    return (after, present, found), jnp.isfinite(predicted).all()
+    total = jax.tree.map(jnp.add, total, added)
+    return (after, present, total), jnp.isfinite(predicted).all()
 
 
 def _added(
@@ -145,11 +145,11 @@ def _added(
             _with_step(new - old, step) for new, old, step in zip(terms, before, of_step, strict=True)
         )
 
-    found = lax.cond(past.exists, change, lambda: terms)
+    added = lax.cond(past.exists, change, lambda: terms)
     weight = path_weight(chain, log_w)[None, :, None]
     parts = gain_parts(chain, paths, row, now)
     present = Past(corrected, now, *parts, snr, row.number, jnp.ones((), bool))
-    return tuple(weight * values for values in found), present
+    return tuple(weight * values for values in added), present
 
 
 def _with_step(change: Float[Array, "S n F"], step: Float[Array, "S3 n F"]) -> Float[Array, "S n F"]:

@@ -7,7 +7,7 @@ length of the steps that limits them, the number of steps doubles.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, overload
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,9 +19,8 @@ from gmm.checks import check_values
 from gmm.clock import schedule, times_at
 from gmm.curve import EntropyCurve
 from gmm.estimate import Estimate
+from gmm.keys import check_key
 from gmm.landmarks import half_entropy
-from gmm.mixture import check_key
-from gmm.partition import Partition
 from gmm.windows import window
 from neural.denoiser import Denoiser
 from neural.estimators.chain import Chain
@@ -34,6 +33,7 @@ from neural.estimators.inputs import (
     make_inputs,
     plain_chain,
 )
+from neural.estimators.overloads import one_or_several
 from neural.estimators.runs import HELD_NAMES, Moments, Run, joined, run
 
 STEPS, PILOT, PILOT_STEPS, FIRST, MOST_DOUBLINGS = 10, 4, 8, 16, 3
@@ -45,28 +45,7 @@ _LEFT = 1.0
 _NORMAL = float(norm.ppf(0.975))
 
 
-@overload
-def precise_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Partition | None = None,
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> EntropyCurve: ...
-
-
-@overload
-def precise_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Sequence[Partition],
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> list[EntropyCurve]: ...
-
-
+@one_or_several
 def precise_entropy(
     denoiser: Denoiser,
     conditions: Sequence[Any],
@@ -212,8 +191,8 @@ def _curve(
 
 def landmark_errors(curve: EntropyCurve, share: float) -> float:
     """The largest standard error in log(σ/α) of half entropy and the window's ends; infinite where unknown."""
-    found = window(curve, share, allow_partial=True)
-    errors = np.array([half_entropy(curve).stderr, found.low_stderr, found.high_stderr])
+    interval = window(curve, share, allow_partial=True)
+    errors = np.array([half_entropy(curve).stderr, interval.low_stderr, interval.high_stderr])
     return float(np.max(np.where(np.isfinite(errors), errors, np.inf)))
 
 

@@ -18,6 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.interpolate import CubicSpline
 
+from gmm.fingerprint import tree_fingerprint
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
@@ -25,7 +26,6 @@ from neural.estimators.held import COLUMNS as HELD
 from neural.estimators.held import DRAWS, held_statistics
 from neural.estimators.trackers import COLUMNS, averaged, log_drawn, may_average
 from neural.estimators.tracking import draw_classes, draw_noise, trajectories
-from neural.fingerprint import fingerprint
 from neural.progress import Progress
 
 Source = Callable[
@@ -199,8 +199,8 @@ def _chunk(chain: Chain, paths: Paths, antiderivative: Float[Array, "T T"], keep
 
 @jax.jit
 def _held_chunk(chain: Chain, paths: Paths, slopes: Float[Array, "S S"]) -> tuple[Any, ...]:
-    found, finite = held_statistics(chain, paths)
-    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in found)
+    statistics, finite = held_statistics(chain, paths)
+    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in statistics)
     return moments, finite
 
 
@@ -226,7 +226,7 @@ def _with_integrals(
 ) -> Float[Array, "T n G"]:
     """The statistics with the integrals beside them: the value at the first time minus the integral of the rate."""
     named = {name: columns[:, :, i] for i, name in enumerate(COLUMNS)}
-    rate = named["rate" if averaged(chain, paths) else "own_rate"]
+    rate = named["rate" if averaged(chain, paths) else "class_rate"]
     taken = antiderivative.astype(columns.dtype) @ rate
     scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], taken[:, :, None], by_cell]
@@ -306,10 +306,10 @@ class _Store:
 
     def load(self, start: int, stop: int) -> Run | None:
         """A finished chunk, or None where there is none that is whole."""
-        found = read_kept(self._path(start, stop))
-        if found is None:
+        checkpoint = read_kept(self._path(start, stop))
+        if checkpoint is None:
             return None
-        stored = {name: np.array(values) for name, values in found.tensors.items()}
+        stored = {name: np.array(values) for name, values in checkpoint.tensors.items()}
         count = sum(name.startswith("mean_") for name in stored)
         moments = tuple(
             Moments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)
@@ -327,4 +327,4 @@ def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
         NAMES, chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
         chain.exhaustive, chain.same_condition, chain.given, str(chain.dtype),
     )  # fmt: skip
-    return fingerprint(words, dataclasses.replace(chain, at_once=0), key)
+    return tree_fingerprint(words, dataclasses.replace(chain, at_once=0), key)[:20]

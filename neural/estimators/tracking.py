@@ -29,7 +29,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 from gmm.guidance import gap_of, steer
 from gmm.mixture import log_normalise
 from neural.estimators.chain import Carry, Chain, Kept, Paths, Record, Rows
-from neural.estimators.trackers import columns
+from neural.estimators.trackers import columns, select
 
 # Numbers of a trajectory's random draws that belong to no step.
 _CLASS, _FIRST = 2**30, 2**30 + 1
@@ -129,7 +129,7 @@ def gain_parts(
     chain: Chain, paths: Paths, row: Rows, predicted: Float[Array, "n J d"]
 ) -> tuple[Float[Array, "n J"], Float[Array, "n J"]]:
     """The two parts of a step's log-weights along a class's own chain: along ε·Δ_j and ½ square ‖Δ_j‖²."""
-    delta = predicted - _of_class(predicted, paths.z)[:, None, :]
+    delta = predicted - select(predicted, paths.z)[:, None, :]
     noise = draw_noise(paths.key, paths.index, row.number, dim=delta.shape[2], dtype=chain.dtype)
     linear = row.along * jnp.einsum("njd,nd->nj", delta, noise)
     return linear, 0.5 * row.square * jnp.sum(delta**2, axis=-1)
@@ -164,9 +164,9 @@ def _from_state(
     log_w: Float[Array, "n J"],
 ) -> Float[Array, "n J"]:
     """Log-weights given the first state x_T: log π_c - ‖x_T - α D_c‖²/2σ², computed relative to D_z."""
-    own = _of_class(predicted, z)
-    residual = (x - row.alpha * own) / row.sigma
-    log_w = log_w + _gain(predicted, own, residual, row.start_along, row.start_square)
+    of_class = select(predicted, z)
+    residual = (x - row.alpha * of_class) / row.sigma
+    log_w = log_w + _gain(predicted, of_class, residual, row.start_along, row.start_square)
     if chain.reference is not None and chain.exhaustive:
         # The law without condition is the sum over classes, which one Gaussian around D_∅ is not.
         whole = jax.nn.logsumexp(log_w[:, : chain.classes], axis=1, keepdims=True)
@@ -174,37 +174,33 @@ def _from_state(
     return _normalised(chain, log_w)
 
 
-def _of_class(predicted: Float[Array, "n J d"], z: Int[Array, " n"]) -> Float[Array, "n d"]:
-    return jnp.take_along_axis(predicted, z[:, None, None], axis=1)[:, 0]
-
-
 def _drive(
     chain: Chain, paths: Paths, row: Rows, predicted: Float[Array, "n J d"], carry: Carry
 ) -> Float[Array, "n d"]:
     if paths.x0 is not None:
         return paths.x0
-    own = _of_class(predicted, paths.z)
+    of_class = select(predicted, paths.z)
     if chain.guidance is not None:
-        drive = _guided(chain, row, own, predicted[:, -1], carry.ratio)
+        drive = _guided(chain, row, of_class, predicted[:, -1], carry.ratio)
     elif chain.drive == "class":
-        return own
+        return of_class
     elif chain.drive == "unconditional":
         drive = predicted[:, -1]
     else:
         p = jnp.exp(carry.log_w[:, : chain.classes])
         drive = jnp.einsum("nk,nkd->nd", p, predicted[:, : chain.classes])
-    return jnp.where(row.setup > 0, own, drive)
+    return jnp.where(row.setup > 0, of_class, drive)
 
 
 def _guided(
     chain: Chain,
     row: Rows,
-    own: Float[Array, "n d"],
+    of_class: Float[Array, "n d"],
     reference: Float[Array, "n d"],
     ratio: Float[Array, " n"],
 ) -> Float[Array, "n d"]:
-    gap = gap_of(own, reference, row.level) if chain.guidance.needs_gap else jnp.zeros_like(ratio)
-    return steer(own, reference, chain.guidance.weight(row.level, ratio, gap))
+    gap = gap_of(of_class, reference, row.level) if chain.guidance.needs_gap else jnp.zeros_like(ratio)
+    return steer(of_class, reference, chain.guidance.weight(row.level, ratio, gap))
 
 
 def _tracked(
@@ -212,5 +208,4 @@ def _tracked(
 ) -> Array:
     if chain.guidance is None or not chain.guidance.needs_ratio:
         return ratio
-    own = jnp.take_along_axis(gain, z[:, None], axis=1)[:, 0]
-    return chain.guidance.tracked(ratio, own - gain[:, -1])
+    return chain.guidance.tracked(ratio, select(gain, z) - gain[:, -1])

@@ -362,11 +362,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has more than {MAX_JSON} bytes")
     try:
         raw = path.read_bytes()
-        found = json.loads(raw.decode("utf-8"))
+        contents = json.loads(raw.decode("utf-8"))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is {other_kind(raw[:START]) or 'not JSON'}") from error
-    if not isinstance(found, dict):
+    if not isinstance(contents, dict):
         raise CheckpointError(f"{path} must hold a JSON object")
-    return found
+    return contents

@@ -122,7 +122,7 @@ Layer = tuple[str, str]
 
 def _layers(networks: Mapping[str, Network]) -> dict[tuple[str, str], Layer]:
     """Layers by network and by their name with underscores for dots, in every spelling."""
-    found: dict[tuple[str, str], Layer] = {}
+    layers: dict[tuple[str, str], Layer] = {}
     for part in (UNET, TEXT):
         # Its tensors may be of more layers than are used.
         text = {name: name for name in networks[TEXT].tensors}
@@ -130,8 +130,8 @@ def _layers(networks: Mapping[str, Network]) -> dict[tuple[str, str], Layer]:
             if not ours.endswith(".weight"):
                 continue
             for name in (ours, original, ours.removeprefix("text_model.")):
-                found[part, _flat(name.removesuffix(".weight"))] = (part, ours)
-    return found
+                layers[part, _flat(name.removesuffix(".weight"))] = (part, ours)
+    return layers
 
 
 def _flat(name: str) -> str:
@@ -266,12 +266,12 @@ def _layer(name: str, layers: Mapping[tuple[str, str], Layer]) -> Layer:
     prefix = next((prefix for prefix in _PARTS if name.startswith(prefix)), "")
     part, inner = _PARTS.get(prefix), _flat(name.removeprefix(prefix))
     parts = (UNET, TEXT) if part is None else (part,)
-    found = [layers[one, inner] for one in parts if (one, inner) in layers]
-    if len(found) != 1:
+    candidates = [layers[one, inner] for one in parts if (one, inner) in layers]
+    if len(candidates) != 1:
         raise ValueError(
             f"it changes the layer {quoted(name)}, which this model does not have; it belongs to another"
         )
-    return found[0]
+    return candidates[0]
 
 
 def _check_shapes(name: str, pair: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:

@@ -224,14 +224,14 @@ def _added(folder: Path, whole: Mapping[str, Any], config: Mapping[str, Any]) ->
         *((entry.get("id") if isinstance(entry, dict) else None, entry) for entry in entries),
         *((token, {"content": content}) for content, token in plain_entries.items()),
     )  # type: ignore[assignment]
-    found: dict[str, Added] = {}
+    by_content: dict[str, Added] = {}
     for token, entry in sources:
         added = _read_added(token, entry)
-        if found.setdefault(added.content, added).token != added.token:
+        if by_content.setdefault(added.content, added).token != added.token:
             raise CheckpointError(f"the added token {added.content[:SHOWN]!r} has two numbers")
-    if len(found) > MAX_ADDED:
+    if len(by_content) > MAX_ADDED:
         raise CheckpointError(f"more than {MAX_ADDED} added tokens")
-    return list(found.values())
+    return list(by_content.values())
 
 
 def _read_added(token: Any, entry: Any) -> Added:
@@ -302,13 +302,13 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     text = _text(path)
     try:
-        found = json.loads(text)
+        contents = json.loads(text)
     except (ValueError, RecursionError) as error:
         other = other_kind(text[:1000].encode())
         raise CheckpointError(f"{path.name} is {other or 'not JSON'}") from error
-    if not isinstance(found, dict):
+    if not isinstance(contents, dict):
         raise CheckpointError(f"{path.name} must hold a JSON object")
-    return found
+    return contents
 
 
 def with_added(vocabulary: Vocabulary, contents: Iterable[str], first: int) -> Vocabulary:

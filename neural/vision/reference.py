@@ -30,10 +30,10 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder of images")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
+    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
         raise ValueError(f"{root} holds no images ({', '.join(SUFFIXES)})")
-    return found
+    return files
 
 
 def read_images(files: list[Path], batch: int) -> Iterator[UInt8[np.ndarray, "n height width 3"]]:

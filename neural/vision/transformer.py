@@ -125,8 +125,8 @@ def _positions(
     if config.interpolation == "offset":
         scale = (config.grid / (grid[0] + OFFSET), config.grid / (grid[1] + OFFSET))
     antialias = config.interpolation == "antialias"
-    found = resize(learnt, grid, "bicubic", antialias=antialias, scale=scale)
-    return jnp.concatenate([positions[:1], found.reshape(-1, config.width).astype(positions.dtype)])
+    resized = resize(learnt, grid, "bicubic", antialias=antialias, scale=scale)
+    return jnp.concatenate([positions[:1], resized.reshape(-1, config.width).astype(positions.dtype)])
 
 
 def _layer(x: Rows, weights: Weights, config: TransformerConfig, name: str) -> Rows:

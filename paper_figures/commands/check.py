@@ -48,9 +48,9 @@ def check(
         if data is not None:
             points = load_data(data)
             x0, y = points.x.reshape(-1, *points.shape), points.y
-        found = check_denoiser(
+        report = check_denoiser(
             loaded, x0, y, conditions=prompts, samples=samples, key=jax.random.key(network.seed)
         )
-    typer.echo(str(found))
-    if not found.ok:
+    typer.echo(str(report))
+    if not report.ok:
         raise typer.Exit(1)

@@ -115,18 +115,18 @@ def _measured(
     runs = measure_each(questions, lambda each: _sources(each, against)[0], parts_of("compare", folder))
     question = questions[0]
     # Questions one after the other are levels of one comparison.
-    together = {name: [level for found in runs for level in found[name]] for name in runs[0]}
+    together = {name: [level for run in runs for level in run[name]] for name in runs[0]}
     lines = lines_of(together, question.seed)
     exact = [source.name for source in _sources(question, against)[0] if not source.evaluations]
-    levels = [level.name for each in questions for level in each.decision.levels]
-    found = dataset_of(
+    levels = [level.name for part in questions for level in part.decision.levels]
+    dataset = dataset_of(
         lines,
         levels,
         exact[0] if exact else None,
         question=question.facts() if len(questions) == 1 else [each.facts() for each in questions],
         asks=asks(question, list(lines)),
     )
-    return found.merge(turns(question, lines)) if u_turn else found
+    return dataset.merge(turns(question, lines)) if u_turn else dataset
 
 
 def _overlay(files: Sequence[Path], folder: Path, view: View) -> None:

@@ -46,10 +46,12 @@ def show_groups(name: str, find: str = "", *, trust_code: bool = False) -> None:
         ValueError: as `show_classes`.
     """
     model = _with_classes(name, trust_code)
-    found = {group: held for group, held in model.groups.items() if find.casefold() in group.casefold()}
-    for group, held in found.items():
-        print(f"{len(held)}\t{group}\t{imagenet.spans(held)}")
-    _check_found(len(found), model, find)
+    groups = {
+        group: members for group, members in model.groups.items() if find.casefold() in group.casefold()
+    }
+    for group, members in groups.items():
+        print(f"{len(members)}\t{group}\t{imagenet.spans(members)}")
+    _check_found(len(groups), model, find)
 
 
 def show_partitions() -> None:

@@ -165,10 +165,10 @@ def _fastest_fact(curve: EntropyCurve, per: str) -> str:
 
 
 def _window_fact(curve: EntropyCurve) -> str:
-    found = window_or_none(curve)
-    if found is None:
+    interval = window_or_none(curve)
+    if interval is None:
         return "not covered by the curve's noise range"
-    low, middle, high = found.sigma
+    low, middle, high = interval.sigma
     return f"sigma/alpha = {low:.5g} .. {high:.5g}, half of it by {middle:.5g}"
 
 
@@ -263,29 +263,29 @@ class _Shown(NamedTuple):
 
 _WINDOW = _Shown(_describe_window, window_picture.draw_alone, lambda window, _: tables.of_window(window))
 _SCHEDULES = _Shown(
-    _describe_schedules, guidance_picture.draw_schedules, lambda found, _: tables.of_schedules(found)
+    _describe_schedules, guidance_picture.draw_schedules, lambda schedules, _: tables.of_schedules(schedules)
 )
 _SHOWN = {
     gmm_curve.FORMAT: _Shown(  # `EntropyCurve` says what is missing
-        _describe_curve, _draw_saved_curve, lambda found, view: tables.of_curve(found, view.units)
+        _describe_curve, _draw_saved_curve, lambda curve, view: tables.of_curve(curve, view.units)
     ),
     job.FORMAT: _Shown(
         _describe_figure, _draw_figure, _numbers, ("figure", "settings", "figure_version", "fingerprint")
     ),
     sweep.FORMAT: _Shown(
-        _describe_sweep, sweep_picture.draw, lambda found, _: tables.of_sweep(found), sweep.NAMES
+        _describe_sweep, sweep_picture.draw, lambda dataset, _: tables.of_sweep(dataset), sweep.NAMES
     ),
     data.FORMAT: _Shown(_describe_data, data_picture.draw, _numbers, data.NAMES),
     training.FORMAT: _Shown(
         _describe_training,
         training_picture.draw_training,
-        lambda found, _: tables.of_training(found),
+        lambda dataset, _: tables.of_training(dataset),
         training.NAMES,
     ),
     comparison.FORMAT: _Shown(
         comparison_table.print_table,
         comparison_picture.draw,
-        lambda found, _: tables.of_comparison(found),
+        lambda dataset, _: tables.of_comparison(dataset),
         comparison.NAMES,
     ),
 }

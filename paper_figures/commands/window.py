@@ -1,5 +1,6 @@
 """``speciation window``: the noise interval in which a model decides between classes or prompts."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -91,13 +92,13 @@ def window(
         folder = folder_of("window", model.model, result.out)
         measured = measure_each(questions, lambda question: [by(question)], parts_of("window", folder))
         runs, windows = [], []
-        for question, found in zip(questions, measured, strict=True):
-            ((name, levels),) = found.items()
+        for question, source in zip(questions, measured, strict=True):
+            ((name, levels),) = source.items()
             runs += levels
             windows += study.windows(question, name, levels, share, grids, allow_partial=allow_partial)
     study.write(folder, runs, windows)
     remove_parts(parts_of("window", folder))
-    for line in (line for found in windows for line in in_words(found)):
+    for line in (line for interval in windows for line in in_words(interval)):
         typer.echo(line)
     _draw(folder, runs, windows, result)
 
@@ -109,8 +110,9 @@ def _draw(folder: "Path", runs: "Runs", windows: "Sequence[MeasuredWindow]", vie
     from paper_figures.drawing.style import PICTURES, save_pictures
     from paper_figures.studies.window import stems
 
-    for stem, level_runs, found in zip(stems(windows), runs, windows, strict=True):
+    for stem, level_runs, measured in zip(stems(windows), runs, windows, strict=True):
         pictures = [folder / f"{stem}{suffix}" for suffix in PICTURES]
-        save_pictures(lambda runs=level_runs, found=found: drawing.draw(pool(runs), found, view), pictures)
+        draw = functools.partial(drawing.draw, pool(level_runs), measured, view)
+        save_pictures(draw, pictures)
         for path in (folder / f"{stem}.json", *pictures, folder / f"{stem}.nc"):
             typer.echo(f"window: {path}")

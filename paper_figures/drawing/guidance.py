@@ -82,7 +82,7 @@ def draw_schedules(schedules: Mapping[str, Guidance], view: View) -> Figure:
         "gap": [name for name, one in schedules.items() if one.of_state and not one.needs_ratio],
     }
     draws = {"noise": _over_noise, "ratio": _over_ratio, "gap": _over_gap}
-    panels = [kind for kind, found in names.items() if found]
+    panels = [kind for kind, shown in names.items() if shown]
     figure, axes = style.new_figure(1, len(panels), height=3.0)
     looks = dict(zip(schedules, style.kinds(len(schedules)), strict=True))
     for ax, kind in zip(axes.flat, panels, strict=True):

@@ -113,7 +113,7 @@ def _room_right(ax: Axes, titled: Iterable[Axes], picture: Figure) -> float:
 
 def _in_lines(text: str, lines: int) -> str:
     """A title broken at spaces outside formulas into so many lines of about the same length."""
-    solid = re.sub(r"(?<!\\)\$.*?(?<!\\)\$", lambda found: found[0].replace(" ", "\0"), text)
+    solid = re.sub(r"(?<!\\)\$.*?(?<!\\)\$", lambda match: match[0].replace(" ", "\0"), text)
     return textwrap.fill(solid, len(solid) // lines + 4, break_long_words=False).replace("\0", " ")
 
 

@@ -137,24 +137,24 @@ def _thresholds(prior: float) -> tuple[float, float, float]:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for curve, name in zip(unstack(dataset, "alignment"), dataset.alignment.values, strict=True):
         label = f"t at half entropy, {name} eigenvector".replace("variance eigenvector", "variance")
-        found.append(number(label, half_entropy_time(gmm.vp(), curve)))
+        numbers.append(number(label, half_entropy_time(gmm.vp(), curve)))
     gap = []
     for curve, index in zip(unstack(dataset, "direction", "sampled_"), ALIGNMENTS.values(), strict=True):
         exact = pair_curve(curve.t, ENERGY, spectrum()[index])
         gap.append((curve.entropy - exact.entropy) / curve.entropy_stderr)
     deviations = np.abs(np.concatenate(gap))
     label = f"sampled against quadrature, largest |z| of {deviations.size}"
-    found.append(number(label, deviations.max()))
+    numbers.append(number(label, deviations.max()))
     for criterion, balanced in zip(CRITERIA, BALANCED, strict=True):
         at = dataset.threshold.sel(criterion=criterion)
-        found.append(number(f"ρ, {criterion}, prior ½", at.sel(many_priors=0.5), expected=balanced))
-        found.append(number(f"ρ, {criterion}, prior {PRIOR_RANGE[0]}", at.isel(many_priors=0)))
+        numbers.append(number(f"ρ, {criterion}, prior ½", at.sel(many_priors=0.5), expected=balanced))
+        numbers.append(number(f"ρ, {criterion}, prior {PRIOR_RANGE[0]}", at.isel(many_priors=0)))
     same = unstack(dataset, "shape", "shape_")[0]
     return [
-        *found,
+        *numbers,
         number("t at half entropy, same mean, variances 0.5 and 1.5", half_entropy_time(gmm.vp(), same)),
     ]
 

@@ -120,18 +120,18 @@ def _panel(
 
 def _measured() -> list[dict[str, Any]]:
     """The curves of trained networks that ship, in nats, by log SNR."""
-    found = []
+    measured = []
     for name in ("digits", "fashion"):
         dataset = load(name)
         for i in range(4):
             label = str(dataset[f"curve{i}"].values[0])
             if label in ESTIMATORS:
-                found.append(_points(f"{name}: {label}", dataset, f"c{i}_"))
+                measured.append(_points(f"{name}: {label}", dataset, f"c{i}_"))
     tree = load("tree")
     for level in tree.level.values:
         part = tree.sel(level=level).isel(estimator=0)
-        found.append(_points(f"tree, {level}: {part.estimator.item()}", part, ""))
-    return found
+        measured.append(_points(f"tree, {level}: {part.estimator.item()}", part, ""))
+    return measured
 
 
 def _points(name: str, dataset: xr.Dataset, prefix: str) -> dict[str, Any]:

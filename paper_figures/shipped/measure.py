@@ -49,23 +49,23 @@ def load(name: str) -> xr.Dataset:
 
 def measure_law(seed: int, folder: Path) -> xr.Dataset:
     """Half-entropy times of networks over dimensions and class counts, beside the exact ones."""
-    found, exact = [], []
+    cells, exact = [], []
     for dim, classes in law.cells():
         time = float(speciation_time(gmm.vp(), dim, classes=classes, criterion="half-entropy"))
         half_rho = dim * np.exp(-2 * time)
-        found.append(law.learned(dim, classes, half_rho, seed=seed, folder=folder))
+        cells.append(law.learned(dim, classes, half_rho, seed=seed, folder=folder))
         exact.append(time)
-    curves = [pool(cell.runs) for cell in found]
-    times = [read_off(cell.runs, _half_time) for cell in found]
-    names = [f"d={cell.dim}, K={cell.classes}" for cell in found]
+    curves = [pool(cell.runs) for cell in cells]
+    times = [read_off(cell.runs, _half_time) for cell in cells]
+    names = [f"d={cell.dim}, K={cell.classes}" for cell in cells]
     dataset = stack(curves, "cell", names)
     return dataset.assign(
-        dim=("cell", [cell.dim for cell in found]),
-        classes=("cell", [cell.classes for cell in found]),
+        dim=("cell", [cell.dim for cell in cells]),
+        classes=("cell", [cell.classes for cell in cells]),
         t_half=("cell", [float(t.value[0]) for t in times]),
         t_half_stderr=("cell", [float(t.stderr[0]) for t in times]),
         exact_t_half=("cell", exact),
-        gap=("cell", [cell.gap for cell in found]),
+        gap=("cell", [cell.gap for cell in cells]),
     ).assign_attrs(
         steps=law.STEPS, batch=law.BATCH, width=law.WIDTH, depth=law.DEPTH, paths=law.PATHS * law.RUNS
     )

@@ -119,9 +119,9 @@ def dataset_of(
         )
     coords = {"source": list(lines), "level": list(levels), "landmark": list(LANDMARKS)}
     kept = {name: json.dumps(value, default=str) for name, value in attributes.items()}
-    found = xr.Dataset(data, coords, {"format": FORMAT, "versions": json.dumps(versions()), **kept})
-    found = found.assign_attrs(reference=reference or "")
-    return attach(found, numbers(found))
+    dataset = xr.Dataset(data, coords, {"format": FORMAT, "versions": json.dumps(versions()), **kept})
+    dataset = dataset.assign_attrs(reference=reference or "")
+    return attach(dataset, numbers(dataset))
 
 
 def _table(lines: Mapping[str, Sequence[Line]], of: Any) -> np.ndarray:
@@ -190,18 +190,18 @@ def shift(dataset: xr.Dataset, source: str, level: str, mark: str) -> tuple[floa
 
 def numbers(dataset: xr.Dataset) -> list[Number]:
     """The numbers of a comparison: places of every source, and differences from the reference."""
-    found = []
+    listed = []
     for level in map(str, dataset.level.values):
         for source in map(str, dataset.source.values):
             where = f"{level}, {source}"
             for mark in LANDMARKS:
                 at = {"source": source, "level": level, "landmark": mark}
                 sigma = float(np.exp(dataset.place.sel(at)))
-                found.append(
+                listed.append(
                     number(f"{where}: σ/α at {mark}", sigma, sigma * float(dataset.place_stderr.sel(at)))
                 )
-            found += _floor(dataset, source, level, where) + _differences(dataset, source, level, where)
-    return found
+            listed += _floor(dataset, source, level, where) + _differences(dataset, source, level, where)
+    return listed
 
 
 def _floor(dataset: xr.Dataset, source: str, level: str, where: str) -> list[Number]:

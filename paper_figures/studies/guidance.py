@@ -105,12 +105,12 @@ def measure(
     """
     shares = (share(progress, number, count(texts)) for number in range(count(texts)))
     plain = _measured(question, guide, PLAIN, parse_guidance(PLAIN)[PLAIN], folder, next(shares))
-    found = {PLAIN: plain}
+    measured = {PLAIN: plain}
     for text in texts:
         for name, schedule in parse_guidance(text, plain.curve).items():
-            if name not in found:
-                found[name] = _measured(question, guide, name, schedule, folder, next(shares, None))
-    return list(found.values())
+            if name not in measured:
+                measured[name] = _measured(question, guide, name, schedule, folder, next(shares, None))
+    return list(measured.values())
 
 
 def _measured(

@@ -8,9 +8,10 @@ import jax
 import xarray as xr
 
 from gmm.files import alone_in
+from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from neural.models import Model
-from paper_figures.files import fingerprint, save_dataset
+from paper_figures.files import save_dataset
 from paper_figures.formats.numbers import attach
 from paper_figures.progress import Progress
 from paper_figures.studies import guidance

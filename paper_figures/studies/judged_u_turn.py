@@ -16,6 +16,7 @@ import xarray as xr
 
 from gmm.clock import noise_at, times_at
 from gmm.estimate import Estimate
+from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from gmm.partition import Partition
 from neural.estimators import posterior_paths
@@ -23,7 +24,7 @@ from neural.models import Model
 from neural.samplers import heun
 from neural.uturn import u_turn
 from neural.vision.classes import Judge
-from paper_figures.files import fingerprint, save_dataset
+from paper_figures.files import save_dataset
 from paper_figures.progress import Progress
 from paper_figures.studies.experiment import Row, Work, write_manifest
 from paper_figures.studies.parts import Parts

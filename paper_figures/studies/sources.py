@@ -15,9 +15,9 @@ import gmm
 from gmm.curve import EntropyCurve
 from gmm.datasets import LabelledData
 from gmm.families import empirical, fitted
+from gmm.fingerprint import fingerprint
 from neural.estimators import gap_entropy, online_entropy
 from neural.models import Model
-from paper_figures.files import fingerprint
 from paper_figures.progress import Progress, share
 from paper_figures.studies.exact_laws import exact_law_curve, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
@@ -72,12 +72,12 @@ def measure(
         parts: folder where finished parts are kept, and found again by a later call of the same.
         progress: called while they are measured.
     """
-    found = {}
+    measured = {}
     for number, source in enumerate(sources):
         ours = share(progress, number, len(sources))
         runs = [source.measure(run, parts, share(ours, run, source.runs)) for run in range(source.runs)]
-        found[source.name] = [list(level) for level in zip(*runs, strict=True)]
-    return found
+        measured[source.name] = [list(level) for level in zip(*runs, strict=True)]
+    return measured
 
 
 # ------------------------------------------------------------------------------------------- trained models

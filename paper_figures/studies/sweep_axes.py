@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from gmm.checks import check_values, choose
+from gmm.fingerprint import fingerprint
 from gmm.process import PROCESSES
-from paper_figures.files import fingerprint
 from paper_figures.formats.words import tree_shape
 from paper_figures.studies.checks import check_sampling
 

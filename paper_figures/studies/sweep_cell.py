@@ -12,9 +12,9 @@ from gmm import families
 from gmm.clock import times_at
 from gmm.curve import EntropyCurve
 from gmm.entropy import class_entropy
+from gmm.fingerprint import fingerprint
 from gmm.mixture import Mixture
 from gmm.process import PROCESSES, Process
-from paper_figures.files import fingerprint
 from paper_figures.formats.curves import window_ends
 from paper_figures.progress import Progress
 from paper_figures.studies.exact_laws import TOLERANCE
