@@ -67,17 +67,16 @@ def check(figures: "list[Figure]", options: ExperimentOptions) -> None:
         raise ValueError(f"`{given[0]}` is for experiments; name one of them with `only`")
 
 
-def make(job: "Job", view: "View") -> None:
-    """Measure an experiment, or find it measured, and draw it."""
+def make(job: "Job", view: "View") -> list[str]:
+    """Measure an experiment, or find it measured, and draw it; returns what to say of it."""
     from paper_figures.figures import build
     from paper_figures.progress import bar
 
     with bar(job.figure.name) as progress:
         reused = build.make(job, view, progress)
     how = "data reused from" if reused else f"rows in {job.path('.rows')}, data in"
-    typer.echo(f"{job.figure.name}: {how} {job.path('.nc')}")
-    for line in _caveats(job):
-        typer.echo(f"{job.figure.name}: {line}")
+    lines = [f"{how} {job.path('.nc')}", *_caveats(job)]
+    return [f"{job.figure.name}: {line}" for line in lines]
 
 
 def _caveats(job: "Job") -> list[str]:

@@ -15,7 +15,7 @@ from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.formats.numbers import attach
 from paper_figures.progress import from_part, share
 from paper_figures.studies import experiment, image_quality, references
-from paper_figures.studies.asked import Asked, questions
+from paper_figures.studies.asked import Asked
 from paper_figures.studies.experiment import Row, Work
 from paper_figures.studies.guidance_optima import mean_curve, numbers, windows
 from paper_figures.studies.image_quality import Images
@@ -68,7 +68,7 @@ def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
         model.name, preset="paper", each=True, classes=classes or [model.names[0]], seed=settings.seed,
         steps=_steps(settings), samples=settings.paths or settings.size(PATHS, FAST_PATHS),
     )  # fmt: skip
-    return [Row(one.decision.name, one) for one in questions(asked, model)]
+    return experiment.rows_of(asked, model)
 
 
 def _steps(settings: ExperimentSettings) -> int:

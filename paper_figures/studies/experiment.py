@@ -4,9 +4,10 @@ A row's file is named by everything that its numbers follow from. A list of clas
 keeps the rows that are the same.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,15 +83,24 @@ def measure(rows: Sequence[Row], work: Work) -> list[xr.Dataset]:
 
     def compute(number: int, progress: Progress | None) -> xr.Dataset:
         question = rows[number].question
-        chunks = None if folder is None else folder / "chunks"
-        runs = sources.measure([sources.online(question)], chunks, progress)
-        if chunks is not None and jax.process_index() == 0:
-            shutil.rmtree(chunks, ignore_errors=True)
+        with chunks_of(folder, rows[number].file) as chunks:
+            runs = sources.measure([sources.online(question)], chunks, progress)
         levels = [level.name for level in question.decision.levels]
         return dataset_of(lines_of(runs, question.seed), levels, None, question=question.facts())
 
     with alone_in(None if jax.process_index() else folder):
-        return list(store.each([row.file for row in rows], compute, work.progress))
+        return store.divided([row.file for row in rows], compute, work.progress)
+
+
+@contextlib.contextmanager
+def chunks_of(folder: Path | None, name: str) -> Iterator[Path | None]:
+    """The folder for parts of one row, removed when the row is finished; None where nothing is kept."""
+    chunks = None if folder is None else folder / "chunks" / name
+    yield chunks
+    if chunks is not None:
+        shutil.rmtree(chunks, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other rows have theirs there
+            chunks.parent.rmdir()
 
 
 def write_manifest(folder: Path | None, rows: Sequence[Row], **more: Any) -> None:

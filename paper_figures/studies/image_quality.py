@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve
+from gmm.fingerprint import fingerprint
 from gmm.guidance import Guidance, LimitedInterval
 from gmm.guidance_specs import needs_curve, parse_guidance
 from gmm.netcdf import load_whole
@@ -22,7 +23,7 @@ from neural.pictures import ToPictures
 from neural.vision.distances import GROUPS, Distance
 from neural.vision.judge import BATCH, VisionJudge
 from neural.vision.quality import ImageQuality, image_quality
-from paper_figures.files import fingerprint, save_dataset
+from paper_figures.files import save_dataset
 from paper_figures.progress import Progress
 from paper_figures.studies.parts import Parts, kept_arrays
 from paper_figures.studies.pictures import PictureSettings, drawn_by_seed, states_of
@@ -157,7 +158,7 @@ def features(
 
     known = images.identity(schedule_of(schedule))
     names = [f"images-{known}-{chunk.start:07d}-{len(chunk)}" for chunk in chunks]
-    parts = list(kept_arrays(folder).each(names, one, progress))
+    parts = kept_arrays(folder).divided(names, one, progress)
     return {name: np.concatenate([part[name] for part in parts]) for name in images.judges}
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from gmm import programs
 from gmm.curve import EntropyCurve
-from gmm.devices import agreed
+from gmm.devices import agreed, all_done
 from gmm.netcdf import load_whole
 from neural.checkpoints import read_kept, write_kept
 from paper_figures.progress import Progress, share
@@ -87,6 +87,47 @@ class Parts(Generic[T]):
             if ours is not None:
                 ours(1, 1)
             yield part
+
+    def divided(
+        self,
+        names: Sequence[str],
+        compute: Callable[[int, Progress | None], T],
+        progress: Progress | None = None,
+    ) -> list[T]:
+        """Every part, in order, as `each`; several processes divide those that are missing among themselves.
+
+        Each process writes the parts that it computed, and reads the others, so that all must share the folder.
+
+        Args:
+            names: of the parts.
+            compute: as for `each`; it must not wait for other processes.
+            progress: called while this process computes.
+
+        Raises:
+            ValueError: when any process raises one, or the processes do not share the folder.
+        """
+        if jax.process_count() > 1:
+            there = agreed(lambda: [self.load(name) is not None for name in names], len(names))
+            missing = [number for number, is_there in enumerate(there) if not is_there]
+            mine = missing[jax.process_index() :: jax.process_count()]
+            all_done(lambda: self._compute(mine, names, compute, progress))
+            progress = None
+        return list(self.each(names, compute, progress))
+
+    def _compute(
+        self,
+        numbers: Sequence[int],
+        names: Sequence[str],
+        compute: Callable[[int, Progress | None], T],
+        progress: Progress | None,
+    ) -> None:
+        """Compute and write some of the parts."""
+        if self.folder is None:
+            raise ValueError("several processes need a folder that they share")
+        for rank, number in enumerate(numbers):
+            programs.drop_if_many()
+            part = compute(number, share(progress, rank, len(numbers)))
+            self.write(part, self.folder / f"{names[number]}{self.suffix}")
 
     def remove(self) -> None:
         """Remove the folder, once the whole result is written."""

@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from gmm.fingerprint import fingerprint, tree_fingerprint
 from neural.checkpoints import hashes
-from neural.fingerprint import fingerprint as hash_of
 from neural.vision.distances import GROUPS, Moments
 from neural.vision.judge import BATCH, VisionJudge
 from neural.vision.reference import image_files, read_images, read_moments
-from paper_figures.files import fingerprint
 from paper_figures.progress import Progress
 from paper_figures.studies.parts import kept_arrays
 
@@ -143,10 +142,10 @@ def _features(
     names = [
         f"real-{fingerprint([known, listed[start : start + CHUNK]])[:20]}-{start:06d}" for start in starts
     ]
-    parts = list(store.each(names, one, progress))
+    parts = store.divided(names, one, progress)
     return {name: np.concatenate([part[name] for part in parts]) for name in judges}
 
 
 def identity(judge: VisionJudge) -> str:
     """A hash of a judge's weights and sizes."""
-    return hash_of(judge.family, judge.config, judge.weights)
+    return tree_fingerprint(judge.family, judge.config, judge.weights)

@@ -2,6 +2,9 @@
 
 import json
 import pickle
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +218,40 @@ def test_the_interval_nearest_to_the_window_is_compared_with_the_best():
     nearest = found["FID: interval:3:1..4, nearest to the window, less the best"]
     assert nearest.value == pytest.approx(1.0)
     assert nearest.stderr == pytest.approx(np.hypot(0.3, 0.3))
+
+
+# Programs of two processes are compiled apart, and their sums in float32 may run in another order.
+FLOAT32 = 2e-5
+COMMAND = "import sys; from paper_figures import cli; sys.exit(cli.run(sys.argv[1:]))"
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_numbers(tiny, tmp_path, capsys):
+    words = asked(tiny, schedules=["cfg:2"])
+    words[2:3] = ["edm2-classes", "edm2-u-turn", NAME]
+    # The U-turns take one judge, as the quality does here.
+    run(capsys, *words, "--out", tmp_path / "one")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    given = [*map(str, words), "--out", str(tmp_path / "two")]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", COMMAND, *given, "--distributed", f"{address},2,{number}"])
+        for number in range(2)
+    ]
+    assert [process.wait(timeout=900) for process in processes] == [0, 0]
+    for name in words[2:5]:
+        one, two = (load_dataset(tmp_path / folder / f"{name}.nc") for folder in ("one", "two"))
+        for field in one.data_vars:
+            if one[field].dtype.kind == "f":
+                np.testing.assert_allclose(two[field], one[field], rtol=FLOAT32, atol=1e-6, err_msg=field)
+        kept = [
+            sorted(p.name for p in (tmp_path / f / f"{name}.rows").rglob("*") if p.is_file())
+            for f in ("one", "two")
+        ]
+        assert kept[0] == kept[1]
+
+
+def test_several_processes_divide_experiments_alone(tmp_path, capsys):
+    words = ["figures", "--only", "log-time-vp", "--distributed", "127.0.0.1:1,2,0", "--out", tmp_path]
+    assert "leave log-time-vp out, or --distributed" in run(capsys, *words, code=2)
