@@ -318,7 +318,7 @@ class _Store:
 
 
 def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
-    """A hash of all that determines the numbers: weights, conditions, table, key.
+    """A hash of all that determines the numbers: weights, the configuration of the network, conditions, table, key.
 
     Of a denoiser that is not a pytree only the type is hashed: the caller uses one folder for each such model.
     """
@@ -326,5 +326,6 @@ def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
         facts, type(from_pytree(chain.denoiser)).__qualname__, type(chain.guidance).__qualname__,
         NAMES, chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
         chain.exhaustive, chain.same_condition, chain.given, str(chain.dtype),
+        repr(getattr(from_pytree(chain.denoiser), "config", None)),
     )  # fmt: skip
     return tree_fingerprint(words, dataclasses.replace(chain, at_once=0), key)[:20]

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
+from paper_figures.commands.model_options import (
+    Batch,
+    ChangeOptions,
+    DecisionOptions,
+    Each,
+    ModelOptions,
+    TrajectoryOptions,
+)
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
@@ -42,6 +49,7 @@ def compare(
     files: Files = None,
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     decision: DecisionOptions,
     against: Against = None,
     trajectories: TrajectoryOptions,
@@ -71,7 +79,12 @@ def compare(
 
     with jax.enable_x64(network.dtype == "float64"):
         questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
+            asked.Asked(
+                **values(model, decision, trajectories, network),
+                each=each,
+                batch=batch,
+                settings=change.settings,
+            )
         )
         sources, about = _sources(questions[0], against)
         if u_turn:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import Batch, DecisionOptions, ModelOptions, TrajectoryOptions
+from paper_figures.commands.model_options import (
+    Batch,
+    ChangeOptions,
+    DecisionOptions,
+    ModelOptions,
+    TrajectoryOptions,
+)
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import folder_of, parts_of, print_decision, remove_parts
@@ -36,6 +42,7 @@ Guide = Annotated[
 def guidance(
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     schedules: Schedules = DEFAULT_SCHEDULES,
     decision: DecisionOptions,
     guide: Guide = None,
@@ -64,7 +71,11 @@ def guidance(
         second = (
             None if guide is None else load_model(guide, dtype=network.dtype, trust_code=model.trust_code)
         )
-        question = asked.question(asked.Asked(**values(model, decision, trajectories, network), batch=batch))
+        question = asked.question(
+            asked.Asked(
+                **values(model, decision, trajectories, network), batch=batch, settings=change.settings
+            )
+        )
         study.check(question, second, schedules)
         _announce(question, study.count(schedules))
         if result.dry_run:

@@ -1,7 +1,9 @@
 """Options of the commands that measure a decision of a model."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -39,6 +41,61 @@ class ModelOptions:
     trust_code: bool = option(
         False, "Load an own model, module:object or path/to/file.py:object, which executes its code."
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangeOptions:
+    """How a Stable Diffusion model differs from its file."""
+
+    lora: list[str] | None = option(
+        None,
+        "LoRA files to add to the weights of a Stable Diffusion model, each with a scale, 1 by default.",
+        metavar="FILE[:SCALE] ...",
+    )
+    embeddings: list[str] | None = option(
+        None,
+        "Files of learnt words (textual inversion) for a Stable Diffusion model, each with the word that stands "
+        "for it in prompts. Default: the word in the file, else the file's name.",
+        metavar="FILE[:WORD] ...",
+    )
+    prediction: Literal["epsilon", "v", "sample"] | None = option(
+        None,
+        "What the U-Net of a Stable Diffusion model predicts, where its file does not say so: the noise, v, or "
+        "the clean state.",
+    )
+    clip_skip: int | None = option(
+        None,
+        "Last layers of a Stable Diffusion model's text encoder to leave out, counted as in diffusers: 1 is what "
+        "other programs call clip skip 2.",
+        metavar="N",
+        least=0,
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of `neural.load_model`, those that were not given as None.
+
+        Raises:
+            ValueError: when what follows the file of a LoRA is no number.
+        """
+        lora = None if self.lora is None else [_file_and(text, _scale) for text in self.lora]
+        words = None if self.embeddings is None else [_file_and(text, str) for text in self.embeddings]
+        return {
+            "lora": lora, "embeddings": words, "prediction": self.prediction, "clip_skip": self.clip_skip
+        }  # fmt: skip
+
+
+def _file_and(text: str, read: Callable[[str], Any]) -> tuple[str, Any] | str:
+    """FILE:MORE as the file and what `read` makes of the rest; the text itself where that is the path of a file."""
+    file, colon, more = text.rpartition(":")
+    return (file, read(more)) if colon and Path(file).exists() and not Path(text).exists() else text
+
+
+def _scale(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"`lora` must be FILE or FILE:SCALE with a number, got the scale {text!r}") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
+from paper_figures.commands.model_options import (
+    Batch,
+    ChangeOptions,
+    DecisionOptions,
+    Each,
+    ModelOptions,
+    TrajectoryOptions,
+)
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
@@ -52,6 +59,7 @@ Estimator = Annotated[
 def window(
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     decision: DecisionOptions,
     sampler: Sampler = None,
     share: Share = 0.8,
@@ -80,7 +88,12 @@ def window(
 
     with jax.enable_x64(network.dtype == "float64"):
         questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
+            asked.Asked(
+                **values(model, decision, trajectories, network),
+                each=each,
+                batch=batch,
+                settings=change.settings,
+            )
         )
         grids = study.grids(questions[0].model, sampler)
         study.check_share(share)

@@ -1,7 +1,8 @@
 """The question that a person asks in words: names of a model and of classes become a `Question`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from neural.decisions import Decision, by_classes, by_prompts, every_class, read_partition
 from neural.estimators import PAPER
@@ -28,6 +29,7 @@ class Asked:
         samples, steps, tracker, batch, eta, seed: as in `Question`.
         dtype: precision that the network computes in.
         trust_code: whether an own model may be loaded, which executes its code.
+        settings: of the model's kind, as in `neural.load_model`.
     """
 
     model: str
@@ -46,6 +48,7 @@ class Asked:
     seed: int = 0
     dtype: str = "float32"
     trust_code: bool = False
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def questions(asked: Asked, model: Model | None = None) -> list[Question]:
@@ -82,7 +85,7 @@ def question(asked: Asked, model: Model | None = None) -> Question:
     """
     _check_one_decision(asked)
     if model is None:
-        model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code)
+        model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code, **asked.settings)
     tracker = asked.tracker or ("unconditional" if asked.preset == "paper" else "classes")
     decision = _decision(asked, model, least=2 if tracker == "classes" else 1)
     paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None
