@@ -75,26 +75,3 @@ def agreed(flags: Callable[[], Sequence[bool]], count: int = 1) -> list[bool]:
     if (answers < 0).any():
         raise refusal
     return answers.astype(bool).tolist()
-
-
-def all_done(work: Callable[[], None]) -> None:
-    """Do this process's part of the work, and wait until every process has done its own.
-
-    Raises:
-        ValueError: on every process, when the work raises one on any.
-    """
-    if jax.process_count() == 1:
-        work()
-        return
-    from jax.experimental import multihost_utils
-
-    refusal: ValueError | None = None
-    try:
-        work()
-    except ValueError as error:
-        refusal = error
-    done = multihost_utils.process_allgather(np.asarray(refusal is None))
-    if refusal is not None:
-        raise refusal
-    if not np.all(done):
-        raise ValueError(f"process {int(np.argmin(done))} raised an error; see its message")

@@ -125,6 +125,8 @@ def _check(settings: ExperimentSettings) -> None:
             "weights must name a network, its autoencoder and one judge or more, such as edm2-xs sd-vae-ft-mse "
             f"inception-fid dinov2-l; got {len(settings.weights)}"
         )
+    for name in settings.weights:
+        locate(name)
     if not settings.reference:
         raise ValueError(
             "give `reference`: a folder of real images, an .npz file with mu and sigma, or EDM2's published statistics"

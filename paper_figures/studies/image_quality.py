@@ -1,6 +1,6 @@
 """The quality of a network's images under guidance schedules, by the features that vision networks give them.
 
-Images are drawn as `speciation sample --for-metrics` draws them: image i depends on the seed, i and the schedule alone.
+Images are those that `plan_pictures` plans for metrics: image i depends on the seed, i and the schedule alone.
 They are not kept; their features are, some images at a time, so that a run that was stopped goes on.
 """
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -251,14 +250,16 @@ def test_schedules_that_are_refused(words, message, capsys, tmp_path):
     assert error.count("\n") == 1
 
 
-COMMAND = [sys.executable, "-c", "from paper_figures.cli import main; main()"]
+COMMAND = "from paper_figures.cli import main; main()"
 MANY = ["sample", "--model", "zoo:digits", "--for-metrics", "--steps", "3", "--batch", "4"]
 # Bytes: every picture is larger.
 SMALL_FILE = 100
+LIMITED = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({SMALL_FILE}, -1)); {COMMAND}"
 
 
 def pictures(folder):
-    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*.png")}
+    finished = [path for path in folder.rglob("*.png") if not path.name.startswith(".")]
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in finished}
 
 
 @pytest.mark.slow
@@ -268,12 +269,16 @@ def test_many_pictures_outlive_kill_9(capsys, tmp_path):
     words = [*MANY, "--count", str(count)]
     kept, kills = {}, 0
     while kills < 3:
-        running = subprocess.Popen([*COMMAND, *words, "--out", str(killed)], stdout=subprocess.DEVNULL)
+        running = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *words, "--out", str(killed)], stdout=subprocess.DEVNULL
+        )
         while running.poll() is None and len(pictures(killed)) < len(kept) + 20:
             sleep(0.01)
         running.kill()
         assert running.wait(60) == -signal.SIGKILL
         after, kills = pictures(killed), kills + 1
+        # A reader of the folder sees whole pictures alone.
+        assert len(image_files(killed)) == len(after)
         assert kept.items() <= after.items()
         assert len(kept) < len(after) < count
         kept = after
@@ -295,9 +300,8 @@ def test_a_disk_that_fills_loses_no_picture(capsys, tmp_path):
     """A limit on the size of files stands for a disk without room."""
     run(capsys, *MANY[1:], "--count", 8, "--out", tmp_path)
     kept = pictures(tmp_path)
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (SMALL_FILE, resource.RLIM_INFINITY))
-    words = [*COMMAND, *MANY, "--count", "16", "--out", str(tmp_path)]
-    stopped = subprocess.run(words, preexec_fn=limit, capture_output=True, text=True, check=False)
+    words = [sys.executable, "-c", LIMITED, *MANY, "--count", "16", "--out", str(tmp_path)]
+    stopped = subprocess.run(words, capture_output=True, text=True, check=False)
     assert stopped.returncode == 2
     assert stopped.stderr.splitlines()[-1].startswith("speciation: cannot write ")
     assert "Traceback" not in stopped.stderr

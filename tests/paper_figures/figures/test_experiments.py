@@ -312,6 +312,7 @@ def tiny_clip(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_u_turns_of_prompts_judged_by_clip(tmp_path, capsys, monkeypatch):
     weights = ["--weights", folders.write_folder(tmp_path / "sd"), tiny_clip(tmp_path / "clip")]
     asked = [
@@ -341,7 +342,8 @@ def test_u_turns_of_prompts_judged_by_clip(tmp_path, capsys, monkeypatch):
         texts / np.linalg.norm(texts, axis=1)[:, None]
     ).T
     p = scipy.special.softmax(judge.text.scale * cosines, axis=1)
-    np.testing.assert_allclose(found.share, p[:, :2].mean(axis=0), rtol=1e-4)
+    # Of four samples, half a sample's worth at least.
+    np.testing.assert_allclose(found.share, np.maximum(p[:, :2].mean(axis=0), 1 / 8), rtol=1e-4)
     np.testing.assert_allclose(found.share_stderr, p[:, :2].std(axis=0, ddof=1) / 2, rtol=1e-4)
     with paper_style():
         picture = FIGURES["sd15-u-turn"].draw(found, View())

@@ -56,8 +56,17 @@ def tiny(tmp_path_factory):
     return folder
 
 
-def asked(tiny, *more, judges=("dinov2",), images=COUNT, schedules=SCHEDULES, reference=("real",)):
-    weights = ["--weights", EDM2 / "tiny.pkl", tiny / "sd" / "vae", *(VISION / judge for judge in judges)]
+def asked(
+    tiny,
+    *more,
+    network=EDM2 / "tiny.pkl",
+    vae="sd/vae",
+    judges=("dinov2",),
+    images=COUNT,
+    schedules=SCHEDULES,
+    reference=("real",),
+):
+    weights = ["--weights", network, tiny / vae, *(VISION / judge for judge in judges)]
     sizes = ["--paths", 16, "--steps", STEPS, "--images", images, "--classes", 1, 2]
     chosen = ["--reference", *(tiny / name for name in reference)] if reference else []
     return ["figures", "--only", NAME, *weights, *sizes, "--schedules", *schedules, *chosen, *more]
@@ -72,6 +81,7 @@ def features_by_hand(tiny, folder, schedule, capsys):
     return load_judge(VISION / "dinov2").features(images, batch=COUNT)
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_images_that_sample_writes(tiny, tmp_path, capsys):
     said = run(capsys, *asked(tiny), "--out", tmp_path / "out")
     assert f"{COUNT} generated images are fewer than the 32 dimensions" in said
@@ -99,6 +109,7 @@ def test_numbers_are_those_of_images_that_sample_writes(tiny, tmp_path, capsys):
     assert [bool(ax.lines) for ax in picture.axes] == [True] * 4
 
 
+@pytest.mark.slow
 def test_what_is_finished_stays(tiny, tmp_path, capsys, monkeypatch):
     made, states_of = [], study.states_of
 
@@ -132,7 +143,14 @@ def test_what_is_finished_stays(tiny, tmp_path, capsys, monkeypatch):
         assert len(again(*first)) == 1
 
 
-@pytest.mark.parametrize("reference", [["statistics.npz"], ["statistics.pkl"], ["statistics.pkl", "real"]])
+@pytest.mark.parametrize(
+    "reference",
+    [
+        pytest.param(["statistics.npz"], marks=pytest.mark.slow),
+        pytest.param(["statistics.pkl"], marks=pytest.mark.slow),
+        ["statistics.pkl", "real"],
+    ],
+)
 def test_published_statistics_and_real_images(tiny, tmp_path, capsys, reference):
     run(capsys, *asked(tiny, schedules=["none"], reference=reference), "--out", tmp_path)
     found = load_dataset(tmp_path / f"{NAME}.nc").isel(schedule=0, judge=0)
@@ -163,6 +181,10 @@ def study_features(tiny, folder):
         ({"judges": ("clip",), "reference": ("statistics.npz",)}, "statistics of 16 features of clip for FD-CLIP"),
         ({"reference": ("sd",)}, "holds no images"),
         ({"reference": ("nowhere",)}, "nowhere"),
+        ({"network": VISION / "dinov2"}, "dinov2"),
+        ({"network": "zoo:digits"}, "of kind edm2, got zoo:digits: trained"),
+        ({"vae": "real"}, "real"),
+        ({"judges": (EDM2 / "tiny.pkl",)}, "none of DINOv2, CLIP's image tower and Inception-v3"),
         ({"images": 19}, "--images must be at least 20, the least for error bars, got 19"),
         ({"schedules": ("entropy:2:profile",)}, "entropy:2:profile is no interval"),
         ({"schedules": ("auto:2",)}, "auto:2 needs a second model"),
