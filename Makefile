@@ -48,8 +48,8 @@ lint: $(VENV)/lint.stamp  ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-hardening: $(VENV)/test.stamp  ## hostile files, then kills, interruptions and full disks
-	$(PYTEST) tests/hardening tests/hardening/processes.py
+hardening: $(VENV)/test.stamp  ## kills, interruptions and full disks (`make test` has the hostile files)
+	$(PYTEST) tests/hardening/processes.py
 
 # The floors that pyproject.toml declares, in an environment of their own.
 minimum:  ## the quick tests with the oldest supported dependencies

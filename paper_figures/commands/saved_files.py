@@ -32,6 +32,7 @@ from paper_figures.figures import job
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.formats.curves import WINDOW_SHARE, window_or_none
 from paper_figures.formats.numbers import Number, numbers_of, up_to, with_error
+from paper_figures.pages.view import write_view
 from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, tables, training
 from paper_figures.terminal import cell, console
 
@@ -73,6 +74,31 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     else:
         save_pictures(lambda: shown.draw(result, view), [target])
     return target
+
+
+def show_page(path: Path, view: View, page: Path) -> Path:
+    """Print the facts of a result and write the page that shows its lines.
+
+    Args:
+        path: NetCDF file of a curve, a figure, a sweep, a data set, a comparison or a training.
+        view: units of the printed facts; on the page both are chosen.
+        page: the page's file.
+
+    Raises:
+        ValueError: when the file is none of these, or `page` has another suffix.
+    """
+    if page.suffix != ".html":
+        raise ValueError(f"html must end in .html, got {page}")
+    if path.suffix == ".json":
+        raise ValueError(f"FILE must be NetCDF for a page, got {path}; its picture is drawn without html")
+    shown, result = _read_dataset(path)
+    shown.describe(result, view)
+    is_curve = result.attrs["format"] == gmm_curve.FORMAT
+    facts = _curve_facts(EntropyCurve.from_dataset(result), View()) if is_curve else []
+    written = write_view(page, result, path.name, facts)
+    if written is None:
+        raise ValueError(f"FILE must hold a curve or another quantity along a dimension, got none in {path}")
+    return written
 
 
 def _read_dataset(path: Path) -> "tuple[_Shown, xr.Dataset]":

@@ -5,6 +5,7 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import brentq
 from scipy.special import expit
 
 import gmm
@@ -37,8 +38,9 @@ SHAPE_VARIANCES = (0.5, 1.5)
 CRITERIA = ("half entropy", "cloning", "fastest decision")
 # Balanced pair, variance 1 (quadrature): half entropy, clone midpoint, maximum of dH/dt.
 BALANCED = (1.0440133154525, 0.8508444376142, 1.508330628786)
-# Holds every criterion's rho for the priors above, finely enough for interpolation to 1e-5.
+# Holds every criterion's rho for the priors above.
 RHO_GRID = np.geomspace(0.02, 40.0, 4000)
+_LOG_RANGE = np.log(RHO_GRID[[0, -1]])
 
 
 def spectrum() -> np.ndarray:
@@ -130,9 +132,9 @@ def _thresholds(prior: float) -> tuple[float, float, float]:
     half, peak = (
         float(energy * expit(-2 * find(exact, gmm.vp(), noise))) for find in (half_entropy_of, fastest_of)
     )
-    # E Σp² = 1 + dH/drho: its midpoint is where the slope has half its initial value π(1-π)·2.
-    slope = np.asarray(binary_entropy_rate(RHO_GRID, prior))
-    clone = np.interp(-prior * (1 - prior), slope, np.log(RHO_GRID))
+    # E Σp² = 1 + dH/drho: its midpoint is where the slope has half its initial value 2π(1-π).
+    above = lambda x: float(binary_entropy_rate(np.exp(x), prior)) + prior * (1 - prior)
+    clone = float(brentq(above, *_LOG_RANGE))  # type: ignore[arg-type]
     return half, float(np.exp(clone)), peak
 
 

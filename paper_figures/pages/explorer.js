@@ -37,6 +37,13 @@ const COLOURS = ["#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#0072b2
   const bytes = Uint8Array.from(atob(DATA.table.values), (c) => c.charCodeAt(0));
   return { ...DATA.table, values: new Float32Array(bytes.buffer) };
 })();
+/** @type {Record<string, {label: string, log: boolean, at: (level: number) => number}>} */
+const SHARED_AXES = {
+  "log-snr": { label: "log SNR, log(α²/σ²)", log: false, at: (v) => v },
+  sigma: { label: "noise level σ/α", log: true, at: (v) => Math.exp(-0.5 * v) },
+  timestep: { label: "timestep of Stable Diffusion 1.5", log: false, at: timestepAt },
+};
+
 const PANELS = ["h", "rate", "agree"];
 
 // ---------------------------------------------------------------------------------------------- the curve of a state
@@ -295,7 +302,7 @@ function draw(all, marks, ends) {
     panel.y_range.setv({ start: 0, end: tops[i] });
     panel.left[0].axis_label = titles[i];
     panel.below[0].axis_label = i === 2 ? axis.label : "";
-    if (panel.below[0].log_shown !== axis.log) tickWords(panel, axis.log);
+    if (panel.below[0].log_shown !== axis.log) tickWords(panel.below[0], axis.log);
     panel.below[0].log_shown = axis.log;
   });
 }

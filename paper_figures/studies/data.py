@@ -29,7 +29,7 @@ from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.formats.words import slug
 from paper_figures.progress import Progress, share
 from paper_figures.studies.checks import GIB, check_memory_limit, check_sampling
-from paper_figures.studies.exact_laws import exact_law_curve, is_exact
+from paper_figures.studies.exact_laws import exact_law, exact_law_curve, exact_times, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.sampled_times import NONE, Time, agreement_time, half_time, peak_time
 from theory import Problem, speciation_time
@@ -40,7 +40,7 @@ from theory.labelled import (
     pair_log_snr,
     times_of,
 )
-from theory.landmarks import fastest_of, half_agreement_of, half_entropy_of, remembered
+from theory.landmarks import fastest_of, half_agreement_of, half_entropy_of
 
 FORMAT = "speciation-data/1"
 CLASS, POINT, GAUSSIAN, ROUND = "class", "point", "Gaussian classes", "Gram matrix"
@@ -377,15 +377,14 @@ def _places(law: Law, curve: EntropyCurve, process: gmm.Process, chance: float) 
             "half-entropy": half_time(curve),
             "cloning": agreement_time(curve, chance),
         }
-    exact = remembered(lambda times: exact_law_curve(law.mixture, process, times, law.partition))
     noise = np.sort(-0.5 * curve.log_snr)
-    levels = [
-        fastest_of(exact, process, noise),
-        half_entropy_of(exact, process, noise),
-        half_agreement_of(exact, process, noise, chance),
-    ]
-    times = times_at(process, np.array(levels))
-    return dict(zip(("entropy-rate", "half-entropy", "cloning"), map(_without_error, times), strict=True))
+    places = {
+        "entropy-rate": lambda exact: fastest_of(exact, process, noise),
+        "half-entropy": lambda exact: half_entropy_of(exact, process, noise),
+        "cloning": lambda exact: half_agreement_of(exact, process, noise, chance),
+    }
+    curves = exact_law(law.mixture, process, law.partition)
+    return dict(zip(places, exact_times(list(places.values()), process, *curves), strict=True))
 
 
 def _without_error(value: float | np.ndarray) -> Time:

@@ -8,7 +8,7 @@ import pytest
 import theory
 from paper_figures.pages.explorer import write_explorer
 from paper_figures.pages.setting import Setting, exact_curve, noise_levels
-from tests.paper_figures.pages.browser import SHAPES, browser, opened, violations  # noqa: F401
+from tests.paper_figures.pages.browser import SHAPES, opened, violations
 
 pytestmark = pytest.mark.browser
 
@@ -31,7 +31,7 @@ def page_file(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, page_file):  # noqa: F811
+def page(browser, page_file):
     with opened(browser, page_file) as page:
         yield page
 
@@ -175,7 +175,7 @@ def test_one_setting_of_each_mode(page, mode):
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape, colours, tmp_path):  # noqa: F811
+def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape, colours, tmp_path):
     with opened(browser, page_file, "#mode=guided&over=0.4", shape, colours) as page:
         assert violations(page) == {}
         for name, start in (("csv", b"t,log_snr"), ("svg", b"<svg"), ("png", b"\x89PNG")):
