@@ -99,8 +99,8 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
         ValueError: when the weights are not a network, an autoencoder and judges, a reference is missing or does not
             fit, or there are too few images for error bars.
     """
-    _check(settings)
     model = experiment.model_for(KIND, settings.weights)
+    _check(settings)
     images = _images(settings, model)
     parts = 2 + len(schedules(settings))
     kept = None if work.folder is None else work.folder / "features"
@@ -125,8 +125,6 @@ def _check(settings: ExperimentSettings) -> None:
             "weights must name a network, its autoencoder and one judge or more, such as edm2-xs sd-vae-ft-mse "
             f"inception-fid dinov2-l; got {len(settings.weights)}"
         )
-    for name in settings.weights:
-        locate(name)
     if not settings.reference:
         raise ValueError(
             "give `reference`: a folder of real images, an .npz file with mu and sigma, or EDM2's published statistics"

@@ -89,7 +89,7 @@ def measure(rows: Sequence[Row], work: Work) -> list[xr.Dataset]:
         return dataset_of(lines_of(runs, question.seed), levels, None, question=question.facts())
 
     with alone_in(None if jax.process_index() else folder):
-        return store.divided([row.file for row in rows], compute, work.progress)
+        return list(store.each([row.file for row in rows], compute, work.progress))
 
 
 @contextlib.contextmanager

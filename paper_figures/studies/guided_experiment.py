@@ -59,4 +59,4 @@ def measure(rows: Sequence[Row], schedules: Sequence[str], work: Work) -> list[x
 
     names = [f"{row.file}-{fingerprint(json.dumps(list(schedules)))[:8]}" for row in rows]
     with alone_in(None if jax.process_index() else folder):
-        return store.divided(names, one, work.progress)
+        return list(store.each(names, one, work.progress))

@@ -6,7 +6,7 @@ X_t). The posterior is measured from the network alone: p = ω e^ℓ, with the t
 unconditional network and the class's share ω of the unconditional law, tied to one at the end; see `tied_posterior`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from jaxtyping import Float
 
 from gmm.clock import noise_at, times_at
 from gmm.estimate import Estimate
+from gmm.files import alone_in
 from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from gmm.partition import Partition
@@ -27,7 +28,7 @@ from neural.samplers import heun
 from neural.uturn import u_turn
 from neural.vision.classes import Judge
 from paper_figures.files import save_dataset
-from paper_figures.progress import Progress
+from paper_figures.progress import Progress, from_part, share
 from paper_figures.studies.experiment import Row, Work, write_manifest
 from paper_figures.studies.parts import Parts, kept_arrays
 from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
@@ -116,20 +117,35 @@ def measure(turned: list[Turned], facts: Any, work: Work) -> xr.Dataset:
         facts: what identifies the judge and the autoencoder.
         work: where rows are kept.
     """
-    folder = work.folder
+    folder, parts = work.folder, 1 + TURNS
     write_manifest(folder, [one.row for one in turned])
-    store = Parts(folder, ".nc", load_whole, save_dataset)
-
-    def one(number: int, progress: Progress | None) -> xr.Dataset:
-        return _measured(turned[number], progress)
-
     names = [
         fingerprint([each.row.file, "tied u-turn", float(each.share.value), facts])[:20] for each in turned
     ]
-    return xr.concat(store.divided(names, one, work.progress), dim="level", combine_attrs="drop_conflicts")
+    predictions: list[Mapping[str, np.ndarray]] = []
+
+    def one(number: int, progress: Progress | None) -> xr.Dataset:
+        return _measured(turned[number], predictions[number], progress)
+
+    with alone_in(None if jax.process_index() else folder):
+        # All processes share the paths of a prediction; they divide the rows of the turns.
+        predictions += kept_arrays(folder).each(
+            [f"predicted-{name}" for name in names],
+            lambda number, _: _prediction(turned[number]),
+            share(work.progress, 0, parts),
+        )
+        store = Parts(folder, ".nc", load_whole, save_dataset)
+        rows = store.divided(names, one, from_part(work.progress, 1, parts))
+    return xr.concat(rows, dim="level", combine_attrs="drop_conflicts")
 
 
-def _measured(turned: Turned, progress: Progress | None) -> xr.Dataset:
+def _prediction(turned: Turned) -> Mapping[str, np.ndarray]:
+    question = turned.row.question
+    expected = predicted(question, turned.share, noise_levels(question.model, question.times))
+    return {"value": np.asarray(expected.value), "stderr": np.asarray(expected.stderr)}
+
+
+def _measured(turned: Turned, expected: Mapping[str, np.ndarray], progress: Progress | None) -> xr.Dataset:
     question, model = turned.row.question, turned.row.question.model
     noise = noise_levels(model, question.times)
     key = question.key(6, 0)
@@ -144,8 +160,7 @@ def _measured(turned: Turned, progress: Progress | None) -> xr.Dataset:
         judge=turned.judge, partitions=[Partition(np.array([0, 1]))], key=jax.random.fold_in(key, 2),
         steps=question.steps, end=CLEAN,
     )  # fmt: skip
-    expected = predicted(question, turned.share, noise)
-    values = {"u_turn": stays, "predicted": expected}
+    values = {"u_turn": stays, "predicted": Estimate(**expected)}
     data = {name: (("level", "turn"), [np.asarray(part.value)]) for name, part in values.items()}
     data |= {
         f"{name}_stderr": (("level", "turn"), [np.asarray(part.stderr)]) for name, part in values.items()
