@@ -129,8 +129,8 @@ def _added(
 ) -> tuple[tuple[Float[Array, "S n F"], ...], Past]:
     """The terms of one evaluation in the sums for all points, and what the next one needs of it."""
     snr, points = 2 * row.half_snr, jnp.asarray(chain.points, chain.dtype)
-    held = _Held.of(points, past, now, snr)
-    corrected = log_normalise(past.log_w + held.factor * past.linear - held.factor**2 * past.square)
+    steps = _Held.of(points, past, now, snr)
+    corrected = log_normalise(past.log_w + steps.factor * past.linear - steps.factor**2 * past.square)
     corrected = jnp.where(past.exists, corrected, log_w)
     beyond = jnp.broadcast_to(jnp.maximum(points - snr, 0)[:, None], (len(points), len(log_w)))
     here = _draws(chain, paths, row.number, corrected)
@@ -138,7 +138,7 @@ def _added(
 
     def change() -> tuple[Array, ...]:
         there = _draws(chain, paths, past.number, past.log_w)
-        spans = jnp.concatenate([held.power, held.line, held.still])
+        spans = jnp.concatenate([steps.power, steps.line, steps.still])
         of_step = _means(chain, there, past.log_w, spans, past.denoised)
         before = _means(chain, here, corrected, beyond, past.denoised)
         return tuple(
@@ -191,8 +191,8 @@ class _Held(NamedTuple):
 
 def _spread(denoised: Float[Array, "n K d"]) -> Float[Array, " n"]:
     """The sum of squared distances of a state's denoisers from their mean."""
-    away = denoised - denoised.mean(axis=1, keepdims=True)
-    return jnp.sum(away**2, axis=(1, 2)) + jnp.finfo(denoised.dtype).tiny
+    differences = denoised - denoised.mean(axis=1, keepdims=True)
+    return jnp.sum(differences**2, axis=(1, 2)) + jnp.finfo(denoised.dtype).tiny
 
 
 def _growth(y: Array) -> Array:

@@ -205,13 +205,14 @@ def placed(pilot: Sequence[EntropyCurve], ends: np.ndarray, steps: int) -> Float
         steps: number of evaluations.
     """
     noise = -0.5 * pilot[0].log_snr  # falling
-    told = np.zeros_like(noise)
+    decided = np.zeros_like(noise)
     for curve in pilot:
         known = np.clip(curve.entropy / curve.prior_entropy, 0, 1)
         dense = np.sqrt(known * (1 - known))
-        told[1:] += np.cumsum(0.5 * (dense[1:] + dense[:-1]) * -np.diff(noise)) / len(pilot)
+        decided[1:] += np.cumsum(0.5 * (dense[1:] + dense[:-1]) * -np.diff(noise)) / len(pilot)
     even = (noise[0] - noise) / (noise[0] - noise[-1])
-    place = (1 - _EVEN) * (told - told[0]) / max(told[-1] - told[0], np.finfo(float).tiny) + _EVEN * even
+    decided -= decided[0]
+    place = (1 - _EVEN) * decided / max(decided[-1], np.finfo(float).tiny) + _EVEN * even
     levels = np.interp(np.linspace(0, place[-1], steps), place, noise)
     levels[[0, -1]] = ends
     return levels

@@ -231,9 +231,9 @@ def _with_integrals(
     scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], taken[:, :, None], by_cell]
     if paths.x0 is not None:
-        own = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
+        inside = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
         parts += [
-            jnp.where(own[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)
+            jnp.where(inside[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)
         ]
     return jnp.concatenate(parts, axis=2)
 
@@ -242,9 +242,9 @@ def _moments(values: Float[Array, "T n F"], real: Bool[Array, " n"]) -> tuple[Ar
     """Means, and roots of the summed squared deviations: squares of 1e-25 would underflow in float32."""
     weight = real.astype(values.dtype)[None, :, None]
     mean = jnp.sum(weight * values, axis=1) / jnp.sum(weight)
-    away = weight * (values - mean[:, None, :])
-    scale = jnp.max(jnp.abs(away), axis=1)
-    unit = away / jnp.where(scale > 0, scale, 1)[:, None, :]
+    deviations = weight * (values - mean[:, None, :])
+    scale = jnp.max(jnp.abs(deviations), axis=1)
+    unit = deviations / jnp.where(scale > 0, scale, 1)[:, None, :]
     return mean, scale * jnp.sqrt(jnp.sum(unit**2, axis=1))
 
 
@@ -278,7 +278,7 @@ def _check_finite(chain: Chain, finite: np.ndarray) -> None:
 def joined(parts: Sequence[Run]) -> Run:
     """The run of all trajectories of several runs, in their order."""
     moments = zip(*(part.moments for part in parts), strict=True)
-    merged = tuple(functools.reduce(Moments.merged, each) for each in moments)
+    merged = tuple(functools.reduce(Moments.merged, of_partition) for of_partition in moments)
     z = np.concatenate([part.z for part in parts])
     kept = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *(part.kept for part in parts))
     return Run(merged, z, kept)

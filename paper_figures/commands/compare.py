@@ -125,8 +125,8 @@ def _measured(
     from paper_figures.studies.comparison import asks, dataset_of, lines_of
     from paper_figures.studies.u_turn import turns
 
-    runs = measure_each(questions, lambda each: _sources(each, against)[0], parts_of("compare", folder))
     question = questions[0]
+    runs = measure_each(questions, lambda part: _sources(part, against)[0], parts_of("compare", folder))
     # Questions one after the other are levels of one comparison.
     together = {name: [level for run in runs for level in run[name]] for name in runs[0]}
     lines = lines_of(together, question.seed)
@@ -136,7 +136,7 @@ def _measured(
         lines,
         levels,
         exact[0] if exact else None,
-        question=question.facts() if len(questions) == 1 else [each.facts() for each in questions],
+        question=question.facts() if len(questions) == 1 else [part.facts() for part in questions],
         asks=asks(question, list(lines)),
     )
     return dataset.merge(turns(question, lines)) if u_turn else dataset

@@ -126,13 +126,13 @@ def _report(measured: "Sequence[MeasuredSchedule]") -> Iterator[str]:
     plain = float(half_entropy(measured[0].curve).value)
     end = "-log p(target) at the end"
     yield f"{'schedule':24} {'half entropy at σ/α':>20} {'shift in log σ':>15} {end:>26}"
-    for one in measured:
-        assert one.curve.cross_entropy is not None
+    for guided in measured:
+        assert guided.curve.cross_entropy is not None
         place, last = (
-            float(half_entropy(one.curve).value),
-            one.curve.cross_entropy[int(np.argmin(one.curve.sigma))],
+            float(half_entropy(guided.curve).value),
+            guided.curve.cross_entropy[int(np.argmin(guided.curve.sigma))],
         )
-        yield f"{one.name:24} {np.exp(place):20.4g} {place - plain:15.3f} {last:26.3g}"
+        yield f"{guided.name:24} {np.exp(place):20.4g} {place - plain:15.3f} {last:26.3g}"
 
 
 def _draw(folder: Path, measured: "Sequence[MeasuredSchedule]", view: View) -> list[Path]:

@@ -32,15 +32,15 @@ def announce(questions: "Sequence[Question]", evaluations: int) -> None:
     from paper_figures.formats.words import duration
     from paper_figures.studies.cost import seconds_per_evaluation
 
+    for question in questions:
+        print_decision(question)
     question = questions[0]
-    for each in questions:
-        print_decision(each)
     seconds = seconds_per_evaluation(question)
     device = jax.devices()[0]
     where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
-    each = "" if len(questions) == 1 else f"{len(questions)} questions, each with "
+    count = "" if len(questions) == 1 else f"{len(questions)} questions, each with "
     typer.echo(
-        f"{each}{question.trajectories} trajectories of {question.steps} steps: {evaluations:,} network evaluations, "
+        f"{count}{question.trajectories} trajectories of {question.steps} steps: {evaluations:,} network evaluations, "
         f"about {duration(seconds * evaluations)} on this device ({where}, {1e3 * seconds:.3g} ms each, timed just now)"
     )
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from paper_figures.drawing import style
 
 MEASURES = ("frechet", "precision", "recall")
+LEGEND_COLUMNS = 4
 
 
 def draw(dataset: xr.Dataset) -> Figure:
@@ -23,9 +24,11 @@ def draw(dataset: xr.Dataset) -> Figure:
         for ax, measure in zip(row, MEASURES, strict=False):
             _draw_measure(ax, part.sel(measure=measure), families, looks)
         _draw_intervals(row[3], part.sel(measure="frechet"), families, looks)
-    titles = [f"{judge}{what}" for judge in judges for what in ("", ": precision", ": recall", ": intervals")]
+    titles = [f"{judge}{what}" for judge in judges for what in ("", ", precision", ", recall", ", intervals")]
     style.letter_panels(axes.flat, titles)
-    style.shared_legend(figure, axes[0, 0], "noise interval of guidance, σ/α")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    heading = "noise interval of guidance, σ/α"
+    figure.legend(handles, labels, title=heading, loc="outside lower center", ncols=LEGEND_COLUMNS)
     caveats = json.loads(str(dataset.attrs.get("caveats", "[]")))
     if caveats:
         figure.suptitle(style.literal("\n".join(caveats)), fontsize=5)
@@ -44,7 +47,7 @@ def _families(dataset: xr.Dataset) -> dict[str, np.ndarray]:
 
 def _family(name: str, low: float, high: float) -> str:
     if name.startswith("entropy:"):
-        return f"measured window, {low:.3g} to {high:.3g}"
+        return f"measured: {low:.3g} to {high:.3g}"
     if not np.isfinite(low):
         return name
     if high == np.inf:
@@ -75,8 +78,9 @@ def _draw_measure(
                 **look,
             )
         else:
-            style.band(ax, [0, 1], [values[0]] * 2, [bars[0] / style.BAND_STDERRS] * 2, label=label, **look)
-            ax.lines[-1].set_transform(ax.get_yaxis_transform())
+            low, high = values[0] - bars[0], values[0] + bars[0]
+            ax.axhspan(low, high, color=look["color"], alpha=0.2, linewidth=0)
+            ax.axhline(values[0], label=label, linewidth=1, **look)
     if not ax.lines and not ax.containers:
         ax.text(0.5, 0.5, "needs real images", ha="center", va="center", transform=ax.transAxes, fontsize=6)
     ax.set_xlabel("guidance weight")
@@ -97,6 +101,6 @@ def _draw_intervals(
     for name, value in least.items():
         ends = [float(part[end].values[families[name][0]]) for end in ("low", "high")]
         width = 3.0 if value == min(least.values()) else 1.0
-        ax.plot(ends, [value, value], color=looks[name]["color"], linewidth=width, solid_capstyle="butt")
+        ax.plot(ends, [value, value], color=looks[name]["color"], linewidth=width, linestyle="-")
     ax.set_ylabel("least distance")
     style.noise_axis(ax, "sigma")

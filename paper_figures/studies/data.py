@@ -349,14 +349,14 @@ def _curve(
     exact = is_exact(law.mixture, law.partition)
 
     def piece(number: int, progress: Progress | None) -> EntropyCurve:
-        some = times[starts[number] : starts[number] + PIECE]
+        part = times[starts[number] : starts[number] + PIECE]
         if exact:
-            curve = exact_law_curve(law.mixture, process, some, law.partition)
+            curve = exact_law_curve(law.mixture, process, part, law.partition)
         else:
             curve = gmm.class_entropy(
                 law.mixture,
                 process,
-                some,
+                part,
                 partition=law.partition,
                 # One key for all: differences between curves are then smaller than their errors.
                 key=jax.random.key(settings.seed),

@@ -200,7 +200,7 @@ def weights_at_levels(
 
 def write(folder: Path, measured: Sequence[MeasuredSchedule]) -> None:
     """Write guidance.json, and one curve file for each schedule."""
-    for one in measured:
-        facts = {**one.curve.metadata, "mean_weight": one.weight.tolist()}
-        dataclasses.replace(one.curve, metadata=facts).save(folder / f"guidance-{slug(one.name)}.nc")
-    save_guidance(folder / "guidance.json", {one.name: one.schedule for one in measured})
+    for guided in measured:
+        facts = {**guided.curve.metadata, "mean_weight": guided.weight.tolist()}
+        dataclasses.replace(guided.curve, metadata=facts).save(folder / f"guidance-{slug(guided.name)}.nc")
+    save_guidance(folder / "guidance.json", {guided.name: guided.schedule for guided in measured})

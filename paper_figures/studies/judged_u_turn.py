@@ -118,13 +118,13 @@ def measure(turned: list[Turned], facts: Any, work: Work) -> xr.Dataset:
         work: where rows are kept.
     """
     folder, parts = work.folder, 1 + TURNS
-    write_manifest(folder, [one.row for one in turned])
+    write_manifest(folder, [part.row for part in turned])
     names = [
-        fingerprint([each.row.file, "tied u-turn", float(each.share.value), facts])[:20] for each in turned
+        fingerprint([part.row.file, "tied u-turn", float(part.share.value), facts])[:20] for part in turned
     ]
     predictions: list[Mapping[str, np.ndarray]] = []
 
-    def one(number: int, progress: Progress | None) -> xr.Dataset:
+    def compute(number: int, progress: Progress | None) -> xr.Dataset:
         return _measured(turned[number], predictions[number], progress)
 
     with alone_in(None if jax.process_index() else folder):
@@ -135,7 +135,7 @@ def measure(turned: list[Turned], facts: Any, work: Work) -> xr.Dataset:
             share(work.progress, 0, parts),
         )
         store = Parts(folder, ".nc", load_whole, save_dataset)
-        rows = store.divided(names, one, from_part(work.progress, 1, parts))
+        rows = store.divided(names, compute, from_part(work.progress, 1, parts))
     return xr.concat(rows, dim="level", combine_attrs="drop_conflicts")
 
 
@@ -154,7 +154,7 @@ def _measured(turned: Turned, expected: Mapping[str, np.ndarray], progress: Prog
     encoded = model.denoiser.encode([condition]) if model.free_text else condition
     times = model.grid.times(model.process, SAMPLING_STEPS)
     x0 = heun(model.denoiser, start, encoded, times=times, progress=progress)
-    judged = np.exp(np.asarray(turned.judge(x0), np.float64)[:, 0])
+    before = np.exp(np.asarray(turned.judge(x0), np.float64)[:, 0])
     (stays,) = u_turn(
         model.unconditional, x0, np.zeros(question.samples, int), times_at(model.process, noise),
         judge=turned.judge, partitions=[Partition(np.array([0, 1]))], key=jax.random.fold_in(key, 2),
@@ -165,7 +165,7 @@ def _measured(turned: Turned, expected: Mapping[str, np.ndarray], progress: Prog
     data |= {
         f"{name}_stderr": (("level", "turn"), [np.asarray(part.stderr)]) for name, part in values.items()
     }
-    accuracy = {"accuracy": judged.mean(), "accuracy_stderr": judged.std(ddof=1) / np.sqrt(len(judged))}
+    accuracy = {"accuracy": before.mean(), "accuracy_stderr": before.std(ddof=1) / np.sqrt(len(before))}
     shares = {"share": turned.share.value, "share_stderr": turned.share.stderr}
     data |= {name: ("level", [float(value)]) for name, value in {**accuracy, **shares}.items()}
     return xr.Dataset(data, {"level": [turned.row.name], "turn_log_sigma": ("turn", noise)})
