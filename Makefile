@@ -33,7 +33,7 @@ test: $(VENV)/test.stamp  ## the tests (minutes), the shapes of arrays checked w
 	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity"
 
 slow: $(VENV)/test.stamp  ## the tests marked slow
-	$(PYTEST) -m "slow and not parity"
+	$(PYTEST) -n 2 --dist worksteal -m "slow and not parity"
 
 strict: $(VENV)/test.stamp  ## a part of the tests, with NaN, infinities and implicit promotion refused by JAX
 	$(PYTEST) -n 2 --dist worksteal --strict-numerics -m "not slow and not parity and not torch" $(STRICT)
@@ -57,7 +57,7 @@ javascript: $(JAVASCRIPT).stamp  ## types and lint of the pages' JavaScript, by 
 	$(NODE) $(JAVASCRIPT)/node_modules/.bin/eslint --config $(JAVASCRIPT_CHECKS)/eslint.config.mjs paper_figures/pages
 
 hardening: $(VENV)/test.stamp  ## kills, interruptions and full disks (`make test` has the hostile files)
-	$(PYTEST) tests/hardening/processes.py
+	$(PYTEST) -n 2 --dist worksteal tests/hardening/processes.py
 
 # The floors that pyproject.toml declares, in an environment of their own.
 minimum:  ## the quick tests with the oldest supported dependencies

@@ -250,10 +250,15 @@ def _projected(
     centred: Float[Array, "n K d"], draws: Draws
 ) -> tuple[Float[Array, "n M K"], Float[Array, "n M K"]]:
     """ε·(D_c - D_z) and ‖D_c - D_z‖² of every draw."""
-    gram = jnp.einsum("nkd,njd->nkj", centred, centred)
-    norm = jnp.diagonal(gram, axis1=1, axis2=2)
-    squares = jnp.maximum(norm[:, :, None] + norm[:, None, :] - 2 * gram, 0)
-    of_z = jnp.take_along_axis(squares, draws.z[:, :, None], axis=1)
+    norm = jnp.sum(centred**2, axis=2)
+    if centred.shape[1] > draws.z.shape[1]:  # fewer draws than classes
+        own = jnp.take_along_axis(centred, draws.z[:, :, None], axis=1)
+        gram = jnp.einsum("nmd,nkd->nmk", own, centred)
+    else:
+        every = jnp.einsum("nkd,njd->nkj", centred, centred)
+        gram = jnp.take_along_axis(every, draws.z[:, :, None], axis=1)
+    norm_of_z = jnp.take_along_axis(norm, draws.z, axis=1)
+    of_z = jnp.maximum(norm_of_z[:, :, None] + norm[:, None, :] - 2 * gram, 0)
     if draws.noise is None:
         step = jnp.tile(jnp.asarray(_NODES, centred.dtype), 2)[None, :, None]
         return jnp.sqrt(of_z) * step, of_z
