@@ -99,7 +99,7 @@ def make_pickle(path: Path) -> None:
 
 
 def _module(path: str, tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> object:
-    own = {name: _tensor(values) for name, values in tensors.items() if "." not in name}
+    parameters = {name: _tensor(values) for name, values in tensors.items() if "." not in name}
     inside: dict[str, dict] = collections.defaultdict(dict)
     for name, values in tensors.items():
         head, dot, rest = name.partition(".")
@@ -107,7 +107,7 @@ def _module(path: str, tensors: Mapping[str, np.ndarray], options: Mapping[str, 
             inside[head][rest] = values
     parts = {head: _module(f"{path}.{head}", tensors_inside, {}) for head, tensors_inside in inside.items()}
     state = {
-        "_parameters": own,
+        "_parameters": parameters,
         "_buffers": {},
         "_modules": parts,
         "_init_args": (),

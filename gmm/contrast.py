@@ -158,7 +158,7 @@ def _curve(
     stderr = np.sqrt(np.einsum("c,tcf->tf", share**2, values[:, :, 1] ** 2))
     estimates = {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(_COLUMNS)}
     half_g2 = 0.5 * grid.diffusion**2
-    own = _COLUMNS.index("surprise")
+    surprise = _COLUMNS.index("surprise")
     return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,
@@ -168,8 +168,8 @@ def _curve(
         rate=half_g2 * estimates["rate"].value,
         rate_stderr=half_g2 * estimates["rate"].stderr,
         prior_entropy=math.log(2),
-        per_cell=values[:, :, 0, own],
-        per_cell_stderr=values[:, :, 1, own],
+        per_cell=values[:, :, 0, surprise],
+        per_cell_stderr=values[:, :, 1, surprise],
         surprise_variance=np.maximum(estimates["square"].value - estimates["surprise"].value ** 2, 0),
         clone_agreement=1 - estimates["disagreement"].value,
         clone_agreement_stderr=estimates["disagreement"].stderr,

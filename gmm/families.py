@@ -512,7 +512,7 @@ class _Fit(NamedTuple):
     residuals: list[np.ndarray]
 
 
-def _fit(own: np.ndarray, components: int, covariance: str, floor: float, seed: int) -> _Fit:
+def _fit(points: np.ndarray, components: int, covariance: str, floor: float, seed: int) -> _Fit:
     # Here rather than at the top: importing scikit-learn takes longer than most commands.
     from sklearn.mixture import GaussianMixture
 
@@ -524,16 +524,16 @@ def _fit(own: np.ndarray, components: int, covariance: str, floor: float, seed: 
         random_state=seed,
     )
     # Some of its covariances are differences of second moments, which cancel far from the origin.
-    centre = own.mean(axis=0)
-    model.fit(own - centre)
+    centre = points.mean(axis=0)
+    model.fit(points - centre)
     means, spreads = np.asarray(model.means_), np.asarray(model.covariances_)
-    shares = model.predict_proba(own - centre)
+    shares = model.predict_proba(points - centre)
     return _Fit(
         weights=np.asarray(model.weights_),
         means=means + centre,
         spreads=spreads[None] if covariance == "shared" else spreads,
         residuals=[
-            np.sqrt(share)[:, None] * (own - centre - mean)
+            np.sqrt(share)[:, None] * (points - centre - mean)
             for share, mean in zip(shares.T, means, strict=True)
         ],
     )

@@ -610,8 +610,8 @@ def _denoise(
 
     # A time for each state: every row has its own α μ_k and Σ_k, so that few fit into memory at once.
     width = max(1, mixture.components * mixture.dim)
-    each = (alpha.reshape(-1), sigma.reshape(-1), flat, *chosen)
-    return _in_blocks(jax.vmap(row), width, *each).reshape(x.shape)
+    inputs = (alpha.reshape(-1), sigma.reshape(-1), flat, *chosen)
+    return _in_blocks(jax.vmap(row), width, *inputs).reshape(x.shape)
 
 
 def _denoise_rows(

@@ -291,15 +291,15 @@ def _ends(probe: _Probe) -> Iterator[CheckRow]:
     yield _little_noise(probe, probe.own_samples)
 
 
-def _much_noise(probe: _Probe, own: np.ndarray) -> CheckRow:
+def _much_noise(probe: _Probe, samples: np.ndarray) -> CheckRow:
     alpha, sigma = probe.scales(probe.times[0])
-    denoised = probe.denoise(probe.noised(0 * own, probe.times[0]), probe.times[0], probe.z)
+    denoised = probe.denoise(probe.noised(0 * samples, probe.times[0]), probe.times[0], probe.z)
     spread = np.sqrt(np.mean(_within(denoised, probe.z) ** 2))
-    scale = np.sqrt(np.mean((own - own.mean(0)) ** 2))
+    scale = np.sqrt(np.mean((samples - samples.mean(0)) ** 2))
     # D moves by (α/σ) C ε, C the covariance within a class: (a·b)² of independent differences estimates tr C².
-    a, b = _within(own, probe.z)[::2], _within(own, probe.z)[1::2]
+    a, b = _within(samples, probe.z)[::2], _within(samples, probe.z)[1::2]
     pairs = np.einsum("id,jd->ij", a, b[: len(a)])
-    expected = alpha / sigma * np.sqrt(np.mean(pairs**2) / own.shape[1])
+    expected = alpha / sigma * np.sqrt(np.mean(pairs**2) / samples.shape[1])
     ratio = float(spread / max(scale, 1e-300))
     fails = not spread <= CONSTANT * scale + STDERRS * expected
     reason = (
@@ -319,10 +319,10 @@ def _information(probe: _Probe) -> CheckRow:
     alpha, sigma = probe.scales(probe.times[0])
     x, n = probe.noised(0 * probe.own_samples, probe.times[0]), len(probe.z)
     by_class = np.stack([probe.denoise(x, probe.times[0], np.full(n, c)) for c in range(count)], axis=1)
-    away = by_class - by_class.mean(1, keepdims=True)
+    differences = by_class - by_class.mean(1, keepdims=True)
     half_snr = 0.5 * (alpha / sigma) ** 2
-    claimed = half_snr * np.sum(away**2, axis=(1, 2)) / count
-    first, second = away[: n // 2].mean(0), away[n // 2 :].mean(0)
+    claimed = half_snr * np.sum(differences**2, axis=(1, 2)) / count
+    first, second = differences[: n // 2].mean(0), differences[n // 2 :].mean(0)
     means = half_snr * float(np.sum(first * second)) / count
     excess, stderr = float(claimed.mean() - means), float(claimed.std(ddof=1) / np.sqrt(n))
     fails = not excess <= INFORMATION + STDERRS * stderr or not np.isfinite(excess)
@@ -338,10 +338,10 @@ def _information(probe: _Probe) -> CheckRow:
     )
 
 
-def _little_noise(probe: _Probe, own: np.ndarray) -> CheckRow:
+def _little_noise(probe: _Probe, samples: np.ndarray) -> CheckRow:
     t = probe.times[-1]
     alpha, sigma = probe.scales(t)
-    x = probe.noised(own, t)
+    x = probe.noised(samples, t)
     denoised = probe.denoise(x, t, probe.z)
     squares = np.mean((x / alpha - denoised) ** 2, axis=1) / (sigma / alpha) ** 2
     ratio = float(np.sqrt(squares.mean()))
@@ -407,10 +407,10 @@ def _worst(
     return CheckRow(name, FAIL, value, f"at σ/α = {levels[place]:.3g}: {value:.3g}, {meaning}")
 
 
-def _scale(own: np.ndarray, x0: np.ndarray) -> CheckRow:
+def _scale(samples: np.ndarray, x0: np.ndarray) -> CheckRow:
     """Standard deviation of the model's samples over that of the data, and a known ratio that it matches."""
-    ratio = float(np.sqrt(np.mean((own - own.mean(0)) ** 2) / np.mean((x0 - x0.mean(0)) ** 2)))
-    shift = float(abs(own.mean() - x0.mean()) / x0.std())
+    ratio = float(np.sqrt(np.mean((samples - samples.mean(0)) ** 2) / np.mean((x0 - x0.mean(0)) ** 2)))
+    shift = float(abs(samples.mean() - x0.mean()) / x0.std())
     if abs(np.log(ratio)) < np.log(1.5) and shift < 1.0:
         return CheckRow(
             "data: scale", OK, ratio, "standard deviation of the model's samples over that of the data"

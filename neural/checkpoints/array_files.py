@@ -46,9 +46,9 @@ def _named(
         if type(value) is dict:
             yield from _named(value, here, depth - 1, places)
             continue
-        held = value.array if isinstance(value, ArrayShell) else value
-        if isinstance(held, np.ndarray | int | float):
-            yield ".".join(here), held
+        number = value.array if isinstance(value, ArrayShell) else value
+        if isinstance(number, np.ndarray | int | float):
+            yield ".".join(here), number
         else:
             raise CheckpointError(
                 f"{quoted('.'.join(here))} is {machine.kind(value)}, no array and no number"

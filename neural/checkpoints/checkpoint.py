@@ -13,7 +13,7 @@ import numpy as np
 
 
 class CheckpointError(ValueError):
-    """A file that is broken, or that asks for something a checkpoint has no need of."""
+    """A file that is damaged, or that contains something that a checkpoint does not need."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -349,7 +349,7 @@ def _attribute(arguments: tuple) -> Opaque:
     """The owner's stand-in, for a bound method or a member of an enumeration, spelled getattr(owner, name)."""
     if len(arguments) != 2 or not isinstance(arguments[0], Opaque) or type(arguments[1]) is not str:
         raise CheckpointError(
-            "the file asks for 'builtins'.'getattr', which a checkpoint does not need; nothing of it was run"
+            "the file uses 'builtins'.'getattr', which a checkpoint does not need; nothing of it was run"
         )
     return arguments[0]
 

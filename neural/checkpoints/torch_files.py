@@ -31,7 +31,7 @@ from neural.checkpoints.objects import (
     fields,
     plain,
 )
-from neural.checkpoints.strangers import Strangers
+from neural.checkpoints.stand_ins import StandIns
 
 _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + _LEGACY_NUMBER.to_bytes(10, "little") + b"."
@@ -72,14 +72,14 @@ def read_torch_bytes(buffer: memoryview) -> Checkpoint:
 
 
 def _read_torch(buffer: memoryview) -> Checkpoint:
-    budget, strangers = Budget(len(buffer)), Strangers()
+    budget, stand_ins = Budget(len(buffer)), StandIns()
     if buffer[:4] == ZIP_MAGIC:
-        return _from_dictionary(_read_zip(buffer, budget, strangers), strangers)
+        return _from_dictionary(_read_zip(buffer, budget, stand_ins), stand_ins)
     if buffer[:1] != _PICKLE_START:
         raise CheckpointError("neither a pickle of protocol 2 or later, nor a zip archive, nor safetensors")
     cursor = Cursor(buffer)
     if buffer[: len(LEGACY_MAGIC)] == LEGACY_MAGIC:
-        contents = read_legacy(cursor, TRAINER, budget, strangers)
+        contents = read_legacy(cursor, TRAINER, budget, stand_ins)
     else:
         # A network stores nothing of a trainer.
         contents = machine.run(cursor, _pickled_network(budget), budget)
@@ -88,7 +88,7 @@ def _read_torch(buffer: memoryview) -> Checkpoint:
     return (
         persistence.network(contents)
         if persistence.is_network(contents)
-        else _from_dictionary(contents, strangers)
+        else _from_dictionary(contents, stand_ins)
     )
 
 
@@ -216,7 +216,7 @@ def _from_entries(entries: Mapping[str, Entry], root: str) -> Callable[[object],
 # From the object to names.
 
 
-def _from_dictionary(contents: object, strangers: Strangers) -> Checkpoint:
+def _from_dictionary(contents: object, stand_ins: StandIns) -> Checkpoint:
     if type(contents) is not dict:
         raise CheckpointError(f"the file holds {machine.kind(contents)}, not a dictionary of tensors")
     tensors: dict[str, np.ndarray] = {}
@@ -226,7 +226,7 @@ def _from_dictionary(contents: object, strangers: Strangers) -> Checkpoint:
         tensors[name] = tensor.array()
     if not tensors:
         raise CheckpointError("the file holds no tensors")
-    return Checkpoint(tensors, dict(_plain_entries(contents)), strangers.names)
+    return Checkpoint(tensors, dict(_plain_entries(contents)), stand_ins.names)
 
 
 def _weights(contents: dict) -> dict:

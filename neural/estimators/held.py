@@ -129,8 +129,8 @@ def _added(
 ) -> tuple[tuple[Float[Array, "S n F"], ...], Past]:
     """The terms of one evaluation in the sums for all points, and what the next one needs of it."""
     snr, points = 2 * row.half_snr, jnp.asarray(chain.points, chain.dtype)
-    held = _Held.of(points, past, now, snr)
-    corrected = log_normalise(past.log_w + held.factor * past.linear - held.factor**2 * past.square)
+    steps = _Held.of(points, past, now, snr)
+    corrected = log_normalise(past.log_w + steps.factor * past.linear - steps.factor**2 * past.square)
     corrected = jnp.where(past.exists, corrected, log_w)
     beyond = jnp.broadcast_to(jnp.maximum(points - snr, 0)[:, None], (len(points), len(log_w)))
     here = _draws(chain, paths, row.number, corrected)
@@ -138,7 +138,7 @@ def _added(
 
     def change() -> tuple[Array, ...]:
         there = _draws(chain, paths, past.number, past.log_w)
-        spans = jnp.concatenate([held.power, held.line, held.still])
+        spans = jnp.concatenate([steps.power, steps.line, steps.still])
         of_step = _means(chain, there, past.log_w, spans, past.denoised)
         before = _means(chain, here, corrected, beyond, past.denoised)
         return tuple(
@@ -191,8 +191,8 @@ class _Held(NamedTuple):
 
 def _spread(denoised: Float[Array, "n K d"]) -> Float[Array, " n"]:
     """The sum of squared distances of a state's denoisers from their mean."""
-    away = denoised - denoised.mean(axis=1, keepdims=True)
-    return jnp.sum(away**2, axis=(1, 2)) + jnp.finfo(denoised.dtype).tiny
+    differences = denoised - denoised.mean(axis=1, keepdims=True)
+    return jnp.sum(differences**2, axis=(1, 2)) + jnp.finfo(denoised.dtype).tiny
 
 
 def _growth(y: Array) -> Array:
@@ -250,10 +250,15 @@ def _projected(
     centred: Float[Array, "n K d"], draws: Draws
 ) -> tuple[Float[Array, "n M K"], Float[Array, "n M K"]]:
     """ε·(D_c - D_z) and ‖D_c - D_z‖² of every draw."""
-    gram = jnp.einsum("nkd,njd->nkj", centred, centred)
-    norm = jnp.diagonal(gram, axis1=1, axis2=2)
-    squares = jnp.maximum(norm[:, :, None] + norm[:, None, :] - 2 * gram, 0)
-    of_z = jnp.take_along_axis(squares, draws.z[:, :, None], axis=1)
+    norm = jnp.sum(centred**2, axis=2)
+    if centred.shape[1] > draws.z.shape[1]:  # fewer draws than classes
+        own = jnp.take_along_axis(centred, draws.z[:, :, None], axis=1)
+        gram = jnp.einsum("nmd,nkd->nmk", own, centred)
+    else:
+        every = jnp.einsum("nkd,njd->nkj", centred, centred)
+        gram = jnp.take_along_axis(every, draws.z[:, :, None], axis=1)
+    norm_of_z = jnp.take_along_axis(norm, draws.z, axis=1)
+    of_z = jnp.maximum(norm_of_z[:, :, None] + norm[:, None, :] - 2 * gram, 0)
     if draws.noise is None:
         step = jnp.tile(jnp.asarray(_NODES, centred.dtype), 2)[None, :, None]
         return jnp.sqrt(of_z) * step, of_z

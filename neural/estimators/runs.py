@@ -6,6 +6,7 @@ needed and nothing else: the numbers are the same up to rounding, on any number 
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.interpolate import CubicSpline
 
+from gmm.devices import of_every_host
 from gmm.fingerprint import tree_fingerprint
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
@@ -98,7 +100,7 @@ def run(
     keep: Kept = KEEP_NOTHING,
     begin: int = 0,
 ) -> Run:
-    """The moments of trajectories begin..samples-1.
+    """The moments of trajectories begin..samples-1; several processes that have joined each compute a part of them.
 
     Args:
         chain: what to compute.
@@ -116,15 +118,17 @@ def run(
     Raises:
         ValueError: when the denoiser returns something that is not finite, or the folder cannot be written.
     """
-    size = chunk_size(chain, samples - begin, batch)
+    blocks = _blocks(begin, samples)
+    mine = blocks[min(jax.process_index(), len(blocks) - 1)]
+    size = chunk_size(chain, max(stop - start for start, stop in blocks), batch)
     rows = STATE_NUMBERS // int(np.prod(chain.shape)) if batch is None else batch
     chain = dataclasses.replace(chain, at_once=max(1, rows // size))
     store = None if folder is None else _Store(Path(folder), _fingerprint(chain, key, facts), keep)
     parts = []
-    for start in range(begin, samples, size):
+    for start in range(*mine, size):
         if progress is not None:
-            progress(start, samples)
-        stop = min(start + size, samples)
+            progress(begin + (start - mine[0]) * len(blocks), samples)
+        stop = min(start + size, mine[1])
         part = None if store is None else store.load(start, stop)
         if part is None:
             part = _compute(chain, key, np.arange(start, start + size), stop - start, source, first, keep)
@@ -133,7 +137,38 @@ def run(
         parts.append(part)
     if progress is not None:
         progress(samples, samples)
-    return joined(parts)
+    return joined(parts) if len(blocks) == 1 else joined(_of_every_host(joined(parts), blocks))
+
+
+def _blocks(begin: int, samples: int) -> list[tuple[int, int]]:
+    """First trajectory and end of each process's part; fewer parts than processes where trajectories are fewer."""
+    hosts = min(jax.process_count(), samples - begin)
+    edges = [begin + (samples - begin) * host // hosts for host in range(hosts + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def _of_every_host(own: Run, blocks: Sequence[tuple[int, int]]) -> list[Run]:
+    """The runs of all processes, in the order of their trajectories."""
+    counts = [stop - start for start, stop in blocks]
+
+    def padded(values: np.ndarray, axis: int) -> np.ndarray:
+        pads = [(0, 0)] * values.ndim
+        pads[axis] = (0, max(counts) - values.shape[axis])
+        return np.pad(values, pads)
+
+    tree = (
+        [(moments.mean, moments.squares) for moments in own.moments],
+        padded(own.z, 0),
+        jax.tree.map(lambda leaf: padded(leaf, 1), own.kept),
+    )
+    moments, z, kept = of_every_host(tree)
+
+    def of_host(host: int, count: int) -> Run:
+        found = tuple(Moments(count, mean[host], squares[host]) for mean, squares in moments)
+        states = jax.tree.map(lambda leaf, old: leaf[host, :, :count].astype(old.dtype), kept, own.kept)
+        return Run(found, z[host, :count].astype(own.z.dtype), states)
+
+    return [of_host(host, count) for host, count in enumerate(counts)]
 
 
 def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
@@ -231,9 +266,9 @@ def _with_integrals(
     scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], taken[:, :, None], by_cell]
     if paths.x0 is not None:
-        own = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
+        inside = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
         parts += [
-            jnp.where(own[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)
+            jnp.where(inside[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)
         ]
     return jnp.concatenate(parts, axis=2)
 
@@ -242,9 +277,9 @@ def _moments(values: Float[Array, "T n F"], real: Bool[Array, " n"]) -> tuple[Ar
     """Means, and roots of the summed squared deviations: squares of 1e-25 would underflow in float32."""
     weight = real.astype(values.dtype)[None, :, None]
     mean = jnp.sum(weight * values, axis=1) / jnp.sum(weight)
-    away = weight * (values - mean[:, None, :])
-    scale = jnp.max(jnp.abs(away), axis=1)
-    unit = away / jnp.where(scale > 0, scale, 1)[:, None, :]
+    deviations = weight * (values - mean[:, None, :])
+    scale = jnp.max(jnp.abs(deviations), axis=1)
+    unit = deviations / jnp.where(scale > 0, scale, 1)[:, None, :]
     return mean, scale * jnp.sqrt(jnp.sum(unit**2, axis=1))
 
 
@@ -278,7 +313,7 @@ def _check_finite(chain: Chain, finite: np.ndarray) -> None:
 def joined(parts: Sequence[Run]) -> Run:
     """The run of all trajectories of several runs, in their order."""
     moments = zip(*(part.moments for part in parts), strict=True)
-    merged = tuple(functools.reduce(Moments.merged, each) for each in moments)
+    merged = tuple(functools.reduce(Moments.merged, of_partition) for of_partition in moments)
     z = np.concatenate([part.z for part in parts])
     kept = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *(part.kept for part in parts))
     return Run(merged, z, kept)

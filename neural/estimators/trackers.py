@@ -45,20 +45,21 @@ class Hypotheses(NamedTuple):
     true: Int[Array, " n"]
 
 
+class Tracked(NamedTuple):
+    """What the paths hold at one time: log-weights (n, J) and denoisers (n, J, d) of classes and reference."""
+
+    log_w: Float[Array, "n J"]
+    predicted: Float[Array, "n J d"]
+
+
 def columns(
-    chain: Chain,
-    partition: PartitionArrays,
-    paths: Paths,
-    half_snr: Array,
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
-    drive: Float[Array, "n d"],
+    chain: Chain, partition: PartitionArrays, paths: Paths, half_snr: Array, tracked: Tracked, drive: Array
 ) -> Float[Array, "n F"]:
     """The statistics `COLUMNS` of n trajectories at one time, then for each cell the term of `per_cell`.
 
     Rates are per unit of -log γ, towards noise: γ times the formulas of the module, sign reversed.
     """
-    hypotheses = _hypotheses(chain, partition, paths, log_w, predicted)
+    hypotheses = _hypotheses(chain, partition, paths.z, tracked)
     p = jnp.exp(hypotheses.log_p)
     # 0 log 0 = 0: a posterior that underflows contributes nothing.
     log_p = jnp.where(p > 0, hypotheses.log_p, 0)
@@ -82,7 +83,7 @@ def columns(
     )
     by_cell = _by_cell(chain, partition, paths, p, log_p)
     statistics = jnp.concatenate([jnp.stack(scalars, axis=1), by_cell], axis=1)
-    return path_weight(chain, log_w)[:, None] * statistics if averaged(chain, paths) else statistics
+    return path_weight(chain, tracked.log_w)[:, None] * statistics if averaged(chain, paths) else statistics
 
 
 def select(values: Float[Array, "n J ..."], index: Int[Array, " n"]) -> Float[Array, "n ..."]:
@@ -154,16 +155,12 @@ def _by_cell(
 
 
 def _hypotheses(
-    chain: Chain,
-    partition: PartitionArrays,
-    paths: Paths,
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
+    chain: Chain, partition: PartitionArrays, z: Int[Array, " n"], tracked: Tracked
 ) -> Hypotheses:
     if chain.tracker == "classes":
-        return _class_against_class(chain.classes, partition, paths.z, log_w, predicted)
-    log_share, ratio, inside = _cell_of_class(chain, partition, paths.z, log_w, predicted)
-    without, zero = predicted[:, -1], jnp.zeros_like(paths.z)
+        return _class_against_class(chain.classes, partition, z, tracked)
+    log_share, ratio, inside = _cell_of_class(chain, partition, z, tracked)
+    without, zero = tracked.predicted[:, -1], jnp.zeros_like(z)
     if chain.tracker == "unconditional":
         log_p = jnp.stack([jax.nn.log_sigmoid(ratio), jax.nn.log_sigmoid(-ratio)], axis=1)
         pair = jnp.stack([inside, without], axis=1)
@@ -178,13 +175,10 @@ def _hypotheses(
 
 
 def _class_against_class(
-    classes: int,
-    partition: PartitionArrays,
-    z: Int[Array, " n"],
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
+    classes: int, partition: PartitionArrays, z: Int[Array, " n"], tracked: Tracked
 ) -> Hypotheses:
-    log_p, labels, of_class = log_w[:, :classes], jnp.asarray(partition.labels), predicted[:, :classes]
+    log_p, of_class = tracked.log_w[:, :classes], tracked.predicted[:, :classes]
+    labels = jnp.asarray(partition.labels)
     if partition.cells < classes:
         log_cell = cell_log_posterior(log_p, labels, partition.cells)
         member = labels[None, None, :] == jnp.arange(partition.cells)[None, :, None]
@@ -198,19 +192,17 @@ def _class_against_class(
 
 
 def _cell_of_class(
-    chain: Chain,
-    partition: PartitionArrays,
-    z: Int[Array, " n"],
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
+    chain: Chain, partition: PartitionArrays, z: Int[Array, " n"], tracked: Tracked
 ) -> tuple[Any, ...]:
     """log ω (n,), ℓ (n,) and the denoiser (n, d) of the cell that each trajectory's class is in."""
     labels = jnp.asarray(partition.labels)
     member = labels[None, :] == labels[z][:, None]
-    among = jnp.where(member, log_w[:, : chain.classes], -jnp.inf)
+    among = jnp.where(member, tracked.log_w[:, : chain.classes], -jnp.inf)
     log_cell = jax.nn.logsumexp(among, axis=1)
     prior = jax.nn.logsumexp(jnp.where(member, chain.log_prior[None, :], -jnp.inf), axis=1)
-    ratio = log_cell - prior - log_w[:, -1]
-    inside = jnp.einsum("nk,nkd->nd", jnp.exp(among - log_cell[:, None]), predicted[:, : chain.classes])
+    ratio = log_cell - prior - tracked.log_w[:, -1]
+    inside = jnp.einsum(
+        "nk,nkd->nd", jnp.exp(among - log_cell[:, None]), tracked.predicted[:, : chain.classes]
+    )
     share = jnp.sum(jnp.where(member, jnp.asarray(chain.shares)[None, :], 0), axis=1)
     return jnp.log(share), ratio, inside

@@ -64,12 +64,12 @@ def _portable(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _recognises(candidate: Candidate) -> bool:
-    path, held = candidate.path, candidate.checkpoint
+    path, checkpoint = candidate.path, candidate.checkpoint
     if path.is_dir():
         return (path / "model_index.json").is_file() or all(
             (path / part).is_dir() for part in ("unet", "vae")
         )
-    return held is not None and any("model.diffusion_model." in name for name in held.tensors)
+    return checkpoint is not None and any("model.diffusion_model." in name for name in checkpoint.tensors)
 
 
 KIND = Kind(

@@ -43,7 +43,7 @@ class Prompts:
         keys: the keys and values of the text in every attention of the U-Net, computed once for all steps.
     """
 
-    states: Float[Array, "k tokens width"]
+    states: Float[Array, "*k tokens width"]
     keys: KeysValues
 
     def __len__(self) -> int:

@@ -262,10 +262,12 @@ def _read_file(
     options: Mapping[str, Mapping[str, Any]],
 ) -> Files:
     check_file_name(path)
-    held = checkpoints.read(path)
-    hints = read_hints(path, held, prediction) if is_single_file(unwrapped(held.tensors)) else Hints()
+    checkpoint = checkpoints.read(path)
+    hints = (
+        read_hints(path, checkpoint, prediction) if is_single_file(unwrapped(checkpoint.tensors)) else Hints()
+    )
     joined = {part: {**hints.options.get(part, {}), **options.get(part, {})} for part in parts}
-    networks = networks_of(held, parts, ema=ema, options=joined)
+    networks = networks_of(checkpoint, parts, ema=ema, options=joined)
     beside = path.with_name("tokenizer")
     return Files(networks, hints.scheduler, beside if beside.is_dir() else None, hints.clip_skip)
 
@@ -276,7 +278,7 @@ def is_single_file(names: Iterable[str]) -> bool:
 
 
 def networks_of(
-    held: Checkpoint,
+    checkpoint: Checkpoint,
     parts: Sequence[str] = PARTS,
     *,
     ema: bool = False,
@@ -287,7 +289,7 @@ def networks_of(
     Raises:
         ValueError: as `read_files`.
     """
-    tensors = renamed(held.tensors, unwrapped(held.tensors))
+    tensors = renamed(checkpoint.tensors, unwrapped(checkpoint.tensors))
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if other := other_model(shapes):
         raise ValueError(not_ours(other))

@@ -39,18 +39,23 @@ class Hints:
     clip_skip: int = 0
 
 
-def read_hints(path: Path, held: Checkpoint, prediction: str | None = None) -> Hints:
+def read_hints(path: Path, checkpoint: Checkpoint, prediction: str | None = None) -> Hints:
     """What a single file, and a ``.yaml`` beside it, say.
 
     Args:
         path: of the file.
-        held: its contents.
+        checkpoint: its contents.
         prediction: what the network predicts, in place of what the file says.
 
     Raises:
         ValueError: when they contradict one another, or ask for what is not supported.
     """
-    sources = (_metadata(held.attributes), _markers(held.tensors), _tables(held.tensors), _yaml(path))
+    sources = (
+        _metadata(checkpoint.attributes),
+        _markers(checkpoint.tensors),
+        _tables(checkpoint.tensors),
+        _yaml(path),
+    )
     scheduler: dict[str, Any] = {"prediction_type": prediction} if prediction else {}
     options: dict[str, dict[str, Any]] = {}
     for hints in sources:

@@ -84,8 +84,8 @@ def group_norm(x: Images, weights: Weights, name: str, groups: int, epsilon: flo
 
     def mean(values: Images) -> Float[Array, "n 1 1 channels"]:
         # Over pixels first: a sum along rows of memory, which every backend does at full speed.
-        each = values.mean((1, 2)).reshape(x.shape[0], groups, -1).mean(2, keepdims=True)
-        return jnp.repeat(each, x.shape[-1] // groups, axis=2).reshape(x.shape[0], 1, 1, -1)
+        by_group = values.mean((1, 2)).reshape(x.shape[0], groups, -1).mean(2, keepdims=True)
+        return jnp.repeat(by_group, x.shape[-1] // groups, axis=2).reshape(x.shape[0], 1, 1, -1)
 
     centred = high - mean(high)
     normal = centred * jax.lax.rsqrt(mean(jnp.square(centred)) + epsilon)
@@ -153,7 +153,9 @@ def _attend_in_parts(
     def some_heads(several: tuple[Array, Array, Array]) -> Array:
         q, k, v = several
         parts = q.reshape(heads, queries // part, part, width).swapaxes(0, 1)
-        attended = jax.lax.map(lambda one: _attend(one[0], k, v, one[1] if causal else None), (parts, starts))
+        attended = jax.lax.map(
+            lambda piece: _attend(piece[0], k, v, piece[1] if causal else None), (parts, starts)
+        )
         return attended.swapaxes(0, 1).reshape(heads, queries, width)
 
     grouped = tuple(x.reshape(m // heads, heads, *x.shape[1:]) for x in (q, k, v))

@@ -168,7 +168,7 @@ def _words(
             f"{folder} has token {vocabulary.largest}, but the text encoder knows {text.config.vocabulary} tokens"
         )
     vocabulary = with_added(
-        vocabulary, [word for one in learnt for word in one.words], text.config.vocabulary
+        vocabulary, [word for embedding in learnt for word in embedding.words], text.config.vocabulary
     )
     if chosen is None and not has_library():
         return vocabulary, None

@@ -127,7 +127,7 @@ def _byte_pairs(folder: Path, whole: Mapping[str, Any]) -> tuple[dict[str, int],
         words, listed = _checked_words(model.get("vocab")), model.get("merges")
         if not isinstance(listed, list):
             raise CheckpointError("the tokenizer's merges must be a list")
-        pairs = [one.split(" ") if isinstance(one, str) else one for one in listed]
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in listed]
     else:
         raise CheckpointError("holds neither vocab.json with merges.txt nor tokenizer.json")
     for pair in pairs:
@@ -175,7 +175,7 @@ def _check_pipeline(whole: Mapping[str, Any]) -> None:
     }
     for name, values in allowed.items():
         value = whole.get(name)
-        if value is not None and not any(_covers(value, one) for one in values):
+        if value is not None and not any(_covers(value, choice) for choice in values):
             raise CheckpointError(
                 f"tokenizer.json: {name} is not that of CLIP, got {json.dumps(value)[:SHOWN]!r}"
             )
@@ -255,10 +255,10 @@ def _assembled(
     length: int,
 ) -> Vocabulary:
     tokens = dict(words)
-    for one in added:
-        if tokens.setdefault(one.content, one.token) != one.token:
+    for further in added:
+        if tokens.setdefault(further.content, further.token) != further.token:
             raise CheckpointError(
-                f"the added token {one.content[:SHOWN]!r} is word {tokens[one.content]}, not {one.token}"
+                f"the added token {further.content[:SHOWN]!r} is word {tokens[further.content]}, not {further.token}"
             )
     if len(set(tokens.values())) < len(tokens):
         raise CheckpointError("an added token has the number of a word")

@@ -100,8 +100,8 @@ def _against(
 
 
 def _mean_square(difference: Float[Array, "n ..."]) -> tuple[Array, Array]:
-    each = jnp.mean(difference.reshape(len(difference), -1) ** 2, axis=1)
-    return each.mean(), each.std(ddof=1) / len(each) ** 0.5
+    squares = jnp.mean(difference.reshape(len(difference), -1) ** 2, axis=1)
+    return squares.mean(), squares.std(ddof=1) / len(squares) ** 0.5
 
 
 def mixture_optimum(mixture: gmm.Mixture) -> Optimum:

@@ -13,19 +13,6 @@ Prompts = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT ...", help="Prompts to decide between, for models that take text."),
 ]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="States that the network sees at a time; fewer take less memory."),
-]
-
-
-Each = Annotated[
-    bool,
-    typer.Option(
-        "--each",
-        help="Take every class or prompt alone, one after the other, against the unconditional network.",
-    ),
-]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +114,21 @@ class DecisionOptions:
 class TrajectoryOptions:
     """How many trajectories, how long each is, and how the posterior of the classes is followed along it."""
 
+    precision: float | None = option(
+        None,
+        "Add trajectories until half entropy and the window's ends (in guidance: half entropy) have standard errors "
+        "of at most P in log(σ/α). Default of compare and window, unless samples, steps, a preset or another tracker "
+        "is given: 0.05.",
+        metavar="P",
+    )
     samples: int | None = option(
-        None, "Number of trajectories. Default: few enough for minutes on two cores.", metavar="N"
+        None,
+        "Number of trajectories; with a precision, the largest. Default: few enough for minutes on two cores.",
+        metavar="N",
     )
     steps: int | None = option(
         None,
-        "Noise levels, and network evaluations for each trajectory. Default: the model's own.",
+        "Noise levels, and, without a precision, network evaluations for each trajectory. Default: the model's own.",
         metavar="N",
     )
     tracker: Literal["classes", "unconditional", "share"] | None = option(
@@ -149,4 +145,16 @@ class TrajectoryOptions:
         "Noise of the trajectories' sampler, as in DDIM. Only 1 is supported, because other values follow a "
         "different posterior.",
         metavar="ETA",
+    )
+    batch: int | None = option(
+        None, "States that the network sees at a time; fewer take less memory.", metavar="N", least=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionOptions(TrajectoryOptions):
+    """The same, and whether there is one question for each class."""
+
+    each: bool = option(
+        False, "Take every class or prompt alone, one after the other, against the unconditional network."
     )

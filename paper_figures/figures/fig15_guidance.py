@@ -105,7 +105,7 @@ def _classes(settings: Settings, key: jax.Array) -> xr.Dataset:
     counts = settings.size((2, 5, 10, 30, 100, 300, 1000), (2, 30, 300))
     rows = [[_one_count(k, w, settings, jax.random.fold_in(key, k)) for w in GUIDED] for k in counts]
     dims = ("classes", "weight_guided")
-    data = {name: (dims, np.array([[one[name] for one in row] for row in rows])) for name in rows[0][0]}
+    data = {name: (dims, np.array([[values[name] for values in row] for row in rows])) for name in rows[0][0]}
     return xr.Dataset(data, {"classes": list(counts), "weight_guided": list(GUIDED)})
 
 
@@ -133,9 +133,9 @@ def _many(settings: Settings, key: jax.Array) -> xr.Dataset:
     dims = settings.size((10, 20, 30, 40), (10, 20))
     shift = np.full((len(SAMPLERS), len(dims), 2), np.nan)
     for j, d in enumerate(dims):
-        one = jax.random.fold_in(key, d)
-        means = np.asarray(jax.random.normal(one, (round(np.exp(KAPPA * d)), d), np.float64))
-        call = {"key": one, "samples": 256, "steps": settings.size(40, 30)}
+        key_of_dim = jax.random.fold_in(key, d)
+        means = np.asarray(jax.random.normal(key_of_dim, (round(np.exp(KAPPA * d)), d), np.float64))
+        call = {"key": key_of_dim, "samples": 256, "steps": settings.size(40, 30)}
         for i, s in enumerate(SAMPLERS):
             shift[i, j] = np.array(
                 guided_whitened(means, [1.0], MANY_WEIGHT, sampler=s, **call).shift

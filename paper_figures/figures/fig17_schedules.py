@@ -71,7 +71,7 @@ def _weights(settings: Settings) -> xr.Dataset:
     every = {name: every[name] for name in ("cfg", "window", "profile", "feedback", "power")}
     every |= {"negative": gmm.negative(1.0), "dynamic negative": gmm.dynamic_negative(0.5)}
     rho = np.geomspace(0.05, 0.995 * ENERGY, settings.size(40, 20))
-    weight = [guided_pair(ENERGY, one, rho).weight for one in every.values()]
+    weight = [guided_pair(ENERGY, schedule, rho).weight for schedule in every.values()]
     low, _, high = gmm.window(curve).sigma
     data = {"weight": (("schedule", "noise"), weight)}
     coords = {"schedule": list(every), "noise": np.sqrt(ENERGY / rho - 1)}
@@ -115,14 +115,14 @@ def _classes(weights: tuple[float, ...], samples: int, steps: int, key: jax.Arra
                     "steps": steps,
                     "sampler": sampler,
                 }
-                one = gmm.guided_whitened(CLASSES, [ENERGY], schedule, **call)  # type: ignore[arg-type]
-                rows["miss"].append(1 - one.accuracy.value[0])
-                rows["miss_stderr"].append(one.accuracy.stderr[0])
+                guided = gmm.guided_whitened(CLASSES, [ENERGY], schedule, **call)  # type: ignore[arg-type]
+                rows["miss"].append(1 - guided.accuracy.value[0])
+                rows["miss_stderr"].append(guided.accuracy.stderr[0])
                 rows["distance"].append(
-                    gmm.sliced_distance(one.states, one.plain, jax.random.clone(key_directions))
+                    gmm.sliced_distance(guided.states, guided.plain, jax.random.clone(key_directions))
                 )
-                rows["diversity"].append(one.diversity.value)
-                rows["shift"].append(one.shift.value)
+                rows["diversity"].append(guided.diversity.value)
+                rows["shift"].append(guided.shift.value)
     shape = (len(SAMPLERS), len(weights), len(KINDS))
     data = {f"classes_{name}": (("sampler", "w", "kind"), np.reshape(v, shape)) for name, v in rows.items()}
     plain = gmm.guided_whitened(CLASSES, [ENERGY], 1.0, key=key_path, samples=4 * samples, steps=1)

@@ -64,9 +64,9 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
     turned = []
     for row in measured:
         rest = [*(other.name for other in measured if other.name != row.name), *OTHERS]
-        judged = prompt_judge(judge, model.pictures, [row.name], rest)
-        share = share_of(judged, model, row.question.samples, row.question.steps, settings.seed)
-        turned.append(Turned(row, judged, share))
+        judge_of_prompt = prompt_judge(judge, model.pictures, [row.name], rest)
+        share = share_of(judge_of_prompt, model, row.question.samples, row.question.steps, settings.seed)
+        turned.append(Turned(row, judge_of_prompt, share))
     facts = experiment.facts(model, judge=settings.weights[1], others=OTHERS)
     dataset = judged_u_turn.measure(turned, work).assign_attrs(facts)
     return attach(dataset, numbers(dataset))

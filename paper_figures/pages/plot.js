@@ -88,7 +88,8 @@ function download(blob, name) {
 /** The view of a model that is drawn on its own. @returns {any} */
 function viewOf(/** @type {any} */ wanted) {
   const roots = Plots.index.roots ?? Object.values(Plots.index);
-  const search = (/** @type {any} */ view) => {
+  /** @type {(view: any) => any} */
+  const search = (view) => {
     if (view.model === wanted) return view;
     for (const child of view.child_views ?? []) {
       const found = search(child);

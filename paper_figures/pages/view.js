@@ -21,6 +21,7 @@ const FIRST_SHOWN = 12;
 // Of a line with more places no point is drawn; hovering finds them all the same.
 const MOST_MARKED = 80;
 const BAND = 2; // standard errors
+/** @type {Record<string, {label: string, log: boolean}>} */
 const AXES = {
   sigma: { label: "noise level σ/α", log: true }, "log-snr": { label: "log SNR, log(α²/σ²)", log: false },
   t: { label: "time t of the process", log: false }, timestep: { label: "timestep of Stable Diffusion 1.5", log: false },
@@ -65,7 +66,7 @@ function withError(value, error) {
 // ---------------------------------------------------------------------------------------------- what is drawn
 
 /** Whether the horizontal axis shows powers of ten. */
-const logAcross = () => (isCurves() ? AXES[/** @type {keyof AXES} */ (view.axis)].log : view.logX);
+const logAcross = () => (isCurves() ? AXES[view.axis].log : view.logX);
 const logUp = () => !isCurves() && view.logY;
 
 /** The places of one line: finite, in the order of the axis.
@@ -109,7 +110,7 @@ function panels() {
   ];
 }
 
-const across = () => (isCurves() ? AXES[/** @type {keyof AXES} */ (view.axis)].label : series().along);
+const across = () => (isCurves() ? AXES[view.axis].label : series().along);
 
 /** A place in words. */
 function placeWord(/** @type {number} */ x) {

@@ -96,9 +96,9 @@ def measure_tree(seed: int, _folder: Path) -> xr.Dataset:
         print(f"{len(runs)} of {RUNS} runs measured")
     parts = []
     for level, name in enumerate(model.levels):
-        own = [[run[level] for run in each] for each in (runs, gaps)]
-        readings = [read_off(each, landmarks) for each in own]
-        part = stack([pool(each) for each in own], "estimator", ESTIMATORS).assign(
+        of_level = [[run[level] for run in runs_of_level] for runs_of_level in (runs, gaps)]
+        readings = [read_off(runs_of_level, landmarks) for runs_of_level in of_level]
+        part = stack([pool(runs_of_level) for runs_of_level in of_level], "estimator", ESTIMATORS).assign(
             landmark=(("estimator", "place"), np.stack([r.value for r in readings])),
             landmark_stderr=(("estimator", "place"), np.stack([r.stderr for r in readings])),
             exact_landmark=("place", landmarks(exact_tree(spec, times)[level])),
@@ -149,11 +149,11 @@ def measure_images(name: str, paths: int, levels: int, points: int) -> Callable[
 
 def _data_curves(data: LabelledData, times: np.ndarray, key: Any, points: int) -> dict[str, EntropyCurve]:
     empirical, partition = gmm.families.empirical(data.x, data.y)
-    fitted, own = gmm.families.fitted(data.x, data.y, covariance="full")
+    fitted, classes = gmm.families.fitted(data.x, data.y, covariance="full")
     ask = {"key": key, "samples": points}
     return {
         EXACT: gmm.class_entropy(empirical, gmm.edm(), times, partition=partition, **ask),
-        SURROGATE: gmm.class_entropy(fitted, gmm.edm(), times, partition=own, **ask),
+        SURROGATE: gmm.class_entropy(fitted, gmm.edm(), times, partition=classes, **ask),
     }
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve, versions
-from gmm.landmarks import LANDMARKS, landmarks
-from gmm.pooling import Reading, pool, read_off
+from gmm.landmarks import LANDMARKS, known_landmarks, landmarks
+from gmm.pooling import Reading, from_estimate, pool, read_off
 from gmm.schema import from_json
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.studies.question import Question
@@ -43,10 +43,14 @@ class Line:
 
 def lines_of(measured: Mapping[str, Runs], seed: int) -> dict[str, list[Line]]:
     """For every source one line for each level."""
-    return {
-        name: [Line(pool(runs), read_off(runs, _landmarks, seed=seed)) for runs in levels]
-        for name, levels in measured.items()
-    }
+    return {name: [_line(runs, seed) for runs in levels] for name, levels in measured.items()}
+
+
+def _line(runs: list[EntropyCurve], seed: int) -> Line:
+    """The line of some runs; of a single one that is not exact, errors follow from those of its curve."""
+    if len(runs) == 1 and np.any(runs[0].entropy_stderr != 0):
+        return Line(runs[0], from_estimate(known_landmarks(runs[0], SHARE)))
+    return Line(pool(runs), read_off(runs, _landmarks, seed=seed))
 
 
 def asks(question: Question, names: Sequence[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 import gmm
-from gmm.checks import check_values, choose
+from gmm.checks import choose
 from gmm.clock import times_at
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
@@ -104,9 +104,7 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         choose("process", self.process, tuple(gmm.PROCESSES))
-        choose("dtype", self.dtype, ("float32", "float64"))
-        check_values("levels", self.levels, ">= 16 for a window and a maximum", lambda count: count >= 16)
-        check_sampling(self.samples, self.seed)
+        check_sampling(self.samples, self.seed, self.dtype, levels=self.levels)
 
 
 def memory(data: LabelledData, settings: StudySettings) -> int:
@@ -349,14 +347,14 @@ def _curve(
     exact = is_exact(law.mixture, law.partition)
 
     def piece(number: int, progress: Progress | None) -> EntropyCurve:
-        some = times[starts[number] : starts[number] + PIECE]
+        part = times[starts[number] : starts[number] + PIECE]
         if exact:
-            curve = exact_law_curve(law.mixture, process, some, law.partition)
+            curve = exact_law_curve(law.mixture, process, part, law.partition)
         else:
             curve = gmm.class_entropy(
                 law.mixture,
                 process,
-                some,
+                part,
                 partition=law.partition,
                 # One key for all: differences between curves are then smaller than their errors.
                 key=jax.random.key(settings.seed),

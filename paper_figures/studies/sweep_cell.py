@@ -209,8 +209,8 @@ def mixture(cell: Cell, settings: SweepSettings, *, full: bool) -> Mixture:
 
 def means_key(cell: Cell, settings: SweepSettings) -> jax.Array:
     """The random key of a cell's means: every process and every method gets the same problem to solve."""
-    own = fingerprint([settings.family, dataclasses.asdict(dataclasses.replace(cell, process=""))])
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), int(own[:8], 16)), 1)
+    of_cell = fingerprint([settings.family, dataclasses.asdict(dataclasses.replace(cell, process=""))])
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), int(of_cell[:8], 16)), 1)
 
 
 def cell_key(cell: Cell, settings: SweepSettings) -> jax.Array:

@@ -141,8 +141,8 @@ def _held_out(plan: Plan, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def _states(plan: Plan, data: LabelledData) -> tuple[np.ndarray, np.ndarray]:
     assert plan.state_map is not None
-    some = data.subset(EVALUATED)
-    return some.x.reshape(-1, *plan.state_map.state_shape), some.y
+    evaluated = data.subset(EVALUATED)
+    return evaluated.x.reshape(-1, *plan.state_map.state_shape), evaluated.y
 
 
 def _range(plan: Plan) -> tuple[float, float]:

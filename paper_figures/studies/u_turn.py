@@ -74,8 +74,8 @@ def _samples(question: Question, key: jax.Array) -> tuple[jax.Array, np.ndarray,
     data = data_of(question)
     assert data is not None
     chosen = np.random.default_rng(question.seed).permutation(len(data.x))[:count]
-    some = data.subset(question.data_points, question.seed)
-    points, labels = gmm.families.empirical(some.x, some.y)
+    subset = data.subset(question.data_points, question.seed)
+    points, labels = gmm.families.empirical(subset.x, subset.y)
     near = gmm.diffuse(points, 1.0, JUDGE_NOISE)
 
     def judge(x: jax.Array) -> jax.Array:

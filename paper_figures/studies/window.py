@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -117,9 +117,16 @@ def _window(
             steps_of(question.model.process, grid, interval.low, interval.median, interval.high)
             for grid in samplers
         ),
-        facts={"estimator": estimator, **question.facts(), "versions": versions()},
+        facts={"estimator": estimator, **question.facts(), **_spent(curve), "versions": versions()},
         decided=Decided.of(interval),
     )
+
+
+def _spent(curve: EntropyCurve) -> dict[str, Any]:
+    """What a curve of a stated precision took."""
+    return {
+        name: curve.metadata[name] for name in ("reached", "paths", "evaluations") if name in curve.metadata
+    }
 
 
 def _places(question: Question, log_sigma: np.ndarray, reading: Reading, delta: np.ndarray) -> list[Place]:

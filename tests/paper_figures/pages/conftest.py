@@ -15,3 +15,17 @@ def browser():
         started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield started
         started.close()
+
+
+MEASURED = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def report(request):
+    """A function that adds a line to the end of the run: what is measured and not judged."""
+    return request.config.stash.setdefault(MEASURED, []).append
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    for line in config.stash.get(MEASURED, []):
+        terminalreporter.write_line(line)
