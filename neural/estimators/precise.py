@@ -40,7 +40,7 @@ STEPS, MOST_DOUBLINGS = 10, 3
 # Paths and steps of the pilot, and paths of the first group. Of many classes, every path sees most of what decides, and
 # paths differ little; Student's factor makes up for few.
 MANY = 16
-_FEW_CLASSES, _MANY_CLASSES = (4, 8, 16), (2, 6, 4)
+_FEW_CLASSES, _MANY_CLASSES = (4, 8, 32), (2, 6, 4)
 # Share of the evaluations that are spread evenly over log noise, in case the pilot missed something.
 _EVEN = 0.3
 # The bias that is left by finite steps, as a share of what a straight line in place of a power changes.

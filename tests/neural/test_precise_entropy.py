@@ -151,9 +151,9 @@ def test_evaluations_are_those_that_happen() -> None:
     curve = precise_entropy(model, range(2), key=jax.random.key(0))
     assert curve.metadata["evaluations"] == sum(counted)
     # Classes that are points: the distance of the denoisers is known from the first state on.
-    assert curve.metadata["paths"] == 16
+    assert curve.metadata["paths"] == 32
     exact = theory.binary_entropy(18.0 * np.exp(curve.log_snr))
-    # What the 16 first states tell of the class differs from path to path, and nothing after them does.
+    # What the 32 first states tell of the class differs from path to path, and nothing after them does.
     assert np.all(np.abs(curve.entropy - exact) <= STDERRS * curve.entropy_stderr + 1e-5)
 
 
