@@ -179,14 +179,15 @@ def test_growth_is_the_integral_of_an_exponential() -> None:
     assert np.allclose(_growth(jnp.asarray(y)), wanted, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_no_call_costs_more_than_announced() -> None:
     """Also where steps double, and where a decision is not whole and nothing is ever precise enough."""
     process = gmm.edm()
     denoiser = mixture_denoiser(gmm.families.pair(4), process)
     for times in (None, np.geomspace(80, 3, 12)):
         curve = precise_entropy(
-            denoiser, range(2), key=jax.random.key(1), precision=1e-3, samples=40, times=times
+            denoiser, range(2), key=jax.random.key(1), precision=1e-3, samples=32, times=times
         )
-        least, most = most_evaluations(2, 40)
+        least, most = most_evaluations(2, 32)
         assert not curve.metadata["reached"]
         assert least <= curve.metadata["evaluations"] <= most
