@@ -4,6 +4,7 @@ The estimator itself is in `gmm.posterior_sampling`; this module applies it alon
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -142,14 +143,14 @@ def clone_agreement(
     process: Process,
     times: Times,
     *,
-    partition: Partition | None = None,
     key: PRNGKeyArray,
     samples: int,
+    **options: Any,
 ) -> Estimate:
     """E Σ_c p(c|X_t)²: the probability that two reverse paths cloned at time t end in the same cell.
 
-    Biroli, Bonnaire, de Bortoli, Mezard 2024. Arguments and errors as in `class_entropy`, whose curve
-    carries the same numbers; returns an `Estimate` with value and stderr of shape (T,).
+    Biroli, Bonnaire, de Bortoli, Mezard 2024. Arguments (`partition` and the other options, too) and errors as in
+    `class_entropy`, whose curve has the same numbers; returns an `Estimate` with value and stderr of shape (T,).
     """
-    curve = class_entropy(mixture, process, times, partition=partition, key=key, samples=samples)
+    curve = class_entropy(mixture, process, times, key=key, samples=samples, **options)
     return Estimate(curve.clone_agreement, curve.clone_agreement_stderr)

@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paper_figures.commands import run_model
 from paper_figures.commands.hosts import join, silent_unless
 from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import (
-    announce,
-    folder_of,
-    measure_each,
-    parts_of,
-    print_costs,
-    remove_parts,
-)
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -84,13 +77,13 @@ def compare(
         sources, about = _sources(questions[0], against)
         if u_turn:
             u_turns.check(questions[0])
-        announce(questions, list(sources) * len(questions))
+        run_model.announce(questions, list(sources) * len(questions))
         if about:
             typer.echo(about)
         if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("compare", model.model, result.out)
+        folder = run_model.folder_of("compare", model.model, result.out)
         dataset = _measured(questions, against, folder, u_turn)
     if is_first:
         _finish(dataset, folder, result)
@@ -122,11 +115,13 @@ def _measured(
     from paper_figures.studies.u_turn import turns
 
     question = questions[0]
-    runs = measure_each(questions, lambda part: _sources(part, against)[0], parts_of("compare", folder))
+    runs = run_model.measure_each(
+        questions, lambda part: _sources(part, against)[0], run_model.parts_of("compare", folder)
+    )
     # Questions one after the other are levels of one comparison.
     together = {name: [level for run in runs for level in run[name]] for name in runs[0]}
     for levels in together.values():
-        print_costs(levels)
+        run_model.print_costs(levels)
     lines = lines_of(together, question.seed)
     exact = [source.name for source in _sources(question, against)[0] if not source.evaluations]
     levels = [level.name for part in questions for level in part.decision.levels]
@@ -158,7 +153,7 @@ def _finish(dataset: "xr.Dataset", folder: Path, view: View) -> None:
 
     path = folder / "compare.nc"
     save_dataset(dataset, path)
-    remove_parts(parts_of("compare", folder))
+    run_model.remove_parts(run_model.parts_of("compare", folder))
     pictures = [path.with_suffix(suffix) for suffix in PICTURES]
     save_pictures(lambda: comparison.draw(dataset, view), pictures)
     print_table(dataset, view)

@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from paper_figures.commands import run_model
 from paper_figures.commands.hosts import join, silent_unless
 from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import (
-    announce,
-    folder_of,
-    measure_each,
-    parts_of,
-    print_costs,
-    remove_parts,
-)
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -95,12 +88,14 @@ def window(
         grids = study.grids(questions[0].model, sampler)
         study.check_share(share)
         by = sources.online if estimator == "online" else sources.gap
-        announce(questions, [by(question) for question in questions])
+        run_model.announce(questions, [by(question) for question in questions])
         if result.dry_run:
             typer.echo("nothing was computed")
             return
-        folder = folder_of("window", model.model, result.out)
-        measured = measure_each(questions, lambda question: [by(question)], parts_of("window", folder))
+        folder = run_model.folder_of("window", model.model, result.out)
+        measured = run_model.measure_each(
+            questions, lambda question: [by(question)], run_model.parts_of("window", folder)
+        )
         runs, windows = [], []
         for question, source in zip(questions, measured, strict=True):
             ((name, levels),) = source.items()
@@ -109,10 +104,10 @@ def window(
     if not is_first:
         return
     study.write(folder, runs, windows)
-    remove_parts(parts_of("window", folder))
+    run_model.remove_parts(run_model.parts_of("window", folder))
     for line in (line for interval in windows for line in in_words(interval)):
         typer.echo(line)
-    print_costs(runs)
+    run_model.print_costs(runs)
     _draw(folder, runs, windows, result)
 
 

@@ -19,6 +19,8 @@ from neural.progress import Progress
 from paper_figures.progress import share
 
 T = TypeVar("T")
+Compute = Callable[[int, Progress | None], T]
+"""(number of a part, its own progress) -> the part."""
 POLL_SECONDS = 0.5
 
 
@@ -59,10 +61,7 @@ class Parts(Generic[T]):
         return None if self.folder is None else self.read(self._path(name))
 
     def each(
-        self,
-        names: Sequence[str],
-        compute: Callable[[int, Progress | None], T],
-        progress: Progress | None = None,
+        self, names: Sequence[str], compute: Compute[T], progress: Progress | None = None
     ) -> Iterator[T]:
         """Every part, in order: from its file where there is one, else computed and kept.
 
@@ -70,7 +69,7 @@ class Parts(Generic[T]):
 
         Args:
             names: of the parts.
-            compute: (number of a part, its own progress) -> the part.
+            compute: computes one of them.
             progress: called while parts are computed.
 
         Raises:
@@ -91,12 +90,7 @@ class Parts(Generic[T]):
                 ours(1, 1)
             yield part
 
-    def divided(
-        self,
-        names: Sequence[str],
-        compute: Callable[[int, Progress | None], T],
-        progress: Progress | None = None,
-    ) -> list[T]:
+    def divided(self, names: Sequence[str], compute: Compute[T], progress: Progress | None = None) -> list[T]:
         """Every part, in order, as `each`; several processes divide those that are missing among themselves.
 
         Each process writes the parts that it computed, and reads the others, so that all must share the folder. It

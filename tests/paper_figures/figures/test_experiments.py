@@ -35,6 +35,7 @@ EDM2 = Path(__file__).parents[2] / "neural" / "data" / "edm2"
 VISION = EDM2.parent / "vision"
 TINY = ["--weights", EDM2 / "tiny.pkl", "--paths", 8, "--steps", 6]
 CLASSES = ["--classes", 1, 2, "--highlight", 5]
+TWO_PROMPTS = ["--prompts", "a cat", "a dog", "--paths", 4, "--steps", 4]
 # Of the published networks (reference numbers of EDM2's paper and of diffusers).
 XS_PARAMETERS, XS_MULTIPLY_ADDS, UNET_PARAMETERS = 124_713_125, 44.9e9, 859_520_964
 EXPERIMENTS = {name for name, figure in FIGURES.items() if figure.is_experiment}
@@ -315,19 +316,7 @@ def tiny_clip(folder):
 @pytest.mark.slow
 def test_u_turns_of_prompts_judged_by_clip(tmp_path, capsys, monkeypatch):
     weights = ["--weights", folders.write_folder(tmp_path / "sd"), tiny_clip(tmp_path / "clip")]
-    asked = [
-        "figures",
-        "--only",
-        "sd15-u-turn",
-        *weights,
-        "--prompts",
-        "a cat",
-        "a dog",
-        "--paths",
-        4,
-        "--steps",
-        4,
-    ]
+    asked = ["figures", "--only", "sd15-u-turn", *weights, *TWO_PROMPTS]
     run(capsys, *asked, "--out", tmp_path / "out")
     found = load_dataset(tmp_path / "out" / "sd15-u-turn.nc")
     assert found.sizes == {"level": 2, "turn": 8}
@@ -371,19 +360,7 @@ def test_u_turns_of_prompts_judged_by_clip(tmp_path, capsys, monkeypatch):
 def test_a_clip_that_cannot_judge_is_refused(change, message, tmp_path, capsys):
     weights = ["--weights", folders.write_folder(tmp_path / "sd"), tiny_clip(tmp_path / "clip")]
     change(tmp_path / "clip")
-    asked = [
-        "figures",
-        "--only",
-        "sd15-u-turn",
-        *weights,
-        "--prompts",
-        "a cat",
-        "a dog",
-        "--paths",
-        4,
-        "--steps",
-        4,
-    ]
+    asked = ["figures", "--only", "sd15-u-turn", *weights, *TWO_PROMPTS]
     assert message in run(capsys, *asked, "--out", tmp_path / "out", code=2)
     asked[asked.index(weights[2])] = VISION / "dinov2"
     assert "CLIP with both towers" in run(capsys, *asked, "--out", tmp_path / "out", code=2)
