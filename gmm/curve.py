@@ -63,8 +63,8 @@ _FILLED: Any = None
 def versions() -> dict[str, str]:
     """Versions that a result depends on, for its metadata."""
     names = ("speciation", "jax", "jaxlib", "numpy")
-    found = {f"version_{name}": importlib.metadata.version(name) for name in names}
-    return found | {"version_python": platform.python_version()}
+    packages = {f"version_{name}": importlib.metadata.version(name) for name in names}
+    return packages | {"version_python": platform.python_version()}
 
 
 def _slope(t: np.ndarray, log_snr: np.ndarray) -> np.ndarray:

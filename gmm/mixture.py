@@ -34,6 +34,7 @@ from gmm.checks import (
 )
 from gmm.covariance import Covariance
 from gmm.distances import DIRECT_DIM, matmul, recomputed
+from gmm.keys import check_key
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
 
@@ -297,15 +298,6 @@ def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n
     """
     check_count("n", n, 0)
     return _sample(mixture, check_key(key), n)
-
-
-def check_key(key: Any) -> PRNGKeyArray:
-    """Return `key` if it is a JAX random key (typed, or a raw uint32 pair)."""
-    if not isinstance(key, jax.Array) or not (
-        jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32
-    ):
-        raise ValueError(f"key must be a JAX random key such as jax.random.key(0), got {type(key).__name__}")
-    return key
 
 
 def log_normalise(logits: Float[Array, "... K"]) -> Float[Array, "... K"]:
@@ -611,8 +603,8 @@ def _denoise(
 
     # A time for each state: every row has its own α μ_k and Σ_k, so that few fit into memory at once.
     width = max(1, mixture.components * mixture.dim)
-    each = (alpha.reshape(-1), sigma.reshape(-1), flat, *chosen)
-    return _in_blocks(jax.vmap(row), width, *each).reshape(x.shape)
+    inputs = (alpha.reshape(-1), sigma.reshape(-1), flat, *chosen)
+    return _in_blocks(jax.vmap(row), width, *inputs).reshape(x.shape)
 
 
 def _denoise_rows(

@@ -97,14 +97,14 @@ def window(curve: EntropyCurve, share: float = 0.8, *, allow_partial: bool = Fal
     return Window(share, *map(float, (*places, *errors, *times)), **decided)
 
 
-def check_ends(found: Window, curve: EntropyCurve) -> None:
+def check_ends(interval: Window, curve: EntropyCurve) -> None:
     """Raise ValueError where an end or the middle of a window lies beyond the curve, as a partial curve's may."""
-    beyond = [name for name in ("low", "median", "high") if not np.isfinite(getattr(found, name))]
+    beyond = [name for name in ("low", "median", "high") if not np.isfinite(getattr(interval, name))]
     if beyond:
         raise ValueError(
             f"curve must hold the window's {' and '.join(beyond)} to write it to a file, also of a partial decision; "
             f"its noise levels sigma/alpha end at {curve.sigma.min():.3g} and {curve.sigma.max():.3g}, and "
-            f"{found.decided:.2%} of H[Z] is decided between them"
+            f"{interval.decided:.2%} of H[Z] is decided between them"
         )
 
 

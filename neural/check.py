@@ -304,15 +304,15 @@ def _ends(probe: _Probe) -> Iterator[CheckRow]:
     yield _little_noise(probe, probe.own_samples)
 
 
-def _much_noise(probe: _Probe, own: np.ndarray) -> CheckRow:
+def _much_noise(probe: _Probe, samples: np.ndarray) -> CheckRow:
     alpha, sigma = probe.scales(probe.times[0])
-    denoised = probe.denoise(probe.noised(0 * own, probe.times[0]), probe.times[0], probe.z)
+    denoised = probe.denoise(probe.noised(0 * samples, probe.times[0]), probe.times[0], probe.z)
     spread = np.sqrt(np.mean(_within(denoised, probe.z) ** 2))
-    scale = np.sqrt(np.mean((own - own.mean(0)) ** 2))
+    scale = np.sqrt(np.mean((samples - samples.mean(0)) ** 2))
     # D moves by (α/σ) C ε, C the covariance within a class: (a·b)² of independent differences estimates tr C².
-    a, b = _within(own, probe.z)[::2], _within(own, probe.z)[1::2]
+    a, b = _within(samples, probe.z)[::2], _within(samples, probe.z)[1::2]
     pairs = np.einsum("id,jd->ij", a, b[: len(a)])
-    expected = alpha / sigma * np.sqrt(np.mean(pairs**2) / own.shape[1])
+    expected = alpha / sigma * np.sqrt(np.mean(pairs**2) / samples.shape[1])
     ratio = float(spread / max(scale, 1e-300))
     fails = not spread <= CONSTANT * scale + STDERRS * expected
     reason = (
@@ -332,10 +332,10 @@ def _information(probe: _Probe) -> CheckRow:
     alpha, sigma = probe.scales(probe.times[0])
     x, n = probe.noised(0 * probe.own_samples, probe.times[0]), len(probe.z)
     by_class = np.stack([probe.denoise(x, probe.times[0], np.full(n, c)) for c in range(count)], axis=1)
-    away = by_class - by_class.mean(1, keepdims=True)
+    differences = by_class - by_class.mean(1, keepdims=True)
     half_snr = 0.5 * (alpha / sigma) ** 2
-    claimed = half_snr * np.sum(away**2, axis=(1, 2)) / count
-    first, second = away[: n // 2].mean(0), away[n // 2 :].mean(0)
+    claimed = half_snr * np.sum(differences**2, axis=(1, 2)) / count
+    first, second = differences[: n // 2].mean(0), differences[n // 2 :].mean(0)
     means = half_snr * float(np.sum(first * second)) / count
     excess, stderr = float(claimed.mean() - means), float(claimed.std(ddof=1) / np.sqrt(n))
     fails = not excess <= INFORMATION + STDERRS * stderr or not np.isfinite(excess)
@@ -351,10 +351,10 @@ def _information(probe: _Probe) -> CheckRow:
     )
 
 
-def _little_noise(probe: _Probe, own: np.ndarray) -> CheckRow:
+def _little_noise(probe: _Probe, samples: np.ndarray) -> CheckRow:
     t = probe.times[-1]
     alpha, sigma = probe.scales(t)
-    x = probe.noised(own, t)
+    x = probe.noised(samples, t)
     denoised = probe.denoise(x, t, probe.z)
     squares = np.mean((x / alpha - denoised) ** 2, axis=1) / (sigma / alpha) ** 2
     ratio = float(np.sqrt(squares.mean()))
@@ -420,10 +420,10 @@ def _worst(
     return CheckRow(name, FAIL, value, f"at σ/α = {levels[place]:.3g}: {value:.3g}, {meaning}")
 
 
-def _scale(own: np.ndarray, x0: np.ndarray) -> CheckRow:
+def _scale(samples: np.ndarray, x0: np.ndarray) -> CheckRow:
     """Standard deviation of the model's samples over that of the data, and a known ratio that it matches."""
-    ratio = float(np.sqrt(np.mean((own - own.mean(0)) ** 2) / np.mean((x0 - x0.mean(0)) ** 2)))
-    shift = float(abs(own.mean() - x0.mean()) / x0.std())
+    ratio = float(np.sqrt(np.mean((samples - samples.mean(0)) ** 2) / np.mean((x0 - x0.mean(0)) ** 2)))
+    shift = float(abs(samples.mean() - x0.mean()) / x0.std())
     if abs(np.log(ratio)) < np.log(1.5) and shift < 1.0:
         return CheckRow(
             "data: scale", OK, ratio, "standard deviation of the model's samples over that of the data"
@@ -462,10 +462,10 @@ def _posterior(probe: _Probe, data: tuple[np.ndarray, np.ndarray]) -> list[Check
 def _diagnosis(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None, rows: list[CheckRow]) -> CheckRow:
     """Which correction of the wrapper passes all checks, or which way out the failed checks suggest."""
     failed = {row.name for row in rows if row.verdict == FAIL}
-    found = [_fit(probe, data, "")]
+    fits = [_fit(probe, data, "")]
     for words, corrected in _corrections(probe.denoiser):
-        found.append(_fit(dataclasses.replace(probe, denoiser=corrected), data, words))
-    error, words = min(found)
+        fits.append(_fit(dataclasses.replace(probe, denoiser=corrected), data, words))
+    error, words = min(fits)
     if error == np.inf and "data: scale" in failed and all(name.startswith("data") for name in failed):
         words = "the model agrees with its own samples and not with x0: rescale x0"
     elif error == np.inf:
@@ -552,30 +552,32 @@ def _corrections(denoiser: Denoiser) -> list[tuple[str, FunctionDenoiser]]:
         return lambda x, t, c: to_x0(prediction, process, x, t, sign * raw(x, time(t), c), sigma_data)
 
     others = [p for p in ("eps", "v", "velocity", "x0", "F") if p != used]
-    found = [(f'the network predicts "{p}": pass prediction="{p}"', reads(p)) for p in others]
-    found.append((f'the output has the wrong sign for prediction="{used}": negate it', reads(used, -1.0)))
+    corrections = [(f'the network predicts "{p}": pass prediction="{p}"', reads(p)) for p in others]
+    corrections.append(
+        (f'the output has the wrong sign for prediction="{used}": negate it', reads(used, -1.0))
+    )
     opposite = [p for p in ("velocity", "v", "eps") if p != used]
-    found += [(f'the network predicts "{p}" with the opposite sign', reads(p, -1.0)) for p in opposite]
+    corrections += [(f'the network predicts "{p}" with the opposite sign', reads(p, -1.0)) for p in opposite]
     if used == "x0":
-        found += _slips(process, raw)
+        corrections += _slips(process, raw)
     if used != "x0" or hasattr(denoiser, "null"):
-        found += _other_times(process, functools.partial(reads, used))
-    return [(words, _as_function(denoiser, function)) for words, function in found]
+        corrections += _other_times(process, functools.partial(reads, used))
+    return [(words, _as_function(denoiser, function)) for words, function in corrections]
 
 
 def _other_times(process: Any, reads: Callable[..., Any]) -> list[tuple[str, Callable[..., Any]]]:
     """Times in other units, and a time that runs from noise to data."""
-    found = []
+    corrections = []
     for factor in (1000.0, 0.001):
         words = f"the network takes the time in other units: pass time=lambda t: {factor:g} * t"
-        found.append((words, reads(time=functools.partial(operator.mul, factor))))
+        corrections.append((words, reads(time=functools.partial(operator.mul, factor))))
     if np.isfinite(process.t_max):
         ends = process.t_min + process.t_max
         for sign in (1.0, -1.0):
             words = f"the network's time runs the other way: pass time=lambda t: {ends:g} - t"
             words += "" if sign > 0 else ", and negate its output"
-            found.append((words, reads(sign, functools.partial(operator.sub, ends))))
-    return found
+            corrections.append((words, reads(sign, functools.partial(operator.sub, ends))))
+    return corrections
 
 
 def _slips(process: Any, denoise: Callable[..., Any]) -> list[tuple[str, Callable[..., Any]]]:

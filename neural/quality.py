@@ -120,6 +120,6 @@ def _spread(made: np.ndarray, real: np.ndarray) -> Estimate:
     return Estimate(np.asarray(total(made) / total(real)), np.std(parts, ddof=1) / np.sqrt(PARTS))
 
 
-def _over_classes(each: list[Estimate]) -> Estimate:
-    values, errors = (np.array([one[i] for one in each], float) for i in (0, 1))
-    return Estimate(values.mean(), np.sqrt(np.sum(errors**2)) / len(each))
+def _over_classes(of_class: list[Estimate]) -> Estimate:
+    values, errors = (np.array([estimate[i] for estimate in of_class], float) for i in (0, 1))
+    return Estimate(values.mean(), np.sqrt(np.sum(errors**2)) / len(of_class))

@@ -239,8 +239,8 @@ def _by_grid(grid: Grid, log_prior: float, rho: float, floor: float, _refine: in
 
 def _by_nodes(grid: Grid, log_prior: float, rho: float, _floor: float, refine: int) -> Columns:
     """The same for small ρ, by trapezoidal sums over u: λ itself is a node's, not the grid's."""
-    step, reach = NODE_STEP / refine, DEVIATIONS + 1 + refine
-    u = step * np.arange(-math.ceil(reach / step), math.ceil(reach / step) + 1)
+    step, widest = NODE_STEP / refine, DEVIATIONS + 1 + refine
+    u = step * np.arange(-math.ceil(widest / step), math.ceil(widest / step) + 1)
     weights = np.exp(-0.5 * u**2) * (step / np.sqrt(2 * np.pi))
     places = (grid.x + log_prior)[:, None] + np.sqrt(rho) * u
     leaf = np.exp(np.minimum(places - rho / 2, LEAF_END))

@@ -301,8 +301,8 @@ def _peak_of_table(problem: Problem, chain: DDPM) -> float:
     top = float(minimize_scalar(negative, bounds=bounds, method="bounded").x)  # type: ignore[attr-defined]
     steps = -np.diff(table)
     nearest = np.clip(top, table[1:], table[:-1])
-    found = float(nearest[np.argmax(_log_rate_in_noise(problem, nearest) + np.log(steps))])
-    return math.nan if found in (table[0], table[-1]) else found
+    peak = float(nearest[np.argmax(_log_rate_in_noise(problem, nearest) + np.log(steps))])
+    return math.nan if peak in (table[0], table[-1]) else peak
 
 
 @dataclasses.dataclass(frozen=True)

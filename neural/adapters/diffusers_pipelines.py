@@ -192,18 +192,18 @@ def _downloaded(diffusers: Any, name: str) -> Path:
 def _quiet() -> Iterator[None]:
     """Without the progress bars of loading, and what diffusers and transformers say of their own later releases."""
     logging = [importlib.import_module(f"{name}.utils.logging") for name in ("diffusers", "transformers")]
-    shown = [one.is_progress_bar_enabled() for one in logging]
-    for one in logging:
-        one.disable_progress_bar()
+    shown = [module.is_progress_bar_enabled() for module in logging]
+    for module in logging:
+        module.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             yield
     finally:
-        for one, was in zip(logging, shown, strict=True):
+        for module, was in zip(logging, shown, strict=True):
             if was:
-                one.enable_progress_bar()
+                module.enable_progress_bar()
 
 
 def _host_function(

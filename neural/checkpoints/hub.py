@@ -157,13 +157,13 @@ def verify(path: Path) -> str | None:
     expected = recorded(path)
     if expected is None:
         return None
-    found = sha256(path)
-    if found != expected:
+    actual = sha256(path)
+    if actual != expected:
         raise CheckpointError(
-            f"{path} has changed since it was fetched: its sha256 is {found[:16]}..., recorded was "
+            f"{path} has changed since it was fetched: its sha256 is {actual[:16]}..., recorded was "
             f"{expected[:16]}...; remove it and fetch it again"
         )
-    return found
+    return actual
 
 
 def record(path: Path, *, is_checkpoint: bool = True) -> None:
@@ -210,10 +210,10 @@ def _facts_path(part: Path) -> Path:
 
 def _facts(part: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_facts_path(part).read_text(encoding="utf-8"))
+        facts = json.loads(_facts_path(part).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _discard(part: Path) -> None:

@@ -47,9 +47,9 @@ def _scalars(moments: Moments, carried: Float[np.ndarray, "T S"], averaged: bool
     """Of `NAMES`; those of either sign are known with the positive ones that they are made of."""
     known = dict(zip(NAMES, (carried >= _needed(moments.count)).T, strict=True))
     known["excess"] = known["entropy"] & known["surprise"]
-    known["balance"] = known["own_rate"]
+    known["balance"] = known["class_rate"]
     if not averaged:
-        known["rate"] = known["entropy"] & known["own_rate"]
+        known["rate"] = known["entropy"] & known["class_rate"]
     nothing_taken = moments.norm[:, NAMES.index("taken")] == 0
     known["integral"] = known["entropy"][0] & (known["taken"] | nothing_taken)
     return np.stack([known[name] for name in NAMES], axis=1)

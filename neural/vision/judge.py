@@ -144,10 +144,10 @@ class VisionJudge:
             ValueError: when this is not CLIP with its text tower and vocabulary, or as `features`.
         """
         texts = self.text_features(prompts)
-        found = self.features(images, batch=batch, progress=progress)
-        found = found / np.linalg.norm(found, axis=1, keepdims=True)
+        features = self.features(images, batch=batch, progress=progress)
+        features = features / np.linalg.norm(features, axis=1, keepdims=True)
         assert self.text is not None
-        return self.text.scale * found @ (texts / np.linalg.norm(texts, axis=1, keepdims=True)).T
+        return self.text.scale * features @ (texts / np.linalg.norm(texts, axis=1, keepdims=True)).T
 
     def text_features(self, prompts: Sequence[str]) -> Float[np.ndarray, "prompts F"]:
         """CLIP's projected text embeddings, not normalised.
@@ -178,15 +178,15 @@ class VisionJudge:
                 f"images must be 8-bit and of shape (n, height, width, 3), got {images.dtype} of shape {images.shape}"
             )
         check_count("batch", batch)
-        found = []
+        results = []
         for start in range(0, len(images), batch):
             some = images[start : start + batch]
             # One compiled program: the last batch is filled up.
             full = np.resize(some, (batch, *some.shape[1:])) if len(images) > batch else some
-            found.append(np.asarray(ask(steps(full)), np.float32)[: len(some)])
+            results.append(np.asarray(ask(steps(full)), np.float32)[: len(some)])
             if progress is not None:
                 progress(start + len(some), len(images))
-        return np.concatenate(found)
+        return np.concatenate(results)
 
     def _checked(self, pixels: Float[ArrayLike, "n height width 3"]) -> Images:
         pixels = jnp.asarray(pixels).astype(self.dtype)

@@ -42,12 +42,12 @@ class ExperimentOptions:
 
 def settings_of(figure: Figure, settings: Settings, options: ExperimentOptions) -> Settings:
     """The settings of a figure; of an experiment with its options."""
-    own = dataclasses.replace(settings, stream=figure.seed)
+    settings = dataclasses.replace(settings, stream=figure.seed)
     if not figure.is_experiment:
-        return own
+        return settings
     given = {name: value for name, value in values(options).items() if value}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return ExperimentSettings(**{**own.as_dict(), "weights": figure.weights, **chosen})
+    return ExperimentSettings(**{**settings.as_dict(), "weights": figure.weights, **chosen})
 
 
 def check(figures: "list[Figure]", options: ExperimentOptions) -> None:

@@ -27,7 +27,7 @@ _page: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
 def make(job: Job, view: View, progress: Progress | None = None) -> bool:
-    """Make one figure: its data unless they are on disk, then its pictures, and the page that shows it.
+    """Make one figure: its data unless they are on disk, then its pictures and the page of its lines, and index.html.
 
     Args:
         job: which figure.
@@ -39,6 +39,7 @@ def make(job: Job, view: View, progress: Progress | None = None) -> bool:
     """
     from paper_figures.drawing.style import PICTURES, save_pictures
     from paper_figures.figures import page
+    from paper_figures.pages.view import write_view
 
     dataset = job.load()
     reused = dataset is not None
@@ -46,6 +47,7 @@ def make(job: Job, view: View, progress: Progress | None = None) -> bool:
         dataset = job.save(_measured(job, progress) if job.figure.is_experiment else _computed(job))
     pictures = [job.path(suffix) for suffix in PICTURES]
     save_pictures(lambda: job.figure.draw(dataset, view), pictures, draft=job.settings.fast)
+    write_view(job.path(".html"), dataset, job.figure.name)
     with _page:
         page.write(job.folder)
     return reused

@@ -1,5 +1,6 @@
 """U-turns of an EDM2 network judged by DINOv2, beside the posterior that the network itself has."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -15,8 +16,8 @@ from paper_figures.drawing.view import View
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.studies import experiment, judged_u_turn
-from paper_figures.studies.asked import Asked, questions
-from paper_figures.studies.experiment import Row, Work
+from paper_figures.studies.asked import Asked
+from paper_figures.studies.experiment import Row, Work, rows_of
 from paper_figures.studies.judged_u_turn import Turned
 from paper_figures.studies.plan import Plan
 
@@ -31,17 +32,35 @@ steps, by 0.06 for 384, on an exact mixture of eight classes. Ours: the classes,
 
 KIND = "edm2"
 CLASSES = ("golden retriever", "minivan", "lemon")
-SAMPLES, FAST_SAMPLES, STEPS = 128, 8, 32
+SAMPLES, STEPS = (128, 8), (32, 8)
+"""Of the figure and of its fast version."""
 
 
 def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
     """One row for each class."""
     classes = list(settings.classes) or [name for name in CLASSES if name in model.names]
-    asked = Asked(
-        model.name, tracker="unconditional", each=True, classes=classes or [model.names[0]], seed=settings.seed,
-        steps=settings.steps or settings.size(STEPS, 8), samples=settings.paths or settings.size(SAMPLES, FAST_SAMPLES),
-    )  # fmt: skip
-    return [Row(one.decision.name, one) for one in questions(asked, model)]
+    asked = Asked(model.name, classes=classes or [model.names[0]])
+    return each_alone(settings, model, asked, SAMPLES, STEPS)
+
+
+def each_alone(
+    settings: ExperimentSettings, model: Model, asked: Asked, samples: tuple[int, int], steps: tuple[int, int]
+) -> list[Row]:
+    """One row for each class or prompt that is asked for, against the unconditional network.
+
+    Args:
+        settings: of the figure, whose numbers of paths and steps come first.
+        model: the network.
+        asked: the classes or prompts.
+        samples: trajectories of the figure and of its fast version.
+        steps: of a trajectory, likewise.
+    """
+    sizes = {
+        "samples": settings.paths or settings.size(*samples),
+        "steps": settings.steps or settings.size(*steps),
+    }
+    alone = dataclasses.replace(asked, tracker="unconditional", each=True, seed=settings.seed, **sizes)
+    return rows_of(alone, model)
 
 
 def plan(settings: ExperimentSettings) -> Plan:
@@ -82,26 +101,18 @@ def _pictures(model: Model, autoencoder: str) -> ToPictures:
 
 def numbers(dataset: xr.Dataset) -> list[Number]:
     """The judge's accuracy, and the largest difference from the prediction."""
-    found = []
+    measured = []
     for name in map(str, dataset.level.values):
         part = dataset.sel(level=name)
-        found.append(
-            number(
-                f"{name}: the judge's posterior of a sample",
-                float(part.accuracy),
-                float(part.accuracy_stderr),
-            )
-        )
-        off = abs(part.u_turn - part.predicted * part.accuracy)
-        at = int(np.argmax(off.values))
-        found.append(
-            number(
-                f"{name}: largest |judged - predicted × accuracy|",
-                float(off[at]),
-                float(part.u_turn_stderr[at]),
-            )
-        )
-    return found
+        accuracy, error = float(part.accuracy), float(part.accuracy_stderr)
+        difference = abs(part.u_turn - part.predicted * part.accuracy)
+        at = int(np.argmax(difference.values))
+        largest, largest_error = float(difference[at]), float(part.u_turn_stderr[at])
+        measured += [
+            number(f"{name}: the judge's posterior of a sample", accuracy, error),
+            number(f"{name}: largest |judged - predicted × accuracy|", largest, largest_error),
+        ]
+    return measured
 
 
 def draw(dataset: xr.Dataset, _view: View) -> Figure:

@@ -10,11 +10,11 @@ from neural.models import Model
 from neural.vision.classes import prompt_judge
 from paper_figures.drawing import judged_u_turn as drawing
 from paper_figures.drawing.view import View
-from paper_figures.figures.fig25_edm2_u_turn import numbers
+from paper_figures.figures.fig25_edm2_u_turn import each_alone, numbers
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.formats.numbers import attach
 from paper_figures.studies import experiment, judged_u_turn
-from paper_figures.studies.asked import Asked, questions
+from paper_figures.studies.asked import Asked
 from paper_figures.studies.experiment import Row, Work
 from paper_figures.studies.judged_u_turn import Turned, share_of
 from paper_figures.studies.plan import Plan
@@ -35,16 +35,14 @@ OTHERS = (
     "a photo of a person", "a photo of a landscape", "a photo of a building", "a photo of food", "a photo of a plant",
     "a drawing", "a page of text", "a photo of an animal", "a photo of an object",
 )  # fmt: skip
-SAMPLES, FAST_SAMPLES, STEPS = 64, 4, 32
+SAMPLES, STEPS = (64, 4), (32, 6)
+"""Of the figure and of its fast version."""
 
 
 def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
     """One row for each prompt."""
-    asked = Asked(
-        model.name, tracker="unconditional", each=True, prompts=settings.prompts or PROMPTS, seed=settings.seed,
-        steps=settings.steps or settings.size(STEPS, 6), samples=settings.paths or settings.size(SAMPLES, FAST_SAMPLES),
-    )  # fmt: skip
-    return [Row(one.decision.name, one) for one in questions(asked, model)]
+    asked = Asked(model.name, prompts=settings.prompts or PROMPTS)
+    return each_alone(settings, model, asked, SAMPLES, STEPS)
 
 
 def plan(settings: ExperimentSettings) -> Plan:
@@ -62,14 +60,13 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
         raise ValueError(f"weights must name a network and a judge, got {len(settings.weights)}")
     model, judge = experiment.model_for(KIND, settings.weights), load_judge(settings.weights[1])
     assert model.pictures is not None
-    asked = rows(settings, model)
-    others = [row.name for row in asked]
+    measured = rows(settings, model)
     turned = []
-    for row in asked:
-        rest = [*(name for name in others if name != row.name), *OTHERS]
-        judged = prompt_judge(judge, model.pictures, [row.name], rest)
-        share = share_of(judged, model, row.question.samples, row.question.steps, settings.seed)
-        turned.append(Turned(row, judged, share))
+    for row in measured:
+        rest = [*(other.name for other in measured if other.name != row.name), *OTHERS]
+        judge_of_prompt = prompt_judge(judge, model.pictures, [row.name], rest)
+        share = share_of(judge_of_prompt, model, row.question.samples, row.question.steps, settings.seed)
+        turned.append(Turned(row, judge_of_prompt, share))
     facts = experiment.facts(model, judge=settings.weights[1], others=OTHERS)
     dataset = judged_u_turn.measure(turned, work).assign_attrs(facts)
     return attach(dataset, numbers(dataset))

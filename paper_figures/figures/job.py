@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from paper_figures.figures.registry import Figure
 from paper_figures.figures.settings import ExperimentSettings, Settings
-from paper_figures.files import fingerprint, save_dataset
+from paper_figures.files import save_dataset
 
 # Heavy packages are imported where they are used: `speciation figures --dry-run` does without them.
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """What data on disk must carry to be used for this job: equal only if the data would be."""
+        from gmm.fingerprint import fingerprint
+
         known = [self.figure.name, self.figure.version, self.settings.as_dict()]
         return fingerprint(known + self._contents())[:16]
 

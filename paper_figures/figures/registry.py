@@ -142,7 +142,7 @@ FIGURES = {
             "beyond-isotropic",
             "fig09_beyond_isotropic",
             "what directions, unequal priors and unequal shapes change",
-            seed=9, version="2", seconds=18, fast_seconds=5,
+            seed=9, version="3", seconds=18, fast_seconds=5,
         ),
         Figure(
             "digits",

@@ -15,11 +15,13 @@ import xarray as xr
 
 from gmm.curve import versions
 from gmm.files import alone_in, write_whole
+from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from neural.models import Model, load_model
-from paper_figures.files import fingerprint, save_dataset
+from paper_figures.files import save_dataset
 from paper_figures.progress import Progress
 from paper_figures.studies import sources
+from paper_figures.studies.asked import Asked, questions
 from paper_figures.studies.comparison import dataset_of, lines_of
 from paper_figures.studies.parts import Parts
 from paper_figures.studies.question import Question
@@ -49,6 +51,11 @@ class Row(NamedTuple):
     def file(self) -> str:
         """Name of its file, without suffix: a hash of all that its numbers follow from."""
         return fingerprint(self.question.facts())[:20]
+
+
+def rows_of(asked: Asked, model: Model) -> list[Row]:
+    """One row for each question that is asked, named by its decision."""
+    return [Row(question.decision.name, question) for question in questions(asked, model)]
 
 
 def model_for(kind: str, weights: Sequence[str], dtype: str = "float32") -> Model:
@@ -105,9 +112,9 @@ def together(names: Mapping[str, Sequence[xr.Dataset]]) -> xr.Dataset:
     for name, rows in names.items():
         column = xr.concat(rows, dim="level", combine_attrs="drop", join="outer")
         columns.append(column.assign_coords(source=[name]))
-    found = xr.concat(columns, dim="source", combine_attrs="drop", join="outer")
+    combined = xr.concat(columns, dim="source", combine_attrs="drop", join="outer")
     first = next(iter(names.values()))[0].attrs
-    return found.assign_attrs(format=first["format"], versions=first["versions"], reference="")
+    return combined.assign_attrs(format=first["format"], versions=first["versions"], reference="")
 
 
 def renamed(rows: Sequence[Row], measured: Sequence[xr.Dataset]) -> list[xr.Dataset]:

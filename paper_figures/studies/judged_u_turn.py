@@ -16,6 +16,7 @@ import xarray as xr
 
 from gmm.clock import noise_at, times_at
 from gmm.estimate import Estimate
+from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from gmm.partition import Partition
 from neural.estimators import posterior_paths
@@ -23,7 +24,7 @@ from neural.models import Model
 from neural.samplers import heun
 from neural.uturn import u_turn
 from neural.vision.classes import Judge
-from paper_figures.files import fingerprint, save_dataset
+from paper_figures.files import save_dataset
 from paper_figures.progress import Progress
 from paper_figures.studies.experiment import Row, Work, write_manifest
 from paper_figures.studies.parts import Parts
@@ -84,14 +85,16 @@ def evaluations(question: Question) -> int:
 def measure(turned: list[Turned], work: Work) -> xr.Dataset:
     """Agreements of every row: dimensions level (rows) and turn; rows that are kept are not measured again."""
     folder = work.folder
-    write_manifest(folder, [one.row for one in turned])
+    write_manifest(folder, [part.row for part in turned])
     store = Parts(folder, ".nc", load_whole, save_dataset)
 
-    def one(number: int, progress: Progress | None) -> xr.Dataset:
+    def compute(number: int, progress: Progress | None) -> xr.Dataset:
         return _measured(turned[number], progress)
 
-    names = [fingerprint([each.row.file, "u-turn", each.share])[:20] for each in turned]
-    return xr.concat(list(store.each(names, one, work.progress)), dim="level", combine_attrs="drop_conflicts")
+    names = [fingerprint([part.row.file, "u-turn", part.share])[:20] for part in turned]
+    return xr.concat(
+        list(store.each(names, compute, work.progress)), dim="level", combine_attrs="drop_conflicts"
+    )
 
 
 def _measured(turned: Turned, progress: Progress | None) -> xr.Dataset:
@@ -103,7 +106,7 @@ def _measured(turned: Turned, progress: Progress | None) -> xr.Dataset:
     encoded = model.denoiser.encode([condition]) if model.free_text else condition
     times = model.grid.times(model.process, SAMPLING_STEPS)
     x0 = heun(model.denoiser, start, encoded, times=times, progress=progress)
-    judged = np.exp(np.asarray(turned.judge(x0), np.float64)[:, 0])
+    before = np.exp(np.asarray(turned.judge(x0), np.float64)[:, 0])
     (stays,) = u_turn(
         model.unconditional, x0, np.zeros(question.samples, int), times_at(model.process, noise),
         judge=turned.judge, partitions=[Partition(np.array([0, 1]))], key=jax.random.fold_in(key, 2),
@@ -115,7 +118,7 @@ def _measured(turned: Turned, progress: Progress | None) -> xr.Dataset:
     data |= {
         f"{name}_stderr": (("level", "turn"), [np.asarray(part.stderr)]) for name, part in values.items()
     }
-    accuracy = {"accuracy": judged.mean(), "accuracy_stderr": judged.std(ddof=1) / np.sqrt(len(judged))}
+    accuracy = {"accuracy": before.mean(), "accuracy_stderr": before.std(ddof=1) / np.sqrt(len(before))}
     data |= {name: ("level", [float(value)]) for name, value in {**accuracy, "share": turned.share}.items()}
     return xr.Dataset(data, {"level": [turned.row.name], "turn_log_sigma": ("turn", noise)})
 

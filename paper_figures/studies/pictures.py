@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class PictureSettings:
         decoder: autoencoder that turns its latents into pictures; empty where it needs none beside its own.
         schedule: text form of a guidance schedule, in place of the constant w; empty without one.
         latents: whether states are kept as they are, and no pictures made of them.
+        changes: LoRA files and other settings of the model's kind, as results record them.
     """
 
     model: str
@@ -67,6 +68,7 @@ class PictureSettings:
     decoder: str = ""
     schedule: str = ""
     latents: bool = False
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def guidance(self) -> Guidance | float:
@@ -149,6 +151,7 @@ def plan_pictures(
     latents: bool = False,
     for_metrics: bool = False,
     trust_code: bool = False,
+    changes: Mapping[str, Any] | None = None,
 ) -> PicturePlan:
     """The model, loaded, and every picture: each condition with the same seeds, `seed` to `seed` + count - 1.
 
@@ -167,6 +170,7 @@ def plan_pictures(
         schedule: text form of a guidance schedule, in place of `guidance_scale`.
         latents: whether to keep the states instead of pictures of them.
         trust_code: whether an own model may be loaded, which executes its code.
+        changes: settings of the model's kind, as in `load_model`.
         for_metrics: one picture for each of `count` seeds, of a condition that the seed draws; see `Picture.by_number`.
 
     Raises:
@@ -175,7 +179,7 @@ def plan_pictures(
     """
     check_values("count", count, ">= 1", lambda number: number >= 1)
     check_values("seed", seed, "in 0..2^31 - 1 - count", lambda s: (s >= 0) & (s < 2**31 - count))
-    loaded = load_model(model, dtype=dtype, trust_code=trust_code)
+    loaded = load_model(model, dtype=dtype, trust_code=trust_code, **(changes or {}))
     if not latents and loaded.pictures is None and not _needs_decoder(loaded):
         raise ValueError(f"model must make pictures; the states of {loaded.name}, {loaded.shape}, are none")
     settings = _settings(loaded, sampler, steps, guidance_scale, dtype)
@@ -238,7 +242,7 @@ def _settings(
     check_values("guidance_scale", scale, "a number >= 0", lambda w: (w >= 0) & (w < np.inf))
     if scale != 1 and model.unconditional is None:
         raise ValueError(f"{model.name} has no unconditional network to guide with; use `guidance_scale` 1")
-    return PictureSettings(model.name, sampler, steps, scale, dtype)
+    return PictureSettings(model.name, sampler, steps, scale, dtype, changes=model.facts.get("settings", {}))
 
 
 def _conditions(model: Model, classes: Sequence[str], prompts: Sequence[str]) -> list[tuple[str, Any]]:
@@ -359,7 +363,7 @@ def _sample(
 
 
 def _as_text(settings: PictureSettings, picture: Picture) -> str:
-    unset = {name for name in ("schedule", "latents") if not getattr(settings, name)}
+    unset = {name for name in ("schedule", "latents", "changes") if not getattr(settings, name)}
     fields = {name: value for name, value in dataclasses.asdict(settings).items() if name not in unset}
     fields |= {"condition": picture.name, "seed": picture.seed}
     return json.dumps(fields, sort_keys=True)

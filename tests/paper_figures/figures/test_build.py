@@ -66,13 +66,14 @@ def test_each_figure_leaves_picture_data_and_page(two_figures, tmp_path, capsys)
     assert cli.run(["figures", "--out", str(tmp_path / "deep" / "er")]) == 0
     folder = tmp_path / "deep" / "er"
     assert names(folder) == sorted(
-        ["index.html"] + [f"{n}.{s}" for n in ("one", "two") for s in ("nc", "pdf", "png")]
+        ["index.html"] + [f"{n}.{s}" for n in ("one", "two") for s in ("html", "nc", "pdf", "png")]
     )
     page = (folder / "index.html").read_text()
     for text in (
         'src="one.png"',
         'href="two.pdf"',
         'href="two.nc"',
+        'href="two.html"',
         "A line, drawn.",
         "19.00 ± 0.50",
         "A &lt;line&gt;.",
@@ -207,7 +208,7 @@ def test_interruption_keeps_what_is_finished(two_figures, tmp_path, capsys):
     two_figures.module.compute = interrupted
     assert cli.run(["figures", "--out", str(tmp_path)]) == 130
     assert "interrupted; what is finished stays in" in capsys.readouterr().err
-    assert names(tmp_path) == ["index.html", "one.nc", "one.pdf", "one.png"]
+    assert names(tmp_path) == ["index.html", "one.html", "one.nc", "one.pdf", "one.png"]
 
 
 def test_failure_while_writing_leaves_the_old_file(two_figures, tmp_path, monkeypatch):
