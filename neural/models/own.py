@@ -4,8 +4,10 @@ Loading one executes the user's code, so the caller must say ``trust_code=True``
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -54,19 +56,31 @@ def load_own(name: str) -> Model:
         if not hasattr(value, part):
             raise ValueError(f"{match['module']} has no object {match['object']!r}")
         value = getattr(value, part)
-    if isinstance(value, type) or (not isinstance(value, Model | Denoiser) and callable(value)):
+    if _is_maker(value):
         try:
             value = value()
         except Exception as error:
             raise ValueError(f"calling {name} failed: {type(error).__name__}: {error}") from error
     if isinstance(value, Model):
         return dataclasses.replace(value, name=name)
-    if isinstance(value, Denoiser):
+    if isinstance(value, Denoiser) and not isinstance(value, type):
         return _of_denoiser(name, value)
     raise ValueError(
-        f"{name} must be a neural.Model or a denoiser (process, conditions, denoise), or a function that returns one; "
-        f"got {type(value).__name__}"
+        f"{name} must be a neural.Model or a denoiser (process, conditions, denoise), or a function without arguments "
+        f"that returns one; got {type(value).__name__}. neural.from_torch makes a denoiser of a PyTorch network, and "
+        "neural.from_function of a function of (x, t, condition)"
     )
+
+
+def _is_maker(value: Any) -> bool:
+    """Whether a value is a class or function that is called without arguments; a network is not called."""
+    if not isinstance(value, type | functools.partial) and not inspect.isroutine(value):
+        return False
+    try:
+        inspect.signature(value).bind()
+    except (TypeError, ValueError):  # it has arguments, or none that are known
+        return False
+    return True
 
 
 def _module(name: str, whole: str) -> ModuleType:

@@ -60,6 +60,19 @@ def test_code_is_executed_only_on_request(tmp_path):
         ("", "has no object 'model'"),
         ("model = 3\n", "must be a neural.Model or a denoiser .*; got int"),
         ("1 / 0\n", "loading .* failed: ZeroDivisionError"),
+        # A network of torch and its like, and a function of (x, t, condition), are named with the way on.
+        (
+            "class Net:\n    def __call__(self, x, t):\n        pass\nmodel = Net()\n",
+            "got Net. neural.from_torch",
+        ),
+        (
+            "def model(x, t, c):\n    return x\n",
+            "got function. neural.from_torch .*, and neural.from_function",
+        ),
+        (
+            "class model:\n    def __init__(self, width):\n        pass\n",
+            "must be a neural.Model .*; got type",
+        ),
         ("def model():\n    raise KeyError('key')\n", "calling .* failed: KeyError"),
     ],
 )
