@@ -6,19 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-<<<<<<< HEAD
 from paper_figures.commands.hosts import join, silent_unless
-from paper_figures.commands.model_options import (
-    Batch,
-    ChangeOptions,
-    DecisionOptions,
-    Each,
-    ModelOptions,
-    TrajectoryOptions,
-)
-=======
 from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
->>>>>>> main
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import (
@@ -89,16 +78,8 @@ def compare(
     from paper_figures.studies import asked
     from paper_figures.studies import u_turn as u_turns
 
-<<<<<<< HEAD
     with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
-        ours = asked.Asked(
-            **values(model, decision, trajectories, network), each=each, batch=batch, settings=change.settings
-=======
-    with jax.enable_x64(network.dtype == "float64"):
-        questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
->>>>>>> main
-        )
+        ours = asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
         questions = asked.questions(asked.to_a_precision(ours))
         sources, about = _sources(questions[0], against)
         if u_turn:

@@ -6,19 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-<<<<<<< HEAD
 from paper_figures.commands.hosts import join, silent_unless
-from paper_figures.commands.model_options import (
-    Batch,
-    ChangeOptions,
-    DecisionOptions,
-    Each,
-    ModelOptions,
-    TrajectoryOptions,
-)
-=======
 from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
->>>>>>> main
 from paper_figures.commands.option_groups import values
 from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
 from paper_figures.commands.run_model import (
@@ -98,16 +87,8 @@ def window(
     from paper_figures.studies import asked, sources
     from paper_figures.studies import window as study
 
-<<<<<<< HEAD
     with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
-        ours = asked.Asked(
-            **values(model, decision, trajectories, network), each=each, batch=batch, settings=change.settings
-=======
-    with jax.enable_x64(network.dtype == "float64"):
-        questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
->>>>>>> main
-        )
+        ours = asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
         if estimator == "gap" and ours.precision is not None:
             raise ValueError("`precision` needs `estimator` online; give `samples` for the gap")
         questions = asked.questions(asked.to_a_precision(ours) if estimator == "online" else ours)
