@@ -19,6 +19,8 @@ from neural.models.grids import Grid
 from neural.models.model import Model
 
 _FORM = re.compile(r"(?P<module>[^:]+|[A-Za-z]:[^:]+):(?P<object>[A-Za-z_][A-Za-z0-9_.]*)")
+# What a wrapped network says of itself, for the facts of results; its `repr` may hold addresses of one run.
+_FACTS = ("prediction", "data_range")
 FORM = "module:object or path/to/file.py:object"
 
 
@@ -64,7 +66,7 @@ def load_own(name: str) -> Model:
     if isinstance(value, Model):
         return dataclasses.replace(value, name=name)
     if isinstance(value, Denoiser) and not isinstance(value, type):
-        return _of_denoiser(name, value)
+        return dataclasses.replace(_of_denoiser(name, value), files=_code(match["module"]))
     raise ValueError(
         f"{name} must be a neural.Model or a denoiser (process, conditions, denoise), or a function without arguments "
         f"that returns one; got {type(value).__name__}. neural.from_torch makes a denoiser of a PyTorch network, and "
@@ -119,5 +121,13 @@ def _of_denoiser(name: str, denoiser: Any) -> Model:
         names=tuple(map(str, conditions)),
         grid=Grid("edm"),
         unconditional=getattr(denoiser, "unconditional", None),
-        facts={"network": repr(denoiser)[:200]},
+        facts={
+            "network": type(denoiser).__name__,
+            **{fact: getattr(denoiser, fact) for fact in _FACTS if hasattr(denoiser, fact)},
+        },
     )
+
+
+def _code(module: str) -> tuple[Path, ...]:
+    """The user's file: finished parts of a run are not used again after it changes."""
+    return (Path(module).expanduser().resolve(),) if module.endswith(".py") else ()

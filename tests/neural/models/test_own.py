@@ -27,6 +27,9 @@ def written(folder, text):
 def test_the_example_is_a_model():
     model = load_model(f"{EXAMPLE}:model", trust_code=True)
     assert (model.kind, model.names, model.shape) == ("own", ("0", "1"), (16,))
+    # Facts are the same in every run, and name the code: parts of an unfinished run are kept by them.
+    assert model.facts == {"network": "FunctionDenoiser", "prediction": "x0", "data_range": None}
+    assert model.files == (EXAMPLE,)
     curve = online_entropy(model.denoiser, [0, 1], key=jax.random.key(0), samples=256, steps=48)
     half = sys.modules["_own_own_model"].MEANS
     # Two Gaussians of variance 1: the exact entropy of the pair with the same distance.
