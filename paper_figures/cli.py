@@ -177,7 +177,9 @@ def main() -> None:
     if code == INTERRUPTED:
         _leave(128 + _received[-1] if _received else code)
     # Python takes a second to end; an interruption meanwhile would print a traceback that says nothing.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for signum in _ENDING:
+        if signal.getsignal(signum) == _interrupt:
+            signal.signal(signum, signal.SIG_DFL)
     sys.exit(code)
 
 

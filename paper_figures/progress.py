@@ -28,6 +28,14 @@ def share(progress: Progress | None, number: int, of: int) -> Progress | None:
     return lambda done, total: progress(_SCALE * number + _SCALE * done // max(total, 1), _SCALE * of)
 
 
+def from_part(progress: Progress | None, first: int, of: int) -> Progress | None:
+    """A callback for all parts from number `first` on, of `of` equal parts of a piece of work."""
+    if progress is None:
+        return None
+    scale = _SCALE * (of - first)
+    return lambda done, total: progress(_SCALE * first + scale * done // max(total, 1), _SCALE * of)
+
+
 def bars(*columns: ProgressColumn) -> Bars:
     """Bars on standard error, each after its description and before `columns` (default: the time left).
 

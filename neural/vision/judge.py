@@ -77,6 +77,18 @@ class VisionJudge:
             return clip_preprocessing(self.config.side)
         return DINOV2_METRIC if self.family == "dinov2" else INCEPTION
 
+    @property
+    def classes(self) -> int:
+        """Number of the network's own classes, by its linear head; 0 where there is none."""
+        biases = (self.weights[name] for name in ("head.bias", "fc.bias") if name in self.weights)
+        return next((len(bias) for bias in biases), 0)
+
+    def check_classes(self) -> None:
+        """Raise ValueError where the network has no classes of its own."""
+        if not self.head_layers:
+            way = "ask CLIP by `prompt_logits`" if self.family == "clip" else "load it with its linear head"
+            raise ValueError(f"this {self.family} network has no classes of its own; {way}")
+
     def forward(self, pixels: Float[ArrayLike, "n height width 3"]) -> Float[Array, "n F"]:
         """The features of normalised images.
 
@@ -123,9 +135,7 @@ class VisionJudge:
         Raises:
             ValueError: when the network has no head, or as `features`.
         """
-        if not self.head_layers:
-            way = "ask CLIP by `prompt_logits`" if self.family == "clip" else "load it with its linear head"
-            raise ValueError(f"this {self.family} network has no classes of its own; {way}")
+        self.check_classes()
         steps = DINOV2_CLASSIFIER if self.family == "dinov2" else INCEPTION
         ask = functools.partial(_logits, self.weights, self.config, self.head_layers)
         return self._in_batches(lambda pixels: ask(self._checked(pixels)), images, batch, steps, progress)
@@ -144,10 +154,18 @@ class VisionJudge:
             ValueError: when this is not CLIP with its text tower and vocabulary, or as `features`.
         """
         texts = self.text_features(prompts)
-        features = self.features(images, batch=batch, progress=progress)
-        features = features / np.linalg.norm(features, axis=1, keepdims=True)
-        assert self.text is not None
-        return self.text.scale * features @ (texts / np.linalg.norm(texts, axis=1, keepdims=True)).T
+        return self.scaled_cosines(self.features(images, batch=batch, progress=progress), texts)
+
+    def scaled_cosines(
+        self, images: Float[np.ndarray, "n F"], texts: Float[np.ndarray, "prompts F"]
+    ) -> Float[np.ndarray, "n prompts"]:
+        """CLIP's logits of features of images against features of texts; raises ValueError without a text tower."""
+        if self.text is None:
+            raise ValueError(
+                "prompts need CLIP with both towers; this network was loaded without its text tower"
+            )
+        images, texts = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts))
+        return self.text.scale * images @ texts.T
 
     def text_features(self, prompts: Sequence[str]) -> Float[np.ndarray, "prompts F"]:
         """CLIP's projected text embeddings, not normalised.

@@ -22,7 +22,9 @@ SYMMETRIC = 1e-6
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The image files below a folder in the order of their names, sub-folders included.
+    """The image files below a folder in the order of their names, sub-folders included, hidden files left out.
+
+    A picture whose writing was killed is a hidden file.
 
     Raises:
         ValueError: when it is no folder, or holds no image.
@@ -30,7 +32,8 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder of images")
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    named = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in named if path.is_file() and not path.name.startswith("."))
     if not files:
         raise ValueError(f"{root} holds no images ({', '.join(SUFFIXES)})")
     return files

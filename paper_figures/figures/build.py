@@ -41,16 +41,41 @@ def make(job: Job, view: View, progress: Progress | None = None) -> bool:
     from paper_figures.figures import page
     from paper_figures.pages.view import write_view
 
-    dataset = job.load()
+    dataset = _on_disk(job)
     reused = dataset is not None
     if dataset is None:
-        dataset = job.save(_measured(job, progress) if job.figure.is_experiment else _computed(job))
+        dataset = _measured(job, progress) if job.figure.is_experiment else _computed(job)
+        if not _is_first():
+            return False
+        dataset = job.save(dataset)
+    if not _is_first():
+        return reused
     pictures = [job.path(suffix) for suffix in PICTURES]
     save_pictures(lambda: job.figure.draw(dataset, view), pictures, draft=job.settings.fast)
     write_view(job.path(".html"), dataset, job.figure.name)
     with _page:
         page.write(job.folder)
     return reused
+
+
+def _on_disk(job: Job) -> Any:
+    """Its data, if they are there and can be used, as the first process sees it where several share an experiment."""
+    if not job.figure.is_experiment:
+        return job.load()
+    from gmm.devices import agreed
+
+    is_there = agreed(lambda: [job.load() is not None])[0]
+    dataset = job.load() if is_there else None
+    if is_there and dataset is None:
+        raise ValueError(f"every process must see {job.folder}: name a folder that they share")
+    return dataset
+
+
+def _is_first() -> bool:
+    """Whether this process writes the files."""
+    import jax
+
+    return jax.process_index() == 0
 
 
 def _measured(job: Job, progress: Progress | None) -> Any:

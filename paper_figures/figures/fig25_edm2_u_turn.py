@@ -7,7 +7,9 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from gmm.estimate import Estimate
 from neural import load_judge, load_vae
+from neural.checkpoints import hashes, locate
 from neural.models import Model
 from neural.pictures import ToPictures, decoded
 from neural.vision.classes import class_judge
@@ -26,8 +28,9 @@ Samples of a class are noised to a level and denoised by the unconditional EDM2 
 for ImageNet says whether the class is the same. (a) Bands: E p(class | X_t) by the network's own tracked posterior,
 with the class's share of one in a thousand. Points: the judge's mean posterior of the class afterwards, with bars of
 two standard errors. Thin lines: the judge's posterior of the samples before, which is what it can reach. (b) Points
-less the prediction times that. Where the class is decided, the tracked posterior is too small: by a tenth for 48
-steps, by 0.06 for 384, on an exact mixture of eight classes. Ours: the classes, the number of samples, the judge.
+less the prediction times that. The tracked
+posterior is tied to one at the least noise, since a clean sample belongs to its class; untied it would be too small by
+a tenth at 48 steps. Ours: the classes, the number of samples, the judge.
 """
 
 KIND = "edm2"
@@ -79,20 +82,21 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
             f"weights must name a network, its autoencoder and a judge, got {len(settings.weights)}"
         )
     model = experiment.model_for(KIND, settings.weights)
-    pictures, judge = _pictures(model, settings.weights[1]), load_judge(settings.weights[2])
-    share = 1 / len(model.names)
+    pictures, judge = pictures_of(model, settings.weights[1]), load_judge(settings.weights[2])
+    share = Estimate(np.asarray(1 / len(model.names)), np.asarray(0.0))
     turned = [
         Turned(row, class_judge(judge, pictures, [row.question.decision.conditions[0]]), share)
         for row in rows(settings, model)
     ]
-    dataset = judged_u_turn.measure(turned, work).assign_attrs(
+    known = [hashes(locate(name)) for name in settings.weights[1:]]
+    dataset = judged_u_turn.measure(turned, known, work).assign_attrs(
         experiment.facts(model, judge=settings.weights[2])
     )
     return attach(dataset, numbers(dataset))
 
 
-def _pictures(model: Model, autoencoder: str) -> ToPictures:
-    """From the network's states to images."""
+def pictures_of(model: Model, autoencoder: str) -> ToPictures:
+    """From the network's states to 8-bit images."""
     if model.pictures is not None:
         return model.pictures
     vae = load_vae(autoencoder)

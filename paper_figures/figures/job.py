@@ -7,7 +7,7 @@ so that the two cannot be taken for each other. Every file is written aside and 
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paper_figures.figures.registry import Figure
 from paper_figures.figures.settings import ExperimentSettings, Settings
@@ -36,13 +36,18 @@ class Job:
         known = [self.figure.name, self.figure.version, self.settings.as_dict()]
         return fingerprint(known + self._contents())[:16]
 
-    def _contents(self) -> list[dict[str, str]]:
+    def _contents(self) -> list[Any]:
         """Hashes of the weights that an experiment asks: another file of the same name is another network."""
         if not isinstance(self.settings, ExperimentSettings):
             return []
         from neural.checkpoints import hashes, locate
 
-        return [hashes(locate(name)) for name in self.settings.weights]
+        weights = [hashes(locate(name)) for name in self.settings.weights]
+        if not self.settings.reference:
+            return weights
+        from paper_figures.studies.references import facts
+
+        return [*weights, *facts(self.settings.reference)]
 
     def path(self, suffix: str) -> Path:
         """Where its file of that suffix lies."""

@@ -238,14 +238,21 @@ FIGURES = {
             "edm2-u-turn",
             "fig25_edm2_u_turn",
             "EDM2: noised and denoised again, judged by DINOv2, beside the network's own posterior",
-            seed=25, version="1", seconds=0, fast_seconds=0, by_default=False,
+            seed=25, version="2", seconds=0, fast_seconds=0, by_default=False,
             weights=("edm2-xs", "sd-vae-ft-mse", "dinov2-l"),
         ),
         Figure(
             "sd15-u-turn",
             "fig26_sd15_u_turn",
             "Stable Diffusion 1.5: noised and denoised again, judged by CLIP, beside the network's own posterior",
-            seed=26, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("sd15", "clip-l"),
+            seed=26, version="2", seconds=0, fast_seconds=0, by_default=False, weights=("sd15", "clip-l"),
+        ),
+        Figure(
+            "edm2-quality",
+            "fig27_edm2_quality",
+            "EDM2: FID, FD-DINOv2, precision and recall over guidance weight and interval, and the measured window",
+            seed=27, version="1", seconds=0, fast_seconds=0, by_default=False,
+            weights=("edm2-xs", "sd-vae-ft-mse", "inception-fid", "dinov2-l"),
         ),
     )
 }  # fmt: skip

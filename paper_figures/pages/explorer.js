@@ -302,7 +302,7 @@ function draw(all, marks, ends) {
   PANELS.forEach((name, i) => {
     const panel = model(`panel-${name}`);
     panel.y_range.setv({ start: 0, end: tops[i] });
-    panel.left[0].axis_label = titles[i];
+    panel.left[0].axis_label = labelOf(titles[i]);
     panel.below[0].axis_label = i === 2 ? axis.label : "";
     if (panel.below[0].log_shown !== axis.log) tickWords(panel.below[0], axis.log);
     panel.below[0].log_shown = axis.log;
@@ -658,10 +658,12 @@ async function begin() {
   build();
   await Plots.embed.embed_item(DATA.plot);
   $("accuracy").textContent = `Accuracy: equal classes are interpolated in a table of the exact functions (format ` +
-    `${DATA.table.version}), with an error below ${DATA.tableError} of H[Z]; priors and trees are quadratures with an error below ` +
+    `${DATA.table.version}), with an error below ${DATA.tableError.toExponential()} of H[Z]; priors and trees are quadratures with an error below ` +
     `1e-6 of H[Z], guided pairs are solved to 1e-4 nats. speciation ${DATA.version}, ${DATA.format}.`;
   restore();
-  theme(() => paint(PANELS.map((name) => model(`panel-${name}`))));
+  const all = PANELS.map((name) => model(`panel-${name}`));
+  fit(all);
+  theme(() => paint(all));
   update();
   addEventListener("hashchange", () => {
     restore();

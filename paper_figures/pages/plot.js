@@ -76,6 +76,21 @@ function theme(changed) {
   set();
 }
 
+/** Whether the screen is narrow, as in the style sheet. */
+const smallScreen = matchMedia("(max-width: 56rem)");
+/** An axis' label, short where a picture is low. @param {string} text */
+const labelOf = (text) => (smallScreen.matches ? text.replace("clone agreement", "agreement") : text);
+
+/** Lower pictures where the screen is narrow, so that they leave room for what moves them. @param {any[]} panels */
+function fit(panels) {
+  const heights = panels.map((panel) => panel.height);
+  const set = () => panels.forEach((panel, i) => {
+    panel.height = smallScreen.matches ? Math.round(0.52 * heights[i]) : heights[i];
+  });
+  smallScreen.addEventListener("change", set);
+  set();
+}
+
 /** Offer a file. @param {Blob} blob @param {string} name */
 function download(blob, name) {
   const link = document.createElement("a");

@@ -129,7 +129,7 @@ function draw(all) {
     panel.visible = i < all.length;
     if (i >= all.length) continue;
     drawPanel(i, all[i]);
-    panel.left[0].axis_label = all[i].title;
+    panel.left[0].axis_label = labelOf(all[i].title);
     panel.below[0].axis_label = i === all.length - 1 ? across() : "";
     tickWords(panel.below[0], logAcross(), isCurves() ? [] : series().ticks);
     tickWords(panel.left[0], logUp());
@@ -325,7 +325,9 @@ async function begin() {
   await Plots.embed.embed_item(DATA.plot);
   inputs();
   listen();
-  theme(() => paint([0, 1, 2].map((i) => model(`panel-${i}`))));
+  const all = [0, 1, 2].map((i) => model(`panel-${i}`));
+  fit(all);
+  theme(() => paint(all));
   update();
   document.body.dataset.ready = "yes";
 }

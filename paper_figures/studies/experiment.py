@@ -4,9 +4,10 @@ A row's file is named by everything that its numbers follow from. A list of clas
 keeps the rows that are the same.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,10 +83,8 @@ def measure(rows: Sequence[Row], work: Work) -> list[xr.Dataset]:
 
     def compute(number: int, progress: Progress | None) -> xr.Dataset:
         question = rows[number].question
-        chunks = None if folder is None else folder / "chunks"
-        runs = sources.measure([sources.online(question)], chunks, progress)
-        if chunks is not None and jax.process_index() == 0:
-            shutil.rmtree(chunks, ignore_errors=True)
+        with chunks_of(folder, rows[number].file) as chunks:
+            runs = sources.measure([sources.online(question)], chunks, progress)
         levels = [level.name for level in question.decision.levels]
         return dataset_of(lines_of(runs, question.seed), levels, None, question=question.facts())
 
@@ -93,12 +92,25 @@ def measure(rows: Sequence[Row], work: Work) -> list[xr.Dataset]:
         return list(store.each([row.file for row in rows], compute, work.progress))
 
 
-def write_manifest(folder: Path | None, rows: Sequence[Row]) -> None:
-    """Write manifest.json: seeds, sizes and files of all rows of an experiment."""
+@contextlib.contextmanager
+def chunks_of(folder: Path | None, name: str) -> Iterator[Path | None]:
+    """The folder for parts of one row, removed when the row is finished; None where nothing is kept."""
+    chunks = None if folder is None else folder / "chunks" / name
+    yield chunks
+    if chunks is not None:
+        shutil.rmtree(chunks, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other rows have theirs there
+            chunks.parent.rmdir()
+
+
+def write_manifest(folder: Path | None, rows: Sequence[Row], **more: Any) -> None:
+    """Write manifest.json: seeds, sizes and files of all rows of an experiment, and what else it generates."""
     if folder is None or jax.process_index() != 0:
         return
     entries = [{"name": row.name, "file": f"{row.file}.nc", **row.question.facts()} for row in rows]
-    text = json.dumps({"format": FORMAT, "rows": entries, "versions": versions()}, indent=1, default=str)
+    text = json.dumps(
+        {"format": FORMAT, "rows": entries, **more, "versions": versions()}, indent=1, default=str
+    )
     write_whole(folder / "manifest.json", text.encode())
 
 

@@ -1,7 +1,6 @@
 """What guidance does to a published network's decision: entropy, information and cross-entropy by schedule."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 
 import jax
@@ -16,7 +15,7 @@ from paper_figures.formats.numbers import attach
 from paper_figures.progress import Progress
 from paper_figures.studies import guidance
 from paper_figures.studies.comparison import dataset_of, numbers, saved_line
-from paper_figures.studies.experiment import Row, Work, facts, write_manifest
+from paper_figures.studies.experiment import Row, Work, chunks_of, facts, write_manifest
 from paper_figures.studies.parts import Parts
 from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
 
@@ -48,11 +47,10 @@ def measure(rows: Sequence[Row], schedules: Sequence[str], work: Work) -> list[x
     store = Parts(folder, ".nc", load_whole, save_dataset)
 
     def compute_row(number: int, progress: Progress | None) -> xr.Dataset:
-        question, chunks = rows[number].question, None if folder is None else folder / "chunks"
+        question = rows[number].question
         guidance.check(question, None, schedules)
-        measured = guidance.measure(question, None, schedules, chunks, progress)
-        if chunks is not None and jax.process_index() == 0:
-            shutil.rmtree(chunks, ignore_errors=True)
+        with chunks_of(folder, names[number]) as chunks:
+            measured = guidance.measure(question, None, schedules, chunks, progress)
         lines = {guided.name: [saved_line(guided.curve)] for guided in measured}
         weights = {guided.name: guided.weight.tolist() for guided in measured}
         return dataset_of(

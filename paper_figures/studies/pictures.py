@@ -228,6 +228,11 @@ def _pictures(
     named = bool(classes or prompts or model.free_text)
     known = list(zip(model.names, model.conditions or (), strict=True))
     conditions = _conditions(model, classes, prompts) if named else known
+    return drawn_by_seed(conditions, seeds)
+
+
+def drawn_by_seed(conditions: Sequence[tuple[str, Any]], seeds: range) -> list[Picture]:
+    """One picture for each seed, of the condition (name, value) that the seed draws."""
     drawn = [int(np.random.default_rng(seed).integers(len(conditions))) for seed in seeds]
     return [
         Picture(*conditions[number], seed, by_number=True) for number, seed in zip(drawn, seeds, strict=True)
@@ -300,7 +305,7 @@ def make(plan: PicturePlan, folder: Path, batch: int, progress: Progress | None 
     each = plan.settings.sampler_evaluations
     for number, some in enumerate(batches):
         ours = _after(progress, number * each, len(batches) * each)
-        states = _batch(model, plan.settings, some, size, ours)
+        states = states_of(model, plan.settings, some, size, ours)
         shown = states if plan.settings.latents else model.pictures(states)  # type: ignore[misc]
         for picture, one in zip(some, shown, strict=False):
             _save(one, picture.path(folder), {SETTINGS_KEY: _as_text(plan.settings, picture)})
@@ -320,10 +325,10 @@ def _after(progress: Progress | None, before: int, total: int) -> Progress | Non
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _batch(
+def states_of(
     model: Model, settings: PictureSettings, some: Sequence[Picture], size: int, progress: Progress | None
 ) -> jax.Array:
-    """(size, ...) states of some pictures, filled up to `size`."""
+    """(size, ...) states of some pictures, filled up to `size`; raises ValueError when they are not finite."""
     filled = [*some, *[some[-1]] * (size - len(some))]
     dtype = np.float64 if settings.dtype == "float64" else np.float32
     pairs = [jax.random.split(jax.random.key(picture.seed)) for picture in filled]

@@ -82,6 +82,14 @@ def test_each_figure_leaves_picture_data_and_page(two_figures, tmp_path, capsys)
     assert "one: computed" in capsys.readouterr().out
 
 
+def test_the_page_links_the_explorer_where_it_lies_beside_the_figures(two_figures, tmp_path):
+    assert cli.run(["figures", "--out", str(tmp_path), "--only", "one"]) == 0
+    assert "explorer" not in (tmp_path / "index.html").read_text()
+    assert cli.run(["explore", "--out", str(tmp_path / "explorer.html")]) == 0
+    assert cli.run(["figures", "--out", str(tmp_path), "--only", "one"]) == 0
+    assert 'href="explorer.html"' in (tmp_path / "index.html").read_text()
+
+
 def test_second_run_computes_nothing_and_says_so(two_figures, tmp_path, capsys):
     cli.run(["figures", "--out", str(tmp_path)])
     data = (tmp_path / "one.nc").read_bytes()

@@ -189,6 +189,21 @@ def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape,
             assert (tmp_path / name).read_bytes().startswith(start)
 
 
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_on_a_phone_the_pictures_stay_in_sight_of_the_sliders(browser, page_file, colours):
+    with opened(browser, page_file, "", "phone", colours) as page:
+        tops = [
+            page.locator(name).bounding_box()["y"] for name in ("#answer", "#plot", "#form", "#point-title")
+        ]
+        assert tops == sorted(tops)
+        slider = page.locator("#variance-slider")
+        page.evaluate("(top) => scrollTo(0, top)", slider.bounding_box()["y"] - 600)
+        plot, moved = page.locator("#plot").bounding_box(), slider.bounding_box()
+        assert plot["y"] == 0
+        assert plot["height"] < moved["y"] < SHAPES["phone"][1]
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
 # Moves the setting of a mode a little, so that nothing is remembered, and updates.
 MOVE = """([mode, count]) => {
   Object.assign(state, DEFAULTS, { mode });
