@@ -53,7 +53,7 @@ def load(source: str, dtype: str) -> Model:
     )
 
 
-def _parts(source: str) -> tuple[str, dict[str, int]]:
+def _parts(source: str) -> tuple[str, dict[str, Any]]:
     """The folder, and the size of the images where the name chooses one."""
     match = _FORM.fullmatch(source.removeprefix(PREFIX))
     assert match is not None  # every text has this form
