@@ -26,10 +26,10 @@ from neural.checkpoints import read_kept, write_kept
 from neural.decisions.words import members
 from neural.models import Model, load_model
 from neural.pictures import LATENT_CHANNELS, decoded
+from neural.progress import Progress
 from neural.samplers import ancestral, ddim, ddim_times, heun
 from neural.stable_diffusion import load_vae
 from paper_figures.files import save_image
-from paper_figures.progress import Progress
 
 SAMPLERS = ("heun", "ddim", "ancestral")
 # What users of a model usually do: the guidance scale of Stable Diffusion, and its sampler.
