@@ -32,7 +32,7 @@ from neural.estimators.inputs import (
     plain_chain,
 )
 from neural.estimators.overloads import one_or_several
-from neural.estimators.runs import HELD_NAMES, Moments, Run, joined, run
+from neural.estimators.runs import HELD_NAMES, PathMoments, Run, joined, run
 from neural.estimators.stopping import expected_total, has_landmarks, landmark_errors, next_total
 from neural.progress import Progress
 
@@ -196,7 +196,7 @@ class _Search:
 
 
 def _curve(
-    inputs: Inputs, chain: Chain, moments: Moments, number: int, facts: dict[str, Any]
+    inputs: Inputs, chain: Chain, moments: PathMoments, number: int, facts: dict[str, Any]
 ) -> EntropyCurve:
     """The curve of a partition at the points, with errors that contain Student's factor and the steps' bias."""
     factor = float(student.ppf(0.975, _FREEDOM * (moments.count - 1))) / _NORMAL
