@@ -54,7 +54,7 @@ def contrast_entropy(
     """The curve of E[h_b(p_1)] in nats, one cell against the whole mixture at prior one half, averaged over cells.
 
     Args:
-        mixture: law of x_0 of the whole, all classes that the unconditional model knows.
+        mixture: law of x_0 of all classes of the unconditional model.
         process: forward process.
         times: (T,) times in any order, where log_snr is finite.
         partition: the cells; components labelled -1 belong to the whole alone. None: every component is a cell.

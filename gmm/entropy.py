@@ -14,7 +14,7 @@ from gmm.bracket import affordable, completed
 from gmm.checks import check_count
 from gmm.clock import Schedule, Times, schedule
 from gmm.curve import EntropyCurve, versions
-from gmm.decision import Decision, decide
+from gmm.decision import MixtureDecision, decide
 from gmm.estimate import Estimate
 from gmm.exact import line_integral_curve, members
 from gmm.keys import check_key, key_numbers
@@ -90,7 +90,7 @@ def class_entropy(
 
 
 def _sampled_curve(
-    decision: Decision, grid: Schedule, results: Sequence[tuple], facts: dict[str, object]
+    decision: MixtureDecision, grid: Schedule, results: Sequence[tuple], facts: dict[str, object]
 ) -> EntropyCurve:
     """The curve of means and standard errors at each noise level."""
     mean, stderr = (
@@ -118,7 +118,7 @@ def _sampled_curve(
 
 
 def _facts(
-    decision: Decision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
+    decision: MixtureDecision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
 ) -> dict[str, object]:
     """What is needed to compute the curve again."""
     return {

@@ -17,7 +17,7 @@ from scipy.special import entr
 from gmm.checks import check_count, check_index, check_values, choose
 from gmm.clock import noise_at, schedule, times_at
 from gmm.curve import EntropyCurve, versions
-from gmm.decision import Decision, decide
+from gmm.decision import MixtureDecision, decide
 from gmm.dynamics import check_path, check_states, reverse_sde, rows_at_once, time_grid
 from gmm.guidance import Guidance
 from gmm.guided_steps import Target, averages, end_states, paths, table_of
@@ -232,7 +232,7 @@ def last_time(mixture: Mixture, process: Process) -> float:
 # ---------------------------------------------------------------------------------------------- inner parts
 
 
-def _facts_of(decision: Decision, key: PRNGKeyArray) -> dict[str, object]:
+def _facts_of(decision: MixtureDecision, key: PRNGKeyArray) -> dict[str, object]:
     mixture = decision.mixture
     return {
         "components": mixture.components,

@@ -230,6 +230,7 @@ def diffuse(mixture: Mixture, alpha: Float[ArrayLike, ""], sigma: Float[ArrayLik
     )
 
 
+@may_be_infinite
 def log_prob(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "..."]:
     """Log density log p(x) in nats.
 
@@ -243,6 +244,7 @@ def log_prob(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "..
     return _checked(_log_prob, mixture, x, lambda value, unit: value - mixture.dim * math.log(unit))
 
 
+@may_be_infinite
 def score(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "... d"]:
     """Score ∇ log p(x) = Σ_k p(k|x) Σ_k⁻¹ (μ_k - x); arguments and errors as in `log_prob`."""
     return _checked(_score, mixture, x, lambda value, unit: value / unit)
@@ -254,6 +256,7 @@ def log_posterior(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
     return _checked(_log_posterior, mixture, x)
 
 
+@may_be_infinite
 def denoise(
     mixture: Mixture,
     process: Process,
@@ -279,7 +282,7 @@ def denoise(
     """
     check_detached("x", x)
     check_detached("t", t)
-    x = _check_points(mixture, x)
+    mixture, x = _check_points(mixture, x)
     check_shape("t", t, f"() or {x.shape[:-1]} like x", [(), x.shape[:-1]])
     check_values("t", t, f"in [{process.t_min:g}, {process.t_max:g}]", _within(process))
     _check_noise(mixture, process, t)
@@ -322,12 +325,16 @@ def _within(process: Process) -> Callable[[np.ndarray], np.ndarray]:
     return lambda a: (a >= process.t_min) & (a <= process.t_max)
 
 
-def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "... d"]:
+def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> tuple[Mixture, Float[Array, "... d"]]:
+    """The mixture and the points, both in the precision that holds both."""
     x = as_float(x)
     if x.ndim == 0 or x.shape[-1] != mixture.dim:
         raise ValueError(f"x must have shape (..., {mixture.dim}) like the mixture, got {x.shape}")
     check_finite("x", x)
-    return x.astype(common_dtype(x, mixture.dtype))
+    dtype = common_dtype(x, mixture.dtype)
+    if mixture.dtype != dtype:
+        mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture)
+    return mixture, x.astype(dtype)
 
 
 def check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
@@ -375,7 +382,7 @@ def _checked(
     """
     check_detached("x", x)
     mixture, x = _near_origin(mixture, x)
-    points = _check_points(mixture, x)
+    mixture, points = _check_points(mixture, x)
     unit = _check_density(mixture)
     if unit != 1:
         mixture, points = diffuse(mixture, 1 / unit, 0.0), points / unit

@@ -119,7 +119,7 @@ class Decided:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Decision:
+class _WindowFacts:
     """Which decision of which model, and how much of it the window holds; see `MeasuredWindow`."""
 
     model: str
@@ -131,7 +131,7 @@ class _Decision:
 
 
 @dataclasses.dataclass(frozen=True)
-class MeasuredWindow(_Decision):
+class MeasuredWindow(_WindowFacts):
     """The noise interval in which a model makes a decision.
 
     Attributes:
@@ -246,7 +246,7 @@ class _Places:
 
 
 @dataclasses.dataclass(frozen=True)
-class WindowFile(_Decision):
+class WindowFile(_WindowFacts):
     """What a file holds; unknown fields are ignored, so that later versions may add some."""
 
     format: Literal["speciation-window/1"]

@@ -1,7 +1,6 @@
 """What guidance gains and costs on a trained model: commitment, distance from the data of each class, diversity."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,9 +15,7 @@ from gmm.mixture import Mixture, diffuse, log_posterior
 from gmm.partition import Partition, cell_log_posterior, partition_of
 from neural.denoiser import Denoiser, state_dtype, state_shape
 from neural.samplers import Times, ancestral
-
-Judge = Callable[[Float[ArrayLike, "n d"]], Float[Array, "n C"]]
-"""Log posteriors of the classes given flat states."""
+from neural.uturn import Judge
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,7 +101,7 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         wanted = os.environ["JAX_PLATFORMS"]
         return _refuse(
-            f"JAX has no platform {wanted!r} here, which JAX_PLATFORMS asks for; unset it or name another"
+            f"JAX has no platform {wanted!r} here, but JAX_PLATFORMS is set to it; unset it or name another"
         )
     except typer.TyperException as error:
         return _refuse(error.format_message())
@@ -130,7 +130,7 @@ def _after_callback(failed: str) -> int:
 
 
 def _platform_is_missing() -> bool:
-    """Whether JAX cannot start on the platform that the environment asks for; it says so in fifty lines."""
+    """Whether JAX cannot start on the platform that the environment names; its own message has fifty lines."""
     if not os.environ.get("JAX_PLATFORMS"):
         return False
     import jax

@@ -1,21 +1,22 @@
 """Progress of long work: one kind of callback, and bars on a terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, ProgressColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from paper_figures import terminal
 
-Progress = Callable[[int, int], None]
-"""Called with how much is done and how much there is."""
+if TYPE_CHECKING:
+    from neural.progress import Progress
 
 # Parts of a piece of work are reported in thousandths, since each may count something else.
 _SCALE = 1000
 
 
-def share(progress: Progress | None, number: int, of: int) -> Progress | None:
+def share(progress: "Progress | None", number: int, of: int) -> "Progress | None":
     """A callback for one of several equal parts of a piece of work, which reports to the callback of the whole.
 
     Args:
@@ -28,7 +29,7 @@ def share(progress: Progress | None, number: int, of: int) -> Progress | None:
     return lambda done, total: progress(_SCALE * number + _SCALE * done // max(total, 1), _SCALE * of)
 
 
-def from_part(progress: Progress | None, first: int, of: int) -> Progress | None:
+def from_part(progress: "Progress | None", first: int, of: int) -> "Progress | None":
     """A callback for all parts from number `first` on, of `of` equal parts of a piece of work."""
     if progress is None:
         return None
@@ -54,7 +55,7 @@ def bars(*columns: ProgressColumn) -> Bars:
 
 
 @contextmanager
-def bar(description: str, unit: str | None = None) -> Iterator[Progress | None]:
+def bar(description: str, unit: str | None = None) -> "Iterator[Progress | None]":
     """A bar while the work within runs; yields its callback, or None without a terminal to draw on.
 
     Args:

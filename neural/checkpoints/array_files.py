@@ -18,7 +18,7 @@ def read_array_pickle(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """The arrays and numbers of a pickled dictionary (of dictionaries), by dotted name, as copies.
 
     Raises:
-        CheckpointError: when the file is no such pickle, asks for anything but plain data, is cut short, or holds more
+        CheckpointError: when the file is no such pickle, uses anything but plain data, is cut short, or holds more
             than a thousand arrays or four levels.
     """
     mapped = map_file(path)

@@ -41,11 +41,11 @@ MAX_BYTES = 1 << 36
 _CHUNK = 1 << 20
 _OUT_OF_RANGE = http.client.REQUESTED_RANGE_NOT_SATISFIABLE
 
-Progress = Callable[[int, int | None], None]
+DownloadProgress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all, where the server says how many."""
 
 
-def fetch(file: Published, progress: Progress | None = None) -> Path:
+def fetch(file: Published, progress: DownloadProgress | None = None) -> Path:
     """Bring one published file into the cache, unless it lies there already.
 
     The bytes go to ``FILE.part``, which a later fetch continues if the server still has the same file. Once it
@@ -71,7 +71,7 @@ def fetch(file: Published, progress: Progress | None = None) -> Path:
         raise ValueError(f"cannot write {part}: {error.strerror or error}") from error
 
 
-def _fetch(file: Published, part: Path, progress: Progress) -> Path:
+def _fetch(file: Published, part: Path, progress: DownloadProgress) -> Path:
     path = file.path
     # Another process may have brought it since this one looked.
     if path.exists():
@@ -221,7 +221,7 @@ def _discard(part: Path) -> None:
     _facts_path(part).unlink(missing_ok=True)
 
 
-def _complete(file: Published, part: Path, progress: Progress) -> None:
+def _complete(file: Published, part: Path, progress: DownloadProgress) -> None:
     """Make `part` the whole file, from where it is if the server still has the same one, else anew."""
     done, validator, total = _standing(file, part)
     if done and done == total:
@@ -277,7 +277,7 @@ def _continues(reply: Any, done: int, validator: str, total: int | None) -> bool
 
 
 def _copy(
-    file: Published, reply: Any, target: IO[bytes], done: int, total: int | None, progress: Progress
+    file: Published, reply: Any, target: IO[bytes], done: int, total: int | None, progress: DownloadProgress
 ) -> None:
     chunk, before, started = b"", done, time.monotonic()
     while True:

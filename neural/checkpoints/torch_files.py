@@ -58,7 +58,7 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises:
         CheckpointError: whatever is wrong with the file: it cannot be opened, is cut short or contradicts
-            itself, asks for anything but plain data, holds a tensor that overlaps itself or reaches outside
+            itself, uses anything but plain data, holds a tensor that overlaps itself or reaches outside
             its storage, or more than a network needs.
     """
     return read_mapped(path, read_torch_bytes)

@@ -17,7 +17,7 @@ from neural.denoiser import state_dtype
 from neural.estimators.chain import Chain
 from neural.estimators.inputs import Inputs
 from neural.estimators.known import known_errors
-from neural.estimators.runs import NAMES, Moments, Run, antiderivative
+from neural.estimators.runs import NAMES, PathMoments, Run, antiderivative
 from neural.estimators.trackers import COLUMNS
 
 
@@ -27,7 +27,7 @@ def estimates_of(chain: Chain, result: Run, number: int) -> dict[str, Estimate]:
     return {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(NAMES)}
 
 
-def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
+def _surprise_variance(moments: PathMoments, averaged_out: bool) -> np.ndarray:
     """(T,) variance of -log p(Z|X): from the posterior if z is averaged out, else from the surprises themselves."""
     column = dict(zip(COLUMNS, moments.mean.T, strict=False))
     if averaged_out:
@@ -36,7 +36,7 @@ def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
 
 
 def _cells(
-    moments: Moments, stderr: np.ndarray, cells: int, counts: np.ndarray | None, integrals: bool = False
+    moments: PathMoments, stderr: np.ndarray, cells: int, counts: np.ndarray | None, integrals: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """(T, C) mean surprise given each cell, and its error, NaN where `stderr` is.
 

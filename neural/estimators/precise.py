@@ -32,15 +32,15 @@ from neural.estimators.inputs import (
     plain_chain,
 )
 from neural.estimators.overloads import one_or_several
-from neural.estimators.runs import HELD_NAMES, Moments, Run, joined, run
-from neural.estimators.stopping import expected_total, landmark_errors, next_total
+from neural.estimators.runs import HELD_NAMES, PathMoments, Run, joined, run
+from neural.estimators.stopping import expected_total, has_landmarks, landmark_errors, next_total
 from neural.progress import Progress
 
 STEPS, MOST_DOUBLINGS = 10, 3
 # Paths and steps of the pilot, and paths of the first group. Of many classes, every path sees most of what decides, and
 # paths differ little; Student's factor makes up for few.
 MANY = 16
-_FEW_CLASSES, _MANY_CLASSES = (4, 8, 16), (2, 6, 4)
+_FEW_CLASSES, _MANY_CLASSES = (4, 8, 32), (2, 6, 4)
 # Share of the evaluations that are spread evenly over log noise, in case the pilot missed something.
 _EVEN = 0.3
 # The bias that is left by finite steps, as a share of what a straight line in place of a power changes.
@@ -76,7 +76,7 @@ def precise_entropy(
         key: JAX random key.
         precision: standard error in log(σ/α) of half entropy and of both ends of the window, at which no more paths
             are computed; None for `samples` paths.
-        samples: largest number of paths.
+        samples: largest number of paths; of paths of more than the first `steps`, as many as cost the same.
         steps: evaluations of a path at first; doubled where their number limits the precision.
         share: of the information, that the window holds.
         **options: see `Options`. `times` are the points of the curve, which need no evaluations of their own; its first
@@ -119,37 +119,39 @@ class _Search:
     def curves(self, steps: int) -> list[EntropyCurve]:
         ends = -0.5 * schedule(self.inputs.denoiser.process, self.inputs.times).log_snr[[0, -1]]
         self.expected = most_evaluations(len(self.inputs.conditions), self.samples, steps)[0]
-        paths, coarse, _ = _sizes(len(self.inputs.conditions))
+        few, coarse, paths = _sizes(len(self.inputs.conditions))
         chain = self._chain(np.linspace(ends[0], ends[-1], coarse))
-        pilot = self._curves(chain, jax.random.fold_in(self.key, 0), paths)
+        pilot = self._curves(chain, jax.random.fold_in(self.key, 0), few)
         for doubled in range(MOST_DOUBLINGS + 1):
             levels = placed(pilot, ends, steps * 2**doubled)
-            curves = self._until_precise(levels, jax.random.fold_in(self.key, 1 + doubled))
+            # Paths of more steps may cost as much as all paths of the first steps, and not more.
+            most = self.samples if doubled == 0 else max(min(paths, self.samples), self.samples // 2**doubled)
+            curves = self._until_precise(levels, jax.random.fold_in(self.key, 1 + doubled), most)
             if not self._limited_by_steps(curves):
                 break
         if self.inputs.options.progress is not None:
             self.inputs.options.progress(self.evaluations, self.evaluations)
         return curves
 
-    def _until_precise(self, levels: np.ndarray, key: PRNGKeyArray) -> list[EntropyCurve]:
+    def _until_precise(self, levels: np.ndarray, key: PRNGKeyArray, most: int) -> list[EntropyCurve]:
         chain, parts, total = self._chain(levels), [], 0
         while True:
-            wanted = next_total(total, _sizes(chain.classes)[-1], self.samples, self.precision)
+            wanted = next_total(total, _sizes(chain.classes)[-1], most, self.precision)
             parts.append(self._run(chain, key, wanted, total))
             total = wanted
             curves = self._described(joined(parts), chain, levels)
             error = max(landmark_errors(curve, self.share) for curve in curves)
             reached = self.precision is None or error <= self.precision
-            if reached or self._limited_by_steps(curves) or total >= self.samples:
+            if reached or self._limited_by_steps(curves) or total >= most:
                 break
-            more = expected_total(total, self.samples, error, self.precision) - total
+            more = expected_total(total, most, error, self.precision) - total
             self.expected = self.evaluations + more * len(levels) * chain.classes
         facts = {"reached": bool(reached), "precision": self.precision, "evaluations": self.evaluations}
         return [dataclasses.replace(c, metadata={**c.metadata, **facts}) for c in curves]
 
     def _limited_by_steps(self, curves: list[EntropyCurve]) -> bool:
         """Whether the bias of the steps alone is more than half of the error that is allowed."""
-        if self.precision is None:
+        if self.precision is None or not all(has_landmarks(curve, self.share) for curve in curves):
             return False
         biases = (np.asarray(curve.metadata["step_bias"]) for curve in curves)
         alone = [dataclasses.replace(c, entropy_stderr=b) for c, b in zip(curves, biases, strict=True)]
@@ -194,7 +196,7 @@ class _Search:
 
 
 def _curve(
-    inputs: Inputs, chain: Chain, moments: Moments, number: int, facts: dict[str, Any]
+    inputs: Inputs, chain: Chain, moments: PathMoments, number: int, facts: dict[str, Any]
 ) -> EntropyCurve:
     """The curve of a partition at the points, with errors that contain Student's factor and the steps' bias."""
     factor = float(student.ppf(0.975, _FREEDOM * (moments.count - 1))) / _NORMAL
@@ -213,10 +215,12 @@ def _curve(
 def most_evaluations(conditions: int, samples: int, steps: int = STEPS) -> tuple[int, int]:
     """The fewest and the most evaluations of a call with that many conditions and at most `samples` paths."""
     paths, coarse, first = _sizes(conditions)
+    first = min(first, samples)
+    counts = [samples, *(max(first, samples // 2**doubled) for doubled in range(1, MOST_DOUBLINGS + 1))]
     # A first row moves every path's state to its class.
-    pilot, doublings = paths * (coarse + 1), 2 ** (MOST_DOUBLINGS + 1) - 1
-    least = pilot + min(first, samples) * (steps + 1)
-    return conditions * least, conditions * (pilot + samples * (steps * doublings + MOST_DOUBLINGS + 1))
+    pilot = paths * (coarse + 1)
+    most = sum(count * (steps * 2**doubled + 1) for doubled, count in enumerate(counts))
+    return conditions * (pilot + first * (steps + 1)), conditions * (pilot + most)
 
 
 def _sizes(conditions: int) -> tuple[int, int, int]:

@@ -44,7 +44,7 @@ KEEP_NOTHING = Kept(None, None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
+class PathMoments:
     """Mean (T, F) and summed squared deviations (T, F) of `count` trajectories."""
 
     count: int
@@ -61,13 +61,13 @@ class Moments:
         """(T, F) root of the sum of squares."""
         return np.sqrt(self.squares + self.count * self.mean**2)
 
-    def merged(self, other: "Moments") -> "Moments":
+    def merged(self, other: "PathMoments") -> "PathMoments":
         """Moments of both groups of trajectories together (Chan, Golub, LeVeque 1983)."""
         count = self.count + other.count
         gap = other.mean - self.mean
         mean = self.mean + gap * (other.count / count)
         squares = self.squares + other.squares + gap**2 * (self.count * other.count / count)
-        return Moments(count, mean, squares)
+        return PathMoments(count, mean, squares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Run:
         kept: log-weights (T, N, J) and states (T, N, d), where the caller asked to keep them.
     """
 
-    moments: tuple[Moments, ...]
+    moments: tuple[PathMoments, ...]
     z: np.ndarray
     kept: Kept
 
@@ -164,7 +164,7 @@ def _of_every_host(own: Run, blocks: Sequence[tuple[int, int]]) -> list[Run]:
     moments, z, kept = of_every_host(tree)
 
     def of_host(host: int, count: int) -> Run:
-        found = tuple(Moments(count, mean[host], squares[host]) for mean, squares in moments)
+        found = tuple(PathMoments(count, mean[host], squares[host]) for mean, squares in moments)
         states = jax.tree.map(lambda leaf, old: leaf[host, :, :count].astype(old.dtype), kept, own.kept)
         return Run(found, z[host, :count].astype(own.z.dtype), states)
 
@@ -205,7 +205,7 @@ def _compute(
         kept = KEEP_NOTHING
     _check_finite(chain, np.asarray(finite))
     host = tuple(
-        Moments(count, np.asarray(mean, np.float64), np.asarray(norm, np.float64) ** 2)
+        PathMoments(count, np.asarray(mean, np.float64), np.asarray(norm, np.float64) ** 2)
         for mean, norm in moments
     )
     return Run(host, z[:count], jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], kept))
@@ -313,7 +313,7 @@ def _check_finite(chain: Chain, finite: np.ndarray) -> None:
 def joined(parts: Sequence[Run]) -> Run:
     """The run of all trajectories of several runs, in their order."""
     moments = zip(*(part.moments for part in parts), strict=True)
-    merged = tuple(functools.reduce(Moments.merged, of_partition) for of_partition in moments)
+    merged = tuple(functools.reduce(PathMoments.merged, of_partition) for of_partition in moments)
     z = np.concatenate([part.z for part in parts])
     kept = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *(part.kept for part in parts))
     return Run(merged, z, kept)
@@ -347,7 +347,7 @@ class _Store:
         stored = {name: np.array(values) for name, values in checkpoint.tensors.items()}
         count = sum(name.startswith("mean_") for name in stored)
         moments = tuple(
-            Moments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)
+            PathMoments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)
         )
         return Run(moments, stored["z"], Kept(*(stored.get(name) for name in Kept._fields)))
 

@@ -19,6 +19,12 @@ def landmark_errors(curve: EntropyCurve, share: float) -> float:
     return _largest(half_entropy(curve).stderr, found.low_stderr, found.high_stderr)
 
 
+def has_landmarks(curve: EntropyCurve, share: float) -> bool:
+    """Whether the curve passes half entropy and both ends of the window."""
+    found = window(curve, share, allow_partial=True)
+    return bool(np.isfinite([half_entropy(curve).value, found.low, found.high]).all())
+
+
 def half_error(curve: EntropyCurve) -> float:
     """The standard error in log(σ/α) of half entropy; infinite where unknown."""
     return _largest(half_entropy(curve).stderr)

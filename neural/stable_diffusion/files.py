@@ -138,7 +138,7 @@ class Files:
         networks: by part.
         scheduler: entries of the scheduler's configuration; empty where there is none.
         tokenizer: folder of the tokenizer's files, if there is one.
-        clip_skip: layers of the text encoder that the file asks to leave out.
+        clip_skip: layers of the text encoder to leave out, by the file.
     """
 
     networks: Mapping[str, Network]

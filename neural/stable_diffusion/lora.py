@@ -163,7 +163,7 @@ def _read(
     return changes
 
 
-def _opened(path: Path) -> tuple[Checkpoint, "Settings"]:
+def _opened(path: Path) -> tuple[Checkpoint, "AdapterSettings"]:
     """The tensors of a file or of a folder, and the settings that come with them."""
     if path.is_dir():
         files = [path / name for name in FILES if (path / name).is_file()]
@@ -174,17 +174,17 @@ def _opened(path: Path) -> tuple[Checkpoint, "Settings"]:
     checkpoint = checkpoints.read(path)
     metadata = checkpoint.attributes.get(METADATA)
     if isinstance(metadata, dict):
-        return checkpoint, Settings(metadata, prefixed=True)
+        return checkpoint, AdapterSettings(metadata, prefixed=True)
     beside = path.with_name(ADAPTER_CONFIG)
     named = any(name.startswith("base_model.model.") for name in checkpoint.tensors)
     if named and not beside.is_file():
         raise ValueError(
             f"a LoRA in the spelling of PEFT needs {ADAPTER_CONFIG} beside it, which has its alpha"
         )
-    return checkpoint, Settings(read_json(beside) if named else {}, prefixed=False)
+    return checkpoint, AdapterSettings(read_json(beside) if named else {}, prefixed=False)
 
 
-class Settings:
+class AdapterSettings:
     """What a LoRA's configuration says: PEFT's, alone or by network inside the metadata of diffusers."""
 
     def __init__(self, entries: Mapping[str, Any], *, prefixed: bool) -> None:

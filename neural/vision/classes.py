@@ -1,6 +1,6 @@
 """Vision networks as judges of a class: log posteriors of given classes or prompts, and of none of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from neural.pictures import ToPictures
+from neural.uturn import Judge
 from neural.vision.judge import BATCH, VisionJudge
-
-Judge = Callable[[Float[Array, "n ..."]], Float[Array, "n C"]]
-"""Clean states -> log posteriors of the classes, and of the rest as the last."""
 
 
 def class_judge(judge: VisionJudge, pictures: ToPictures, classes: Sequence[int]) -> Judge:

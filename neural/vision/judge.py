@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from gmm.checks import check_count
+from neural.progress import Progress
 from neural.stable_diffusion import layers as sd_layers
 from neural.stable_diffusion.architecture import TextConfig
 from neural.stable_diffusion.layers import Images, Weights
@@ -28,7 +29,6 @@ from neural.vision.preprocessing import (
 from neural.vision.transformer import TransformerConfig
 
 Family = Literal["dinov2", "clip", "inception"]
-Progress = Callable[[int, int], None]
 BATCH = 32
 
 

@@ -17,7 +17,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_BYTES = 2**30
 MAX_PIXELS = 2**26
 """Of one image: what declares more is no sample of a model."""
-FEATURES = ("fid", "fd_dinov2")
 SYMMETRIC = 1e-6
 
 

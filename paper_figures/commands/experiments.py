@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentOptions:
-    """What an experiment asks of which network."""
+    """Which decisions of which network an experiment measures."""
 
     weights: list[str] | None = option(
         None, "Networks of an experiment: presets or files.", metavar="FILE|PRESET ..."

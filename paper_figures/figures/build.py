@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
@@ -20,13 +20,16 @@ from paper_figures.drawing.view import View
 from paper_figures.figures.job import Job
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.interruption import reliable_interrupts
-from paper_figures.progress import Progress, bars
+from paper_figures.progress import bars
+
+if TYPE_CHECKING:
+    from neural.progress import Progress
 
 # Held while index.html is written, which shows all figures of a folder: two writers would leave one out.
 _page: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
-def make(job: Job, view: View, progress: Progress | None = None) -> bool:
+def make(job: Job, view: View, progress: "Progress | None" = None) -> bool:
     """Make one figure: its data unless they are on disk, then its pictures and the page of its lines, and index.html.
 
     Args:
@@ -78,7 +81,7 @@ def _is_first() -> bool:
     return jax.process_index() == 0
 
 
-def _measured(job: Job, progress: Progress | None) -> Any:
+def _measured(job: Job, progress: "Progress | None") -> Any:
     """The data of an experiment; its finished rows stay beside them for a list of classes that shares some."""
     from paper_figures.studies.experiment import Work
 

@@ -37,7 +37,7 @@ class Job:
         return fingerprint(known + self._contents())[:16]
 
     def _contents(self) -> list[Any]:
-        """Hashes of the weights that an experiment asks: another file of the same name is another network."""
+        """Hashes of the weights of an experiment: another file of the same name is another network."""
         if not isinstance(self.settings, ExperimentSettings):
             return []
         from neural.checkpoints import hashes, locate

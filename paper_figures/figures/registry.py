@@ -6,8 +6,8 @@ A figure's module has two functions and a text:
     draw(dataset, view: View) -> Figure           from the dataset alone
     CAPTION: str                                  what is shown and how it was made
 
-and is imported only when it is used. An experiment, which asks a published network, is a figure whose `compute` takes
-an `ExperimentSettings` and where to keep what is finished, and whose `plan(settings)` says what it costs.
+and is imported only when it is used. An experiment measures a published network: its `compute` takes
+an `ExperimentSettings` and where to keep finished parts, and its `plan(settings)` returns what it costs.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Figure:
         by_default: False for what needs downloads or hours: made only when asked for by name.
         times_itself: True if seconds are among its numbers: its programs are compiled with care even for a
             quick look.
-        weights: of an experiment: the networks that it asks unless others are named.
+        weights: of an experiment: the networks that it measures by default.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Figure:
 
     @property
     def is_experiment(self) -> bool:
-        """Whether it asks a published network."""
+        """Whether it measures a published network."""
         return bool(self.weights)
 
     def cost(self, fast: bool) -> float:

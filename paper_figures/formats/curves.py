@@ -28,7 +28,7 @@ def stack(
 
     Args:
         curves: n curves of T points each, in nats.
-        dimension: name of the dimension that tells them apart.
+        dimension: name of the dimension along which they are stacked.
         labels: (n,) its coordinate.
         prefix: put before every variable's name, so that several families fit one Dataset.
 

@@ -1,4 +1,4 @@
-"""The question that a person asks in words: names of a model and of classes become a `Question`."""
+"""Questions from words: names of a model and of classes become a `Question`."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ LEAST_LIMIT = 64
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a person asks for; None leaves the choice to the model or the preset.
+    """A question in words; None leaves the choice to the model or the preset.
 
     Attributes:
         model: name or path.

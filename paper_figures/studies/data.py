@@ -23,11 +23,12 @@ from gmm.datasets import LabelledData
 from gmm.devices import agreed
 from gmm.files import alone_in
 from gmm.fingerprint import fingerprint
+from neural.progress import Progress
 from paper_figures.files import save_dataset
 from paper_figures.formats.curves import join, stack
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.formats.words import slug
-from paper_figures.progress import Progress, share
+from paper_figures.progress import share
 from paper_figures.studies.checks import GIB, check_memory_limit, check_sampling
 from paper_figures.studies.exact_laws import exact_law, exact_law_curve, exact_times, is_exact
 from paper_figures.studies.parts import Parts, whole_curve

@@ -19,8 +19,8 @@ from gmm.files import alone_in, write_whole
 from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from neural.models import Model, load_model
+from neural.progress import Progress
 from paper_figures.files import save_dataset
-from paper_figures.progress import Progress
 from paper_figures.studies import sources
 from paper_figures.studies.asked import Asked, questions
 from paper_figures.studies.comparison import dataset_of, lines_of

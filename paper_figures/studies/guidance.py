@@ -13,8 +13,9 @@ from gmm.guidance import Guidance
 from gmm.guidance_specs import needs_curve, parse_guidance, save_guidance
 from neural.estimators import online_entropy, posterior_paths
 from neural.models import Model
+from neural.progress import Progress
 from paper_figures.formats.words import slug
-from paper_figures.progress import Progress, share
+from paper_figures.progress import share
 from paper_figures.studies.question import Question
 
 # The plain conditional dynamics: always measured, since the other schedules are compared with it and timed by it.

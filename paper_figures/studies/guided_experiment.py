@@ -10,9 +10,9 @@ from gmm.files import alone_in
 from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from neural.models import Model
+from neural.progress import Progress
 from paper_figures.files import save_dataset
 from paper_figures.formats.numbers import attach
-from paper_figures.progress import Progress
 from paper_figures.studies import guidance
 from paper_figures.studies.comparison import dataset_of, numbers, saved_line
 from paper_figures.studies.experiment import Row, Work, chunks_of, facts, write_manifest

@@ -20,11 +20,11 @@ from gmm.guidance_specs import needs_curve, parse_guidance
 from gmm.netcdf import load_whole
 from neural.models import Model
 from neural.pictures import ToPictures
+from neural.progress import Progress
 from neural.vision.distances import GROUPS, Distance
 from neural.vision.judge import BATCH, VisionJudge
 from neural.vision.quality import ImageQuality, image_quality
 from paper_figures.files import save_dataset
-from paper_figures.progress import Progress
 from paper_figures.studies.parts import Parts, kept_arrays
 from paper_figures.studies.pictures import PictureSettings, drawn_by_seed, states_of
 from paper_figures.studies.references import Reference, identity

@@ -24,11 +24,12 @@ from gmm.netcdf import load_whole
 from gmm.partition import Partition
 from neural.estimators import posterior_paths
 from neural.models import Model
+from neural.progress import Progress
 from neural.samplers import heun
 from neural.uturn import u_turn
 from neural.vision.classes import Judge
 from paper_figures.files import save_dataset
-from paper_figures.progress import Progress, from_part, share
+from paper_figures.progress import from_part, share
 from paper_figures.studies.experiment import Row, Work, write_manifest
 from paper_figures.studies.parts import Parts, kept_arrays
 from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of

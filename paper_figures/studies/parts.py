@@ -15,7 +15,8 @@ from gmm.curve import EntropyCurve
 from gmm.devices import agreed
 from gmm.netcdf import load_whole
 from neural.checkpoints import read_kept, write_kept
-from paper_figures.progress import Progress, share
+from neural.progress import Progress
+from paper_figures.progress import share
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5

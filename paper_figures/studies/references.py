@@ -11,10 +11,10 @@ import numpy as np
 
 from gmm.fingerprint import fingerprint, tree_fingerprint
 from neural.checkpoints import hashes
+from neural.progress import Progress
 from neural.vision.distances import GROUPS, Moments
 from neural.vision.judge import BATCH, VisionJudge
 from neural.vision.reference import image_files, read_images, read_moments
-from paper_figures.progress import Progress
 from paper_figures.studies.parts import kept_arrays
 
 STATISTICS = {"inception": "fid", "dinov2": "fd_dinov2"}

@@ -18,7 +18,8 @@ from gmm.families import empirical, fitted
 from gmm.fingerprint import fingerprint
 from neural.estimators import gap_entropy, most_evaluations, online_entropy, precise_entropy
 from neural.models import Model
-from paper_figures.progress import Progress, share
+from neural.progress import Progress
+from paper_figures.progress import share
 from paper_figures.studies.exact_laws import exact_law_curve, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.question import RUNS, Question
@@ -234,7 +235,7 @@ def exact_curves(question: Question, names: Sequence[str] | None) -> list[Source
     """The exact curves that a trained model is compared with: of the same question as that of the tracker.
 
     Args:
-        question: the decision, with tracker "classes", or "unconditional": one class against all that the model knows.
+        question: the decision, with tracker "classes", or "unconditional": one class against all classes of the model.
         names: of `AGAINST`; None for those that are known of the model's training.
 
     Raises:

@@ -19,8 +19,8 @@ from gmm.curve import load_dataset, versions
 from gmm.devices import agreed
 from gmm.files import LOCK, alone_in, write_aside
 from neural.checkpoints import read_kept, write_kept
+from neural.progress import Progress
 from paper_figures.files import save_dataset
-from paper_figures.progress import Progress
 from paper_figures.studies import sweep_cell
 from paper_figures.studies.checks import GIB, check_memory_limit
 from paper_figures.studies.parts import Parts

@@ -152,7 +152,7 @@ def sweep_axes(
     prior: str | float | Sequence[str | float],
     branching: Sequence[str],
 ) -> SweepAxes:
-    """The axes that a person asks for; each is one value or several.
+    """The axes of a sweep; each is one value or several.
 
     Raises:
         ValueError: when `branching` and `classes` do not fit the family, or as `SweepAxes`.

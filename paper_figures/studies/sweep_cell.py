@@ -14,8 +14,8 @@ from gmm.entropy import class_entropy
 from gmm.fingerprint import fingerprint
 from gmm.mixture import Mixture
 from gmm.process import PROCESSES, Process
+from neural.progress import Progress
 from paper_figures.formats.curves import window_ends
-from paper_figures.progress import Progress
 from paper_figures.studies.exact_laws import exact_law, exact_times
 from paper_figures.studies.sampled_times import Time, half_time, peak_time
 from paper_figures.studies.sweep_axes import UNIFORM, Cell, SweepSettings

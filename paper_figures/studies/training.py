@@ -15,11 +15,11 @@ from gmm.curve import load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.files import alone_in
 from neural.models.trained import IMAGE_RANGE
+from neural.progress import Progress
 from neural.samplers import edm_times, heun
 from neural.training import Plan, TrainingState, level_losses, mixture_optimum, nearest_class, train
 from neural.training.evaluation import PREDICTIONS
 from paper_figures.files import ensure_writable, save_dataset
-from paper_figures.progress import Progress
 from paper_figures.studies.cost import operations_per_second
 from paper_figures.studies.training_request import Request
 

@@ -37,7 +37,7 @@ def test_a_window_is_as_precise_as_asked_from_few_evaluations(tmp_path, capsys, 
     assert found.facts["precision"] == asked.PRECISION
     curve = EntropyCurve.load(tmp_path / "window.nc")
     spent = curve.metadata["evaluations"]
-    assert f"precision 0.05 reached, with 16 trajectories and {spent:,} network evaluations" in printed
+    assert f"precision 0.05 reached, with 32 trajectories and {spent:,} network evaluations" in printed
     assert "trajectories until errors are 0.05 in log σ/α" in printed
     assert spent < 0.1 * asked.question(asked.Asked(MODEL)).evaluations()
 
