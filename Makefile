@@ -5,16 +5,19 @@ BIN := $(VENV)/bin
 # setuptools describes editable installations at length.
 PIP := PYTHONWARNINGS="ignore:Editable installation" $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+JAVASCRIPT := $(VENV)/javascript
+JAVASCRIPT_CHECKS := tests/paper_figures/pages/javascript
+NODE := PATH="$(abspath $(BIN)):$$PATH"
 # Compiled programs are kept: the runs of the tests after the first compile almost nothing.
 export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/jax-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
-STRICT := $(addprefix tests/,test_strict_numerics.py $(addsuffix .py,$(addprefix gmm/test_,bracket curve \
-  entropy families files guidance guided guided_quality kernels landmarks late_times pooling process reduction whitened)) \
-  neural/test_trackers.py neural/edm2/test_denoiser.py neural/stable_diffusion/test_denoiser.py)
+# Line integrals and cluster expansions are NumPy's alone.
+STRICT := tests/test_strict_numerics.py $(filter-out $(addprefix %/test_,$(addsuffix .py,bracket chernoff class_structure cluster files)), \
+  $(wildcard tests/gmm/test_*.py tests/theory/test_*.py)) $(addprefix tests/neural/,test_trackers.py edm2/test_denoiser.py stable_diffusion/test_denoiser.py)
 
-.PHONY: help figures test slow strict torch browser lint hardening minimum wheel parity bench docs clean
+.PHONY: help figures test slow strict torch browser lint javascript hardening minimum wheel parity bench docs clean
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -30,7 +33,7 @@ test: $(VENV)/test.stamp  ## the tests (minutes), the shapes of arrays checked w
 	$(PYTEST) -n 2 --dist worksteal --typecheck -m "not slow and not parity"
 
 slow: $(VENV)/test.stamp  ## the tests marked slow
-	$(PYTEST) -m "slow and not parity"
+	$(PYTEST) -n 2 --dist worksteal -m "slow and not parity"
 
 strict: $(VENV)/test.stamp  ## a part of the tests, with NaN, infinities and implicit promotion refused by JAX
 	$(PYTEST) -n 2 --dist worksteal --strict-numerics -m "not slow and not parity and not torch" $(STRICT)
@@ -48,8 +51,13 @@ lint: $(VENV)/lint.stamp  ## ruff and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-hardening: $(VENV)/test.stamp  ## hostile files, then kills, interruptions and full disks
-	$(PYTEST) tests/hardening tests/hardening/processes.py
+# Types by JSDoc, then the linter; each page's scripts are one program.
+javascript: $(JAVASCRIPT).stamp  ## types and lint of the pages' JavaScript, by TypeScript and ESLint
+	for page in tsconfig tsconfig.view; do $(NODE) $(JAVASCRIPT)/node_modules/.bin/tsc --project $(JAVASCRIPT_CHECKS)/$$page.json || exit 1; done
+	$(NODE) $(JAVASCRIPT)/node_modules/.bin/eslint --config $(JAVASCRIPT_CHECKS)/eslint.config.mjs paper_figures/pages
+
+hardening: $(VENV)/test.stamp  ## kills, interruptions and full disks (`make test` has the hostile files)
+	$(PYTEST) -n 2 --dist worksteal tests/hardening/processes.py
 
 # The floors that pyproject.toml declares, in an environment of their own.
 minimum:  ## the quick tests with the oldest supported dependencies
@@ -87,6 +95,13 @@ $(VENV)/run.stamp: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 $(VENV)/test.stamp $(VENV)/browser.stamp $(VENV)/lint.stamp $(VENV)/diffusers.stamp $(VENV)/parity.stamp $(VENV)/bench.stamp $(VENV)/docs.stamp: $(VENV)/%.stamp: $(VENV)/run.stamp
 	$(PIP) --editable ".[test,$*]"
+	@touch $@
+
+# Node and npm come with the extra `lint`.
+$(JAVASCRIPT).stamp: $(JAVASCRIPT_CHECKS)/package.json | $(VENV)/lint.stamp
+	mkdir -p $(JAVASCRIPT)
+	cp $< $(JAVASCRIPT)
+	$(NODE) npm install --prefix $(JAVASCRIPT) --no-package-lock --no-audit --no-fund --loglevel error
 	@touch $@
 
 clean:  ## remove the virtual environment, every made figure and the built site

@@ -27,6 +27,7 @@ BENCHMARKS = {
     "evaluations_to_answer": ("How many network evaluations does an answer of stated precision need?", True),
     "edm2_forward": ("How fast is EDM2-XS, beside the machine's own rates and its convolutions?", True),
     "sd15_forward": ("How fast are Stable Diffusion's networks, beside diffusers' under torch?", True),
+    "vision": ("How fast are DINOv2, CLIP and Inception-v3, beside transformers and pytorch-fid?", True),
     "accelerator": ("What do networks, mixtures and training cost on an accelerator?", True),
     "cost_of_dimension": ("How does the cost of a curve grow with d and K?", False),
 }

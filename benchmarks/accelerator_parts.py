@@ -133,8 +133,8 @@ def parity(sizes: Sizes) -> Iterator[Row]:
         }
     for dtype in DTYPES:
         for name, make in networks(sizes, dtype).items():
-            found = np.asarray(make(sizes.parity_batch)(), np.float32)
-            largest = np.abs(found - expected[name]).max() / np.abs(expected[name]).max()
+            output = np.asarray(make(sizes.parity_batch)(), np.float32)
+            largest = np.abs(output - expected[name]).max() / np.abs(expected[name]).max()
             yield result(f"{name}, difference from the CPU", largest, "of the largest value", dtype=dtype)
 
 

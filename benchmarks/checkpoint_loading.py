@@ -99,15 +99,15 @@ def make_pickle(path: Path) -> None:
 
 
 def _module(path: str, tensors: Mapping[str, np.ndarray], options: Mapping[str, Any]) -> object:
-    own = {name: _tensor(values) for name, values in tensors.items() if "." not in name}
+    parameters = {name: _tensor(values) for name, values in tensors.items() if "." not in name}
     inside: dict[str, dict] = collections.defaultdict(dict)
     for name, values in tensors.items():
         head, dot, rest = name.partition(".")
         if dot:
             inside[head][rest] = values
-    parts = {head: _module(f"{path}.{head}", found, {}) for head, found in inside.items()}
+    parts = {head: _module(f"{path}.{head}", tensors_inside, {}) for head, tensors_inside in inside.items()}
     state = {
-        "_parameters": own,
+        "_parameters": parameters,
         "_buffers": {},
         "_modules": parts,
         "_init_args": (),
@@ -163,8 +163,8 @@ def run() -> None:
         pickled = Path(folder, "xs.pkl")
         make_pickle(pickled)
         plain = pickled.with_suffix(".safetensors")
-        found = checkpoints.read(pickled)
-        checkpoints.write_safetensors(plain, found.tensors, found.attributes)
+        checkpoint = checkpoints.read(pickled)
+        checkpoints.write_safetensors(plain, checkpoint.tensors, checkpoint.attributes)
         show(
             "Loading EDM2-XS in float32, warm file, medians of five processes",
             (

@@ -78,8 +78,8 @@ def run(points: int = POINTS, samples: int = SAMPLES, levels: int = LEVELS, data
 
 def _points(points: int, data: str | None) -> tuple[np.ndarray, np.ndarray]:
     if data is not None:
-        found = load_data(data).subset(points).standardised()
-        return found.x, found.y
+        labelled = load_data(data).subset(points).standardised()
+        return labelled.x, labelled.y
     rng = np.random.default_rng(0)
     y = np.arange(points) % CLASSES
     centres = 0.5 * rng.standard_normal((CLASSES, DIM), np.float32)
@@ -96,9 +96,9 @@ def bare_products(x: np.ndarray, y: np.ndarray, samples: int) -> Callable[[], ob
     times_points, times, add = jax.jit(lambda a, b: a @ b.T), jax.jit(jnp.matmul), jax.jit(jnp.add)
 
     def products() -> object:
-        for some in noisy:
+        for states in noisy:
             # The first product's result stands for the posterior: what a product costs does not depend on it.
-            logits = times_points(some, points)
+            logits = times_points(states, points)
             done = add(times(logits, points)[:, : labels.shape[1]], times(logits, labels))
             done.block_until_ready()
         return done

@@ -75,7 +75,7 @@ def _overhead(classes: int) -> tuple[str, ...]:
 def _errors(steps: int, samples: int) -> tuple[str, ...]:
     process = gmm.edm()
     mixture = gmm.reduce(gmm.families.simplex(MIXTURE_CLASSES, int(ENERGY)))
-    denoiser, found = mixture_denoiser(mixture, process), []
+    denoiser, cells = mixture_denoiser(mixture, process), []
     for estimator in (online_entropy, gap_entropy):
         errors = []
         for seed in range(RUNS):
@@ -92,8 +92,8 @@ def _errors(steps: int, samples: int) -> tuple[str, ...]:
             )
             exact = theory.entropy_curve(process, curve.t, ENERGY, classes=MIXTURE_CLASSES)
             errors.append(curve.entropy - exact.entropy)
-        found += [
+        cells += [
             f"{np.sqrt(np.mean(np.square(errors))):.4f}",
             f"{np.abs(np.mean(errors, axis=0)).max():.4f}",
         ]
-    return str(steps), str(samples), f"{steps * samples * MIXTURE_CLASSES:.1e}", *found
+    return str(steps), str(samples), f"{steps * samples * MIXTURE_CLASSES:.1e}", *cells

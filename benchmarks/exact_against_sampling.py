@@ -112,16 +112,16 @@ def _row(case: Case, clock: Clock) -> tuple[str, ...]:
     curve, stderr = exact(), float(np.nanmax(sampled(case.sizes[1]).entropy_stderr))
     few, many = (spent[str(size)] for size in case.sizes)
     needed = _seconds_of_sampling(case.sizes, (few, many), stderr)
-    each = 1e3 / len(TIMES)
+    per_time = 1e3 / len(TIMES)
     return (
         case.name,
         str(curve.metadata["route"]),
         f"{curve.metadata['relative_error']:.0e}",
-        f"{each * spent['exact']:.3g}",
+        f"{per_time * spent['exact']:.3g}",
         str(case.sizes[1]),
         f"{stderr:.1g}",
-        f"{each * many:.3g}",
-        f"{each * needed:.3g}",
+        f"{per_time * many:.3g}",
+        f"{per_time * needed:.3g}",
         f"{needed / spent['exact']:.3g}",
     )
 

@@ -44,14 +44,14 @@ def cases() -> list[Case]:
 
 
 def _row(case: Case) -> tuple[str, ...]:
-    times, found = np.geomspace(0.05, 3.0, case.times), []
+    times, curves = np.geomspace(0.05, 3.0, case.times), []
 
     def call() -> None:
-        found.append(theory.exact_curve(case.mixture, gmm.vp(), times, tolerance=case.tolerance))
+        curves.append(theory.exact_curve(case.mixture, gmm.vp(), times, tolerance=case.tolerance))
 
     before, processor = peak_memory(), time.process_time()
     spent = seconds(call)
     processor = time.process_time() - processor
     grown = (peak_memory() - before) / 2**20
-    error = found[0].metadata["relative_error"]
+    error = curves[0].metadata["relative_error"]
     return (case.name, f"{case.times}", f"{error:.0e}", f"{spent:.3g}", f"{processor:.3g}", f"{grown:.3g}")

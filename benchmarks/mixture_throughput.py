@@ -49,15 +49,15 @@ def ours(x: np.ndarray, weights: np.ndarray, means: np.ndarray, variances: np.nd
     """Our calls, and the bare product."""
     points, centres = jnp.asarray(x), jnp.asarray(means)
     shared = Mixture(weights, means, Isotropic(np.float32(1)))
-    each = Mixture(weights, means, Diagonal(variances))
+    diagonal = Mixture(weights, means, Diagonal(variances))
     product, within = jax.jit(lambda a, b: a @ b.T), jax.jit(log_posterior)
     return {
         "matrix product": lambda: product(points, centres),
         "log_posterior, shared": lambda: log_posterior(shared, points),
         "the same within jit, where input is not checked": lambda: within(shared, points),
         "score, shared (two products)": lambda: score(shared, points),
-        "log_posterior, diagonal each (two products)": lambda: log_posterior(each, points),
-        "score, diagonal each (four products)": lambda: score(each, points),
+        "log_posterior, diagonal each (two products)": lambda: log_posterior(diagonal, points),
+        "score, diagonal each (four products)": lambda: score(diagonal, points),
     }
 
 

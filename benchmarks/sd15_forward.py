@@ -134,10 +134,10 @@ def _torch_call(torch: Any, part: str, module: Any, given: tuple[np.ndarray, ...
 
     def call() -> Any:
         with torch.inference_mode():
-            found = forward()
+            output = forward()
         if gpu:
             torch.cuda.synchronize()
-        return found
+        return output
 
     return call
 
@@ -200,17 +200,17 @@ def _row(part: str, batch: int, dtype: str, repeats: int, clock: str, brief: boo
     calls.clear()
     gc.collect()  # the processes that follow need the memory
     against = ratio(times["ours"], times["theirs"]) if has_rivals() else NO_RIVALS
-    found = (
+    cells = (
         part,
         f"{np.median(times['ours']):.2f}",
         f"{np.median(times['ours'] / times['product']):.1f}",
         against,
     )
     if brief:
-        return (*found, "-", "-")
+        return (*cells, "-", "-")
     peaks = peaks_of("ours", part, batch, dtype)
     ratios = _pair(peaks / peaks_of("theirs", part, batch, dtype)) if has_rivals() else NO_RIVALS
-    return (*found, _pair(peaks / 2**30), ratios)
+    return (*cells, _pair(peaks / 2**30), ratios)
 
 
 def _pair(values: np.ndarray) -> str:

@@ -170,11 +170,11 @@ def _print_devices() -> None:
         done = subprocess.run(
             [sys.executable, "-c", CHILD], capture_output=True, text=True, check=True, env=environment
         )
-        found, seconds, entropy = done.stdout.split()
-        if int(found) != count:
-            print(f"{count} devices: only {found} here, left out")
+        devices, seconds, entropy = done.stdout.split()
+        if int(devices) != count:
+            print(f"{count} devices: only {devices} here, left out")
             continue
         first = first or float(seconds)
-        rows.append((found, f"{float(seconds):.3f}", f"{first / float(seconds):.2f}", entropy))
+        rows.append((devices, f"{float(seconds):.3f}", f"{first / float(seconds):.2f}", entropy))
     columns = ("devices", "seconds", "speed-up", "entropy, nat")
     show(f"class_entropy, K=100, d=1000, 8192 samples, {platform}", columns, rows)

@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def may_be_infinite(function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, whose result holds infinities by definition (log 0): `jax_debug_infs` does not stop it.
+    """`function`, whose result or steps hold infinities by definition (log 0): `jax_debug_infs` does not stop it.
 
     A NaN in the result still stops it under `jax_debug_nans`.
     """
@@ -48,7 +48,11 @@ def as_float(value: ArrayLike) -> Array:
 
     Integers become floats as Python's numbers do: a plain 1 must not promote float32 values beside it.
     """
-    array = jnp.asarray(value)
+    if not isinstance(value, jax.Array):
+        # What is wrong with a value is said by name, by the checks that follow.
+        with jax.debug_nans(False), jax.debug_infs(False):
+            value = jnp.asarray(value)
+    array = value
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array
     with jax.numpy_dtype_promotion("standard"):

@@ -240,9 +240,9 @@ def _lattice_sum(
     return total, modulus, len(nodes)
 
 
-def _gamma_table(c: Float[Array, " S"], step: float, reach: int) -> Complex[Array, "S r"]:
-    """Γ(-c_k - iu)/Γ(-c_k) at u = step·(-reach..reach)."""
-    a = c[:, None] + 1j * step * np.arange(-reach, reach + 1)
+def _gamma_table(c: Float[Array, " S"], step: float, most: int) -> Complex[Array, "S r"]:
+    """Γ(-c_k - iu)/Γ(-c_k) at u = step·(-most..most)."""
+    a = c[:, None] + 1j * step * np.arange(-most, most + 1)
     log_gamma = loggamma(1 - a) - np.log(a)
     return np.exp(log_gamma - (gammaln(1 - c) - np.log(c))[:, None])
 
@@ -310,13 +310,13 @@ def _widest(plane: _Plane, log_small: float) -> float:
     levels = np.geomspace(1e-3, -log_small, 40)
     u = levels[:, None, None] * rays / np.abs(rays).max(axis=1)[:, None]
     counts = _log_modulus(plane, u.reshape(-1, size)).reshape(len(levels), -1) > log_small
-    reach = np.array(
+    widths = np.array(
         [
             levels[min(np.flatnonzero(column)[-1] + 1, len(levels) - 1)] if column.any() else levels[0]
             for column in counts.T
         ]
     )
-    return 1.2 * float(reach.max())
+    return 1.2 * float(widths.max())
 
 
 def subsets_across(cells: Int[Array, " K"], size: int) -> Iterator[tuple[int, ...]]:

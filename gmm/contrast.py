@@ -24,7 +24,8 @@ from gmm.checks import check_shape, check_values
 from gmm.clock import Schedule, Times, schedule
 from gmm.curve import EntropyCurve, versions
 from gmm.estimate import CARRYING, Estimate, carrying
-from gmm.mixture import Mixture, check_key, diffuse, log_posterior, sample, score
+from gmm.keys import check_key, key_numbers
+from gmm.mixture import Mixture, diffuse, log_posterior, sample, score
 from gmm.partition import Partition, partition_of
 from gmm.process import Process
 
@@ -53,7 +54,7 @@ def contrast_entropy(
     """The curve of E[h_b(p_1)] in nats, one cell against the whole mixture at prior one half, averaged over cells.
 
     Args:
-        mixture: law of x_0 of the whole, all classes that the unconditional model knows.
+        mixture: law of x_0 of all classes of the unconditional model.
         process: forward process.
         times: (T,) times in any order, where log_snr is finite.
         partition: the cells; components labelled -1 belong to the whole alone. None: every component is a cell.
@@ -155,23 +156,23 @@ def _curve(
     """The curve of the averages over cells."""
     mean = np.einsum("c,tcf->tf", share, values[:, :, 0])
     stderr = np.sqrt(np.einsum("c,tcf->tf", share**2, values[:, :, 1] ** 2))
-    found = {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(_COLUMNS)}
+    estimates = {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(_COLUMNS)}
     half_g2 = 0.5 * grid.diffusion**2
-    own = _COLUMNS.index("surprise")
+    surprise = _COLUMNS.index("surprise")
     return EntropyCurve(
         t=grid.t,
         log_snr=grid.log_snr,
         log_snr_slope=grid.log_snr_slope,
-        entropy=found["entropy"].value,
-        entropy_stderr=found["entropy"].stderr,
-        rate=half_g2 * found["rate"].value,
-        rate_stderr=half_g2 * found["rate"].stderr,
+        entropy=estimates["entropy"].value,
+        entropy_stderr=estimates["entropy"].stderr,
+        rate=half_g2 * estimates["rate"].value,
+        rate_stderr=half_g2 * estimates["rate"].stderr,
         prior_entropy=math.log(2),
-        per_cell=values[:, :, 0, own],
-        per_cell_stderr=values[:, :, 1, own],
-        surprise_variance=np.maximum(found["square"].value - found["surprise"].value ** 2, 0),
-        clone_agreement=1 - found["disagreement"].value,
-        clone_agreement_stderr=found["disagreement"].stderr,
+        per_cell=values[:, :, 0, surprise],
+        per_cell_stderr=values[:, :, 1, surprise],
+        surprise_variance=np.maximum(estimates["square"].value - estimates["surprise"].value ** 2, 0),
+        clone_agreement=1 - estimates["disagreement"].value,
+        clone_agreement_stderr=estimates["disagreement"].stderr,
         metadata=facts,
     )
 
@@ -185,7 +186,6 @@ def _facts(
     key: PRNGKeyArray,
 ) -> dict[str, object]:
     """What is needed to compute the curve again, and the floors."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     inside, whole = np.exp(log_cells), np.exp(np.asarray(mixture.log_weights, np.float64))
     floors = [
         float(sum(v * floor_of(w / v) for v, w in zip(row, whole, strict=True) if v > 0)) for row in inside
@@ -201,6 +201,6 @@ def _facts(
         "samples": samples,
         "floor": floors,
         "mean_floor": float(share @ np.array(floors)),
-        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
+        "key": key_numbers(key).tolist(),
         **versions(),
     }

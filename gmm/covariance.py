@@ -283,7 +283,9 @@ class _Spectral(Covariance):
         return self.basis.shape[-1] == self.basis.shape[-2]
 
     def map(self, f: Callable[[Eigenvalues], Eigenvalues]) -> "Covariance":
-        return build(type(self), basis=self.basis, values=f(self.values), rest=f(self.rest))
+        # Of a complete basis nothing rests, and the zero that stands there has no inverse.
+        rest = self.rest if self._complete else f(self.rest)
+        return build(type(self), basis=self.basis, values=f(self.values), rest=rest)
 
     def eigenvalues(self, dim: int) -> Float[Array, "... d"]:
         shape = (*self.values.shape[:-1], dim - self.values.shape[-1])

@@ -172,7 +172,7 @@ def _as_precise_as_needed(x: np.ndarray) -> np.ndarray:
 def _class_names(
     name: str, distinct: np.ndarray, names: np.ndarray | tuple[str, ...] | None
 ) -> tuple[str, ...]:
-    """Names of the labels `found` in y: the numbers or words themselves, unless `names` are given."""
+    """Names of the distinct labels of y: the numbers or words themselves, unless `names` are given."""
     if distinct.dtype.kind == "f":
         if not np.isfinite(distinct).all():
             raise ValueError(f"{name} must hold finite labels; y has NaN or infinite entries")
@@ -185,10 +185,10 @@ def _class_names(
                 f"{distinct[0]}..{distinct[-1]}"
             )
         distinct = np.asarray(names)[distinct]
-    found = tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in distinct)
-    for class_name in found:
+    class_names = tuple(n.decode("utf-8", "replace") if isinstance(n, bytes) else str(n) for n in distinct)
+    for class_name in class_names:
         check_text(f"{name}: names of classes", class_name)
-    return found
+    return class_names
 
 
 def _digits() -> LabelledData:

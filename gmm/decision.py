@@ -16,7 +16,7 @@ from gmm.pytree import build
 
 @functools.partial(jax.tree_util.register_dataclass, data_fields=("mixture",), meta_fields=("cells",))
 @dataclasses.dataclass(frozen=True, eq=False)
-class Decision:
+class MixtureDecision:
     """A decision between cells of a mixture: the components that take part, cell by cell.
 
     Attributes:
@@ -43,19 +43,19 @@ class Decision:
         """(C,) prior probability of each cell."""
         return self.by_cell(self.mixture.weights).sum(axis=-1)
 
-    def centred(self) -> "Decision":
+    def centred(self) -> "MixtureDecision":
         """The same decision with means measured from their mean, so that no later step copies them to do so.
 
         A shift of all states changes no posterior.
         """
-        return Decision(_centred(self.mixture), self.cells)
+        return MixtureDecision(_centred(self.mixture), self.cells)
 
     def by_cell(self, values: Float[Array, "... K"]) -> Float[Array, "... C m"]:
         """Split the last axis into cells and their members."""
         return values.reshape(*values.shape[:-1], self.cells, -1)
 
 
-def decide(mixture: Mixture, partition: Partition) -> Decision:
+def decide(mixture: Mixture, partition: Partition) -> MixtureDecision:
     """The decision `partition` about `mixture`."""
     inside = partition.inside
     order = inside[np.argsort(partition.labels[inside], kind="stable")]
@@ -65,10 +65,10 @@ def decide(mixture: Mixture, partition: Partition) -> Decision:
     present = (offset < counts[:, None]).reshape(-1)
     index = order[place.reshape(-1)]
     if present.all() and np.array_equal(index, np.arange(mixture.components)):
-        return Decision(
+        return MixtureDecision(
             mixture, len(counts)
         )  # already in order: no program is compiled and nothing is copied
-    return Decision(_taken(mixture, index, present), len(counts))
+    return MixtureDecision(_taken(mixture, index, present), len(counts))
 
 
 @may_be_infinite

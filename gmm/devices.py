@@ -51,6 +51,28 @@ def rows_for(items: int, most: int) -> Int[Array, "b s"]:
     return jnp.arange(rows * size).reshape(rows, size)
 
 
+def of_every_host(tree: T) -> T:
+    """The arrays of every process, stacked along a new first axis in the order of the processes; the same on each.
+
+    Args:
+        tree: pytree of NumPy arrays of real numbers, of the same shapes on every process; returned as float64.
+    """
+    leaves, structure = jax.tree.flatten(tree)
+    flat = np.concatenate([np.ravel(leaf).astype(np.float64) for leaf in leaves])
+    if jax.process_count() == 1:
+        rows = flat[None]
+    else:
+        from jax.experimental import multihost_utils
+
+        # As words of 32 bits, because JAX may be restricted to them.
+        words = np.asarray(multihost_utils.process_allgather(flat.view(np.uint32)))
+        rows = words.view(np.float64)
+    ends = np.cumsum([np.size(leaf) for leaf in leaves])[:-1]
+    parts = np.split(rows, ends, axis=1)
+    stacked = [part.reshape(-1, *np.shape(leaf)) for part, leaf in zip(parts, leaves, strict=True)]
+    return jax.tree.unflatten(structure, stacked)
+
+
 def agreed(flags: Callable[[], Sequence[bool]], count: int = 1) -> list[bool]:
     """The flags of the first process, on every process: with different flags, processes would wait for each other.
 

@@ -31,6 +31,7 @@ from gmm.checks import (
     choose,
     common_dtype,
     is_concrete,
+    may_be_infinite,
 )
 from gmm.clock import in_float64, noise_at, times_at
 from gmm.estimate import Estimate
@@ -65,6 +66,7 @@ class Kernel(NamedTuple):
     variance: Float[Array, "..."]
 
 
+@may_be_infinite
 def reverse_kernel(process: Process, t: Float[ArrayLike, "..."], s: Float[ArrayLike, "..."]) -> Kernel:
     """Coefficients of the reverse step from time t to an earlier time s, given x_0.
 

@@ -6,7 +6,6 @@ The estimator itself is in `gmm.posterior_sampling`; this module applies it alon
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 from scipy.special import entr
@@ -15,10 +14,11 @@ from gmm.bracket import affordable, completed
 from gmm.checks import check_count
 from gmm.clock import Schedule, Times, schedule
 from gmm.curve import EntropyCurve, versions
-from gmm.decision import Decision, decide
+from gmm.decision import MixtureDecision, decide
 from gmm.estimate import Estimate
 from gmm.exact import line_integral_curve, members
-from gmm.mixture import Mixture, check_key
+from gmm.keys import check_key, key_numbers
+from gmm.mixture import Mixture
 from gmm.partition import Partition, partition_of
 from gmm.posterior_sampling import statistics, strata_of
 from gmm.process import Process
@@ -90,7 +90,7 @@ def class_entropy(
 
 
 def _sampled_curve(
-    decision: Decision, grid: Schedule, results: Sequence[tuple], facts: dict[str, object]
+    decision: MixtureDecision, grid: Schedule, results: Sequence[tuple], facts: dict[str, object]
 ) -> EntropyCurve:
     """The curve of means and standard errors at each noise level."""
     mean, stderr = (
@@ -118,10 +118,9 @@ def _sampled_curve(
 
 
 def _facts(
-    decision: Decision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
+    decision: MixtureDecision, process: Process, key: PRNGKeyArray, samples: int, boundary: bool
 ) -> dict[str, object]:
     """What is needed to compute the curve again."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "source": "sampling",
         "route": "sampled",
@@ -133,7 +132,7 @@ def _facts(
         "dtype": str(decision.mixture.dtype),
         "samples": strata_of(decision, samples, boundary).points,
         "boundary_points": boundary and has_boundaries(decision),
-        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
+        "key": key_numbers(key).tolist(),
         **versions(),
     }
 

@@ -12,7 +12,6 @@ import math
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
@@ -21,7 +20,8 @@ from jaxtyping import ArrayLike, Float, PRNGKeyArray, Shaped
 from gmm.axes import axes_of, first_longest
 from gmm.checks import MOST_MOVED, check_count, check_finite, check_rounding, check_values, choose
 from gmm.covariance import Covariance, Diagonal, Full, Isotropic
-from gmm.mixture import Mixture, check_key
+from gmm.keys import check_key, key_numbers
+from gmm.mixture import Mixture
 from gmm.partition import Partition
 from gmm.pytree import build
 
@@ -120,8 +120,7 @@ def random(
     the same distribution without the directions. Arguments and errors as in `pair`.
     """
     _check_count("random", classes, dim, math.inf)
-    typed = jnp.issubdtype(check_key(key).dtype, jax.dtypes.prng_key)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(key) if typed else key))
+    rng = np.random.default_rng(key_numbers(check_key(key)))
     energy = _energy(dim, separation)
     if reduced:
         _check_square(classes)
@@ -513,7 +512,7 @@ class _Fit(NamedTuple):
     residuals: list[np.ndarray]
 
 
-def _fit(own: np.ndarray, components: int, covariance: str, floor: float, seed: int) -> _Fit:
+def _fit(points: np.ndarray, components: int, covariance: str, floor: float, seed: int) -> _Fit:
     # Here rather than at the top: importing scikit-learn takes longer than most commands.
     from sklearn.mixture import GaussianMixture
 
@@ -525,16 +524,16 @@ def _fit(own: np.ndarray, components: int, covariance: str, floor: float, seed: 
         random_state=seed,
     )
     # Some of its covariances are differences of second moments, which cancel far from the origin.
-    centre = own.mean(axis=0)
-    model.fit(own - centre)
+    centre = points.mean(axis=0)
+    model.fit(points - centre)
     means, spreads = np.asarray(model.means_), np.asarray(model.covariances_)
-    shares = model.predict_proba(own - centre)
+    shares = model.predict_proba(points - centre)
     return _Fit(
         weights=np.asarray(model.weights_),
         means=means + centre,
         spreads=spreads[None] if covariance == "shared" else spreads,
         residuals=[
-            np.sqrt(share)[:, None] * (own - centre - mean)
+            np.sqrt(share)[:, None] * (points - centre - mean)
             for share, mean in zip(shares.T, means, strict=True)
         ],
     )

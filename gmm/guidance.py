@@ -30,7 +30,6 @@ from gmm.pytree import pytree
 from gmm.windows import window
 
 Values = Float[ArrayLike, "..."]
-REFERENCES = ("unconditional", "guide")
 SHAPES = ("interval", "profile")
 # Koulischer et al. 2025 bound the tracked ratio from above by this, so that a chain can still be guided back.
 LARGEST_LOG_RATIO = 3.0

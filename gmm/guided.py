@@ -17,11 +17,12 @@ from scipy.special import entr
 from gmm.checks import check_count, check_index, check_values, choose
 from gmm.clock import noise_at, schedule, times_at
 from gmm.curve import EntropyCurve, versions
-from gmm.decision import Decision, decide
+from gmm.decision import MixtureDecision, decide
 from gmm.dynamics import check_path, check_states, reverse_sde, rows_at_once, time_grid
 from gmm.guidance import Guidance
 from gmm.guided_steps import Target, averages, end_states, paths, table_of
-from gmm.mixture import Mixture, check_key
+from gmm.keys import check_key, key_numbers
+from gmm.mixture import Mixture
 from gmm.partition import Partition, partition_of
 from gmm.process import Process
 from gmm.samplers import FIRST_RHO, SAMPLERS, Sampler
@@ -231,14 +232,14 @@ def last_time(mixture: Mixture, process: Process) -> float:
 # ---------------------------------------------------------------------------------------------- inner parts
 
 
-def _facts_of(decision: Decision, key: PRNGKeyArray) -> dict[str, object]:
-    mixture, typed = decision.mixture, jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+def _facts_of(decision: MixtureDecision, key: PRNGKeyArray) -> dict[str, object]:
+    mixture = decision.mixture
     return {
         "components": mixture.components,
         "cells": decision.cells,
         "dim": mixture.dim,
         "dtype": str(mixture.dtype),
-        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
+        "key": key_numbers(key).tolist(),
     }
 
 

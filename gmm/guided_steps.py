@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from gmm.clock import in_float64
-from gmm.decision import Decision
+from gmm.decision import MixtureDecision
 from gmm.dynamics import Steps, reverse_step, rows_at_once, steps_of
 from gmm.guidance import Guidance, gap_of, steer
 from gmm.mixture import Mixture, denoise, diffuse, log_normalise, posterior_logits, sample
@@ -38,7 +38,7 @@ class Target(NamedTuple):
         log_prior: () log prior of the target.
     """
 
-    decision: Decision
+    decision: MixtureDecision
     inside: Mixture
     guide: Mixture | None
     schedule: Guidance | None

@@ -41,13 +41,23 @@ _NOWHERE = Estimate(np.asarray(np.nan), np.asarray(np.nan))
 
 def landmarks(curve: EntropyCurve, share: float = 0.8) -> Float[np.ndarray, " 5"]:
     """log(σ/α) at the `LANDMARKS` of a curve; NaN at those outside its noise range."""
+    return known_landmarks(curve, share).value
+
+
+def known_landmarks(curve: EntropyCurve, share: float = 0.8) -> Estimate:
+    """`landmarks` with the standard errors that the curve's own give them (5,)."""
+    ends = np.full((2, 3), np.nan)
     try:
         check_coverage(curve, share)
-        interval = window(curve, share, allow_partial=True)
-        ends = [interval.low, interval.median, interval.high]
+        found = window(curve, share, allow_partial=True)
+        ends[0] = found.low, found.median, found.high
+        ends[1] = found.low_stderr, found.median_stderr, found.high_stderr
     except ValueError:
-        ends = [np.nan, np.nan, np.nan]
-    return np.array([half_entropy(curve).value, fastest(curve).value, *ends])
+        pass
+    half, peak = half_entropy(curve), fastest(curve)
+    return Estimate(
+        np.array([half.value, peak.value, *ends[0]]), np.array([half.stderr, peak.stderr, *ends[1]])
+    )
 
 
 def half_entropy(curve: EntropyCurve) -> Estimate:

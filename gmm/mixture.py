@@ -34,6 +34,7 @@ from gmm.checks import (
 )
 from gmm.covariance import Covariance
 from gmm.distances import DIRECT_DIM, matmul, recomputed
+from gmm.keys import check_key
 from gmm.process import Process
 from gmm.pytree import build, pytree, set_fields
 
@@ -229,6 +230,7 @@ def diffuse(mixture: Mixture, alpha: Float[ArrayLike, ""], sigma: Float[ArrayLik
     )
 
 
+@may_be_infinite
 def log_prob(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "..."]:
     """Log density log p(x) in nats.
 
@@ -242,6 +244,7 @@ def log_prob(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "..
     return _checked(_log_prob, mixture, x, lambda value, unit: value - mixture.dim * math.log(unit))
 
 
+@may_be_infinite
 def score(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "... d"]:
     """Score ∇ log p(x) = Σ_k p(k|x) Σ_k⁻¹ (μ_k - x); arguments and errors as in `log_prob`."""
     return _checked(_score, mixture, x, lambda value, unit: value / unit)
@@ -253,6 +256,7 @@ def log_posterior(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array
     return _checked(_log_posterior, mixture, x)
 
 
+@may_be_infinite
 def denoise(
     mixture: Mixture,
     process: Process,
@@ -278,7 +282,7 @@ def denoise(
     """
     check_detached("x", x)
     check_detached("t", t)
-    x = _check_points(mixture, x)
+    mixture, x = _check_points(mixture, x)
     check_shape("t", t, f"() or {x.shape[:-1]} like x", [(), x.shape[:-1]])
     check_values("t", t, f"in [{process.t_min:g}, {process.t_max:g}]", _within(process))
     _check_noise(mixture, process, t)
@@ -297,15 +301,6 @@ def sample(mixture: Mixture, key: PRNGKeyArray, n: int) -> tuple[Float[Array, "n
     """
     check_count("n", n, 0)
     return _sample(mixture, check_key(key), n)
-
-
-def check_key(key: Any) -> PRNGKeyArray:
-    """Return `key` if it is a JAX random key (typed, or a raw uint32 pair)."""
-    if not isinstance(key, jax.Array) or not (
-        jnp.issubdtype(key.dtype, jax.dtypes.prng_key) or key.dtype == jnp.uint32
-    ):
-        raise ValueError(f"key must be a JAX random key such as jax.random.key(0), got {type(key).__name__}")
-    return key
 
 
 def log_normalise(logits: Float[Array, "... K"]) -> Float[Array, "... K"]:
@@ -330,12 +325,16 @@ def _within(process: Process) -> Callable[[np.ndarray], np.ndarray]:
     return lambda a: (a >= process.t_min) & (a <= process.t_max)
 
 
-def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> Float[Array, "... d"]:
+def _check_points(mixture: Mixture, x: Float[ArrayLike, "... d"]) -> tuple[Mixture, Float[Array, "... d"]]:
+    """The mixture and the points, both in the precision that holds both."""
     x = as_float(x)
     if x.ndim == 0 or x.shape[-1] != mixture.dim:
         raise ValueError(f"x must have shape (..., {mixture.dim}) like the mixture, got {x.shape}")
     check_finite("x", x)
-    return x.astype(common_dtype(x, mixture.dtype))
+    dtype = common_dtype(x, mixture.dtype)
+    if mixture.dtype != dtype:
+        mixture = jax.tree.map(lambda leaf: leaf.astype(dtype), mixture)
+    return mixture, x.astype(dtype)
 
 
 def check_component(mixture: Mixture, component: Int[ArrayLike, "..."], batch: tuple[int, ...]) -> Array:
@@ -383,7 +382,7 @@ def _checked(
     """
     check_detached("x", x)
     mixture, x = _near_origin(mixture, x)
-    points = _check_points(mixture, x)
+    mixture, points = _check_points(mixture, x)
     unit = _check_density(mixture)
     if unit != 1:
         mixture, points = diffuse(mixture, 1 / unit, 0.0), points / unit
@@ -611,8 +610,8 @@ def _denoise(
 
     # A time for each state: every row has its own α μ_k and Σ_k, so that few fit into memory at once.
     width = max(1, mixture.components * mixture.dim)
-    each = (alpha.reshape(-1), sigma.reshape(-1), flat, *chosen)
-    return _in_blocks(jax.vmap(row), width, *each).reshape(x.shape)
+    inputs = (alpha.reshape(-1), sigma.reshape(-1), flat, *chosen)
+    return _in_blocks(jax.vmap(row), width, *inputs).reshape(x.shape)
 
 
 def _denoise_rows(

@@ -382,9 +382,11 @@ def _gathered(basis: Commuting, alpha: float, sigma: float, far: float, largest:
     Coordinates with small |μ| move to Chebyshev nodes, with the weights that polynomial interpolation gives
     them: Σ_i w_i f(μ_i) = Σ_j W_j f(μ_j). The others stay as they are.
     """
-    reach = 1 + 2 * far
-    bound = min(_GATHERED / reach, largest)  # a wider interval would cost digits where all μ are small
-    order = _interpolation_order(bound * reach, len(basis.count))
+    inverse_distance = 1 + 2 * far
+    bound = min(
+        _GATHERED / inverse_distance, largest
+    )  # a wider interval would cost digits where all μ are small
+    order = _interpolation_order(bound * inverse_distance, len(basis.count))
     moments = np.zeros((order, 4))
     kept: list[Coordinates] = []
     for block in basis.blocks():
@@ -405,10 +407,10 @@ def _gathered(basis: Commuting, alpha: float, sigma: float, far: float, largest:
     return Coordinates(*whole, far=far, gathered=order)
 
 
-def _interpolation_order(reach: float, coordinates: int) -> int:
+def _interpolation_order(inverse_distance: float, coordinates: int) -> int:
     """Nodes for functions whose nearest singularity is 1/reach half-widths away."""
-    away = min(1 / reach, 1e12)
-    ellipse = away + np.sqrt(away**2 - 1)
+    distance = min(1 / inverse_distance, 1e12)
+    ellipse = distance + np.sqrt(distance**2 - 1)
     return int(np.ceil(np.log(coordinates / _INTERPOLATION_ERROR) / np.log(ellipse))) + 2
 
 

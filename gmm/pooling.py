@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.stats import norm
 from scipy.stats import t as student
 
 from gmm.checks import check_count
 from gmm.curve import EntropyCurve
-from gmm.estimate import CARRYING
+from gmm.estimate import CARRYING, Estimate
 
 DRAWS = 400
 CONFIDENCE = 0.95
@@ -71,6 +72,12 @@ def pool(runs: Sequence[EntropyCurve]) -> EntropyCurve:
             fields[f"{name}_stderr"] = spread if run_errors is None else _added(run_errors, spread)
     fields["surprise_variance"] = np.mean([run.surprise_variance for run in runs], axis=0)
     return dataclasses.replace(first, **fields, metadata={**first.metadata, "runs": len(runs)})
+
+
+def from_estimate(found: Estimate) -> Reading:
+    """Numbers whose standard errors are those of a normal law, with their 95% intervals."""
+    half = norm.ppf(0.5 + CONFIDENCE / 2) * found.stderr
+    return Reading(found.value, found.stderr, found.value - half, found.value + half)
 
 
 def read_off(

@@ -26,7 +26,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
 
 from gmm.checks import may_be_infinite
 from gmm.covariance import Covariance
-from gmm.decision import Decision
+from gmm.decision import MixtureDecision
 from gmm.devices import over_devices, rows_for
 from gmm.estimate import AGREEMENT, CARRYING, FEWEST, UNAIMED, carrying
 from gmm.mixture import BLOCK_ELEMENTS, Mixture, posterior_logits
@@ -53,7 +53,7 @@ class Strata(NamedTuple):
     points: int
 
 
-def strata_of(decision: Decision, samples: int, boundary: bool) -> Strata:
+def strata_of(decision: MixtureDecision, samples: int, boundary: bool) -> Strata:
     """The fewest whole strata that hold `samples` points."""
     size = DRAWS * SIGNS * (2 if boundary and has_boundaries(decision) else 1)
     count = -(-samples // size)
@@ -75,7 +75,7 @@ class Sums(NamedTuple):
 
 
 def statistics(
-    decision: Decision,
+    decision: MixtureDecision,
     alpha: Float[ArrayLike, ""],
     sigma: Float[ArrayLike, ""],
     key: PRNGKeyArray,
@@ -125,7 +125,7 @@ def _known(sums: Sums, coverage: Coverage, strata: int, boundary: bool) -> Bool[
 @may_be_infinite
 @functools.partial(jax.jit, static_argnames=("strata", "boundary"))
 def _statistics(
-    decision: Decision,
+    decision: MixtureDecision,
     alpha: Float[ArrayLike, ""],
     sigma: Float[ArrayLike, ""],
     key: PRNGKeyArray,
@@ -162,7 +162,7 @@ class _Scheme(NamedTuple):
         key: random key.
     """
 
-    decision: Decision
+    decision: MixtureDecision
     noisy: Mixture
     pull: Covariance
     proposal: Proposal
@@ -215,7 +215,7 @@ def _norm(values: Float[Array, "s ..."]) -> Float[Array, "..."]:
     return scale * jnp.sqrt(jnp.sum((values / safe[None]) ** 2, axis=0))
 
 
-def _strata_at_once(decision: Decision, boundary: bool) -> int:
+def _strata_at_once(decision: MixtureDecision, boundary: bool) -> int:
     """How many strata keep the largest temporary array below BLOCK_ELEMENTS."""
     width = max(decision.mixture.components, decision.mixture.dim)
     if not decision.trivial:

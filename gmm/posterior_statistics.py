@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from gmm.covariance import Covariance, Diagonal, Isotropic
-from gmm.decision import Decision
+from gmm.decision import MixtureDecision
 from gmm.distances import CLEAR, if_anywhere, matmul, resolved_distances, rounding
 from gmm.mixture import Mixture, log_normalise
 
@@ -46,7 +46,7 @@ class Posterior(NamedTuple):
     inside: Float[Array, "n C m"]
 
 
-def posterior(decision: Decision, joint: Float[Array, "n K"]) -> Posterior:
+def posterior(decision: MixtureDecision, joint: Float[Array, "n K"]) -> Posterior:
     """Posteriors from log joint probabilities (n, K), which may lack a term that all components share."""
     if decision.trivial:
         log_p = log_normalise(joint)
@@ -64,7 +64,7 @@ def posterior(decision: Decision, joint: Float[Array, "n K"]) -> Posterior:
 
 
 def per_point(
-    decision: Decision,
+    decision: MixtureDecision,
     noisy: Mixture,
     x: Float[Array, "n d"],
     at: Posterior,
@@ -149,7 +149,7 @@ def _component_spread(
 
 
 def _cell_spread(
-    decision: Decision,
+    decision: MixtureDecision,
     means: Float[Array, "K d"],
     pull: Covariance,
     inside: Float[Array, "n C m"],
@@ -170,7 +170,7 @@ def _cell_spread(
 
 
 def _spread_one_by_one(
-    decision: Decision,
+    decision: MixtureDecision,
     noisy: Mixture,
     pull: Covariance,
     x: Float[Array, "n d"],

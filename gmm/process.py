@@ -88,9 +88,9 @@ class Process(abc.ABC):
             inside = (times >= self.t_min) & (times <= self.t_max)
             log_snr = np.asarray(self.log_snr(padded(np.where(inside, times, 1.0))))
         finite = np.isfinite(log_snr[: times.size]).reshape(times.shape)
-        known = np.where(finite & inside, times, np.nan)
+        usable = np.where(finite & inside, times, np.nan)
         allowed = f"in the range of {self.name}, {self.time_range}"
-        check_values(name, times, allowed, lambda a: np.isfinite(known) & np.isfinite(a))
+        check_values(name, times, allowed, lambda a: np.isfinite(usable) & np.isfinite(a))
 
     def describe(self) -> str:
         """The constructor call, e.g. ``vp_linear(beta_min=0.1, beta_max=20.0)``; kept with results."""

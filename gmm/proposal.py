@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from gmm.decision import Decision
+from gmm.decision import MixtureDecision
 from gmm.distances import DIRECT_DIM, matmul
 from gmm.mixture import Mixture, component_at
 from gmm.posterior_statistics import Posterior, without_top
@@ -82,7 +82,7 @@ class Coverage(NamedTuple):
     log_bound: Float[Array, " C"]
 
 
-def has_boundaries(decision: Decision) -> bool:
+def has_boundaries(decision: MixtureDecision) -> bool:
     """Whether boundary points can be drawn for a decision of known weights."""
     mixture = decision.mixture
     possible = np.isfinite(np.asarray(mixture.log_weights)).reshape(decision.cells, -1)
@@ -90,7 +90,7 @@ def has_boundaries(decision: Decision) -> bool:
     return mixture.covariance.shared and mixture.components <= MAX_BOUNDARY_COMPONENTS and int(alive) > 1
 
 
-def propose(decision: Decision, noisy: Mixture, boundary: bool) -> Proposal:
+def propose(decision: MixtureDecision, noisy: Mixture, boundary: bool) -> Proposal:
     """The law of points for a decision at one noise level; `noisy` is the law of x_t/α there."""
     log_prior = noisy.log_weights
     boundaries = _boundaries(decision, noisy) if boundary else None
@@ -98,7 +98,7 @@ def propose(decision: Decision, noisy: Mixture, boundary: bool) -> Proposal:
     return Proposal(_mean_of(log_prior, share), log_prior, boundaries)
 
 
-def _boundaries(decision: Decision, noisy: Mixture) -> Boundaries:
+def _boundaries(decision: MixtureDecision, noisy: Mixture) -> Boundaries:
     log_prior = noisy.log_weights
     labels = jnp.asarray(decision.labels)
     apart = (labels[:, None] != labels[None, :]) & jnp.isfinite(log_prior)[None, :]
@@ -128,7 +128,7 @@ def _log_contribution(
     return log_prior + jnp.where(total < small, total, jnp.log(jnp.log1p(jnp.exp(jnp.maximum(total, small)))))
 
 
-def _equal_shares(decision: Decision, log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
+def _equal_shares(decision: MixtureDecision, log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
     """Log probabilities that give every cell the same share, and its components shares by their prior."""
     cell = jax.nn.logsumexp(decision.by_cell(log_prior), axis=-1, keepdims=True)
     inside = decision.by_cell(log_prior) - jnp.where(jnp.isfinite(cell), cell, 0)
@@ -155,7 +155,7 @@ def _squared_distances(noisy: Mixture) -> Float[Array, "K K"]:
     return jnp.maximum(2 * (jnp.diagonal(aligned)[:, None] - aligned), 0)
 
 
-def coverage(decision: Decision, proposal: Proposal) -> Coverage:
+def coverage(decision: MixtureDecision, proposal: Proposal) -> Coverage:
     """How a proposal covers each cell."""
     share = decision.by_cell(jnp.exp(proposal.log_class)).sum(axis=-1)
     if proposal.boundaries is None:
@@ -189,7 +189,7 @@ def centres(
     return jnp.stack([around, between], axis=-2), component
 
 
-def weights(decision: Decision, proposal: Proposal, at: Posterior) -> Float[Array, " n"]:
+def weights(decision: MixtureDecision, proposal: Proposal, at: Posterior) -> Float[Array, " n"]:
     """p/q at points with posteriors `at`."""
     log_prior = jnp.where(jnp.isfinite(proposal.log_prior), proposal.log_prior, 0)
     around = matmul(jnp.exp(at.log_component), jnp.exp(proposal.log_class - log_prior))
@@ -199,7 +199,10 @@ def weights(decision: Decision, proposal: Proposal, at: Posterior) -> Float[Arra
 
 
 def _between(
-    decision: Decision, boundaries: Boundaries, log_prior: Float[Array, " K"], log_p: Float[Array, "n K"]
+    decision: MixtureDecision,
+    boundaries: Boundaries,
+    log_prior: Float[Array, " K"],
+    log_p: Float[Array, "n K"],
 ) -> Float[Array, " n"]:
     """Σ b_z/(S_z √π_z) √p_z √p_j over z, j in different cells.
 

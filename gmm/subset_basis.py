@@ -180,8 +180,8 @@ class DiagonalNoisy:
     def along(
         self, c: Float[Array, " S"], u: Float[Array, "n S"], rates: bool
     ) -> tuple[Complex[Array, " n"], Complex[Array, " n"] | None]:
-        middle, own, means, linear = self._centred(c)
-        x, y = u @ own, u @ (own * means)
+        middle, relative, means, linear = self._centred(c)
+        x, y = u @ relative, u @ (relative * means)
         square = x * x
         fall = 1 / (1 + square)
         turned = x * fall  # 1/(1+ix) = fall - i turned
@@ -190,7 +190,9 @@ class DiagonalNoisy:
         imaginary = u @ linear - 0.5 * np.arctan(x) @ self.count + 0.5 * np.einsum("ni,ni->n", y, pushed)
         if not rates:
             return real + 1j * imaginary, None
-        return real + 1j * imaginary, self._growth(c, u, (middle, own, means), (fall, turned, pulled, pushed))
+        return real + 1j * imaginary, self._growth(
+            c, u, (middle, relative, means), (fall, turned, pulled, pushed)
+        )
 
     def _growth(
         self, c: Array, u: Array, centred: tuple[Array, ...], fields: tuple[Array, ...]
@@ -200,15 +202,19 @@ class DiagonalNoisy:
         Σ_k a_k = 1 moves what is the same for all components into the sum over k, which then is a product of
         matrices for every function of the coordinates.
         """
-        middle, own, means = centred
+        middle, relative, means = centred
         fall, turned, pulled, pushed = fields
         weight = 0.5 * self.noise * middle
         counted = weight * self.count
-        spread, first, second = counted * own * (own - 2), weight * own**2 * means, weight * own**2
-        each = (first * means).sum(axis=1) - 2 * (pushed @ first.T) - (pulled**2 - pushed**2) @ second.T
+        spread, first, second = (
+            counted * relative * (relative - 2),
+            weight * relative**2 * means,
+            weight * relative**2,
+        )
+        slope = (first * means).sum(axis=1) - 2 * (pushed @ first.T) - (pulled**2 - pushed**2) @ second.T
         turn = 2 * ((pulled * pushed) @ second.T - pulled @ first.T) - turned @ spread.T
-        growth = np.einsum("ns,ns->n", c + 1j * u, each + fall @ spread.T + 1j * turn)
-        return growth + counted.sum() - 1j * (u @ (own @ counted))
+        growth = np.einsum("ns,ns->n", c + 1j * u, slope + fall @ spread.T + 1j * turn)
+        return growth + counted.sum() - 1j * (u @ (relative @ counted))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -271,8 +277,8 @@ class DenseNoisy:
     def along(
         self, c: Float[Array, " S"], u: Float[Array, "n S"], rates: bool
     ) -> tuple[Complex[Array, " n"], Complex[Array, " n"] | None]:
-        root, own, steps, linear = self._centred(c)
-        x, vectors = np.linalg.eigh(np.tensordot(u, own, 1))
+        root, relative, steps, linear = self._centred(c)
+        x, vectors = np.linalg.eigh(np.tensordot(u, relative, 1))
         y = np.einsum("nij,ni->nj", vectors, u @ steps)
         inverse = 1 / (1 + 1j * x)
         value, growth = self.rest.along(c, u, rates)

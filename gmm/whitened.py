@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 from gmm.checks import check_count, check_finite, check_values, choose
 from gmm.estimate import Estimate, mean_of
 from gmm.guidance import Guidance, cfg, exact_weight
-from gmm.mixture import check_key
+from gmm.keys import check_key, key_numbers
 from gmm.samplers import FIRST_RHO, SAMPLERS, Sampler, runge_kutta_step
 
 # Nats: an undecided path has up to log K. Below this sum a few that were not seen would change the mean by more than
@@ -100,7 +100,7 @@ def guided_whitened(
     check_values("rho", rho, f"above {first:g}", lambda a: np.isfinite(a) & (a > first))
     scale = variance * rho.max() if energy is None else energy
     law = _Law(means, target, schedule, float(scale), variance, count)
-    rng = np.random.default_rng(np.asarray(jax.random.key_data(check_key(key))))
+    rng = np.random.default_rng(key_numbers(check_key(key)))
     start = rng.standard_normal((samples, law.width))
     # These products are small: threads that wait for one another would cost eight times what they compute.
     with threadpool_limits(1, "blas"), jax.enable_x64(True):

@@ -85,9 +85,9 @@ class SamplerSteps:
             raise ValueError(f"sigmas of {sampler} must fall from step to step")
         noise, index = np.log(levels)[::-1], np.arange(len(levels), dtype=float)[::-1]
         places = np.array([window.high, window.median, window.low])
-        found = np.interp(places, noise, index)
+        indices = np.interp(places, noise, index)
         outside = (places < noise[0]) | (places > noise[-1])
-        first, median, last = (None if out else float(i) for i, out in zip(found, outside, strict=True))
+        first, median, last = (None if out else float(i) for i, out in zip(indices, outside, strict=True))
         inside = np.flatnonzero((levels >= np.exp(window.low)) & (levels <= np.exp(window.high)))
         within = (int(inside[0]), int(inside[-1])) if len(inside) else None
         return cls(sampler, len(levels), tuple(map(float, levels)), first, median, last, within)
@@ -119,7 +119,7 @@ class Decided:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Decision:
+class _WindowFacts:
     """Which decision of which model, and how much of it the window holds; see `MeasuredWindow`."""
 
     model: str
@@ -131,7 +131,7 @@ class _Decision:
 
 
 @dataclasses.dataclass(frozen=True)
-class MeasuredWindow(_Decision):
+class MeasuredWindow(_WindowFacts):
     """The noise interval in which a model makes a decision.
 
     Attributes:
@@ -184,12 +184,12 @@ class MeasuredWindow(_Decision):
                 curve.
         """
         curve = curve.in_units("nats")
-        found, metadata = window(curve, share, allow_partial=allow_partial), curve.metadata
-        check_ends(found, curve)
+        interval, metadata = window(curve, share, allow_partial=allow_partial), curve.metadata
+        check_ends(interval, curve)
         places = zip(
-            (found.low, found.median, found.high),
-            (found.t_low, found.t_median, found.t_high),
-            (found.low_stderr, found.median_stderr, found.high_stderr),
+            (interval.low, interval.median, interval.high),
+            (interval.t_low, interval.t_median, interval.t_high),
+            (interval.low_stderr, interval.median_stderr, interval.high_stderr),
             strict=True,
         )
         low, median, high = (_place(*place) for place in places)
@@ -203,9 +203,9 @@ class MeasuredWindow(_Decision):
             low=low,
             median=median,
             high=high,
-            samplers=tuple(SamplerSteps.from_sigmas(name, s, found) for name, s in samplers.items()),
+            samplers=tuple(SamplerSteps.from_sigmas(name, s, interval) for name, s in samplers.items()),
             facts={**metadata, **facts},
-            decided=Decided.of(found),
+            decided=Decided.of(interval),
         )
 
     @property
@@ -246,7 +246,7 @@ class _Places:
 
 
 @dataclasses.dataclass(frozen=True)
-class WindowFile(_Decision):
+class WindowFile(_WindowFacts):
     """What a file holds; unknown fields are ignored, so that later versions may add some."""
 
     format: Literal["speciation-window/1"]

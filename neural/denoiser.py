@@ -255,8 +255,8 @@ def state_shape(denoiser: Denoiser, shape: Sequence[int] | None = None) -> tuple
 
 def state_dtype(denoiser: Denoiser) -> jnp.dtype:
     """Floating type of states: the denoiser's own `dtype`, at least float32, else JAX's default."""
-    own = getattr(denoiser, "dtype", None)
-    return jnp.dtype(jnp.result_type(float) if own is None else wide(jnp.dtype(own)))
+    dtype = getattr(denoiser, "dtype", None)
+    return jnp.dtype(jnp.result_type(float) if dtype is None else wide(jnp.dtype(dtype)))
 
 
 def encode(denoiser: Denoiser, conditions: Sequence[Any]) -> Conditions:
@@ -269,9 +269,9 @@ def encode(denoiser: Denoiser, conditions: Sequence[Any]) -> Conditions:
     conditions = [conditions] if isinstance(conditions, str) else list(conditions)
     if not conditions:
         raise ValueError("conditions must name at least one condition, got none")
-    own = getattr(denoiser, "encode", None)
-    if own is not None:
-        return own(conditions)
+    encoder = getattr(denoiser, "encode", None)
+    if encoder is not None:
+        return encoder(conditions)
     array = np.asarray(conditions)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(

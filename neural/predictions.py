@@ -87,8 +87,8 @@ def coefficients(prediction: str, process: Process, t: Any, sigma_data: float = 
         square = alpha**2 + sigma**2
         return alpha / square, -sigma / square
     if prediction == "velocity":
-        one = jnp.ones_like(t)
-        alpha_slope, sigma_slope = (jax.jvp(f, (t,), (one,))[1] for f in (process.alpha, process.sigma))
+        unit = jnp.ones_like(t)
+        alpha_slope, sigma_slope = (jax.jvp(f, (t,), (unit,))[1] for f in (process.alpha, process.sigma))
         wronskian = alpha * sigma_slope - sigma * alpha_slope
         return sigma_slope / wronskian, -sigma / wronskian
     level = sigma / alpha

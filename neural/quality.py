@@ -1,7 +1,6 @@
 """What guidance gains and costs on a trained model: commitment, distance from the data of each class, diversity."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,9 +15,7 @@ from gmm.mixture import Mixture, diffuse, log_posterior
 from gmm.partition import Partition, cell_log_posterior, partition_of
 from neural.denoiser import Denoiser, state_dtype, state_shape
 from neural.samplers import Times, ancestral
-
-Judge = Callable[[Float[ArrayLike, "n d"]], Float[Array, "n C"]]
-"""Log posteriors of the classes given flat states."""
+from neural.uturn import Judge
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +117,6 @@ def _spread(made: np.ndarray, real: np.ndarray) -> Estimate:
     return Estimate(np.asarray(total(made) / total(real)), np.std(parts, ddof=1) / np.sqrt(PARTS))
 
 
-def _over_classes(each: list[Estimate]) -> Estimate:
-    values, errors = (np.array([one[i] for one in each], float) for i in (0, 1))
-    return Estimate(values.mean(), np.sqrt(np.sum(errors**2)) / len(each))
+def _over_classes(of_class: list[Estimate]) -> Estimate:
+    values, errors = (np.array([estimate[i] for estimate in of_class], float) for i in (0, 1))
+    return Estimate(values.mean(), np.sqrt(np.sum(errors**2)) / len(of_class))

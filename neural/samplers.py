@@ -496,7 +496,7 @@ def _cast(table: T, like: State) -> T:
 
 def _normal(key: PRNGKeyArray, index: Array, like: Array) -> Array:
     if key.ndim:
-        return jax.vmap(lambda one, row: _normal(one, index, row))(key, like)
+        return jax.vmap(lambda row_key, row: _normal(row_key, index, row))(key, like)
     return jax.random.normal(jax.random.fold_in(key, index), like.shape, like.dtype)
 
 

@@ -21,6 +21,7 @@ from neural.denoiser import Denoiser
 from neural.samplers import ancestral
 
 Judge = Callable[[Float[Array, "n ..."]], Float[Array, "n K"]]
+"""Clean states -> log posteriors of K classes, by a classifier."""
 
 
 def u_turn(

@@ -101,7 +101,7 @@ def _run(arguments: Sequence[str]) -> int:
             raise
         wanted = os.environ["JAX_PLATFORMS"]
         return _refuse(
-            f"JAX has no platform {wanted!r} here, which JAX_PLATFORMS asks for; unset it or name another"
+            f"JAX has no platform {wanted!r} here, but JAX_PLATFORMS is set to it; unset it or name another"
         )
     except typer.TyperException as error:
         return _refuse(error.format_message())
@@ -130,7 +130,7 @@ def _after_callback(failed: str) -> int:
 
 
 def _platform_is_missing() -> bool:
-    """Whether JAX cannot start on the platform that the environment asks for; it says so in fifty lines."""
+    """Whether JAX cannot start on the platform that the environment names; its own message has fifty lines."""
     if not os.environ.get("JAX_PLATFORMS"):
         return False
     import jax
@@ -177,7 +177,9 @@ def main() -> None:
     if code == INTERRUPTED:
         _leave(128 + _received[-1] if _received else code)
     # Python takes a second to end; an interruption meanwhile would print a traceback that says nothing.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for signum in _ENDING:
+        if signal.getsignal(signum) == _interrupt:
+            signal.signal(signum, signal.SIG_DFL)
     sys.exit(code)
 
 

@@ -114,11 +114,11 @@ def _sums(folder: Path) -> dict[str, int | None]:
         with contextlib.suppress(OSError):
             files[path] = path.stat(follow_symlinks=False)
     sums: dict[str, int | None] = {}
-    room = MOST_BYTES
+    bytes_left = MOST_BYTES
     for path, facts in sorted(files.items(), key=lambda entry: entry[1].st_mtime, reverse=True):
-        room -= facts.st_size
+        bytes_left -= facts.st_size
         sums[path.name] = None
-        if room >= 0 and stat.S_ISREG(facts.st_mode):
+        if bytes_left >= 0 and stat.S_ISREG(facts.st_mode):
             with contextlib.suppress(OSError):
                 sums[path.name] = zlib.crc32(path.read_bytes())
     return sums

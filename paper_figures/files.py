@@ -1,8 +1,6 @@
-"""Files of results: folders that can be written, data and images written whole, and fingerprints."""
+"""Files of results: folders that can be written, data and images written whole."""
 
-import hashlib
 import io
-import json
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,19 +50,6 @@ def save_image(image: "np.ndarray", path: Path, texts: Mapping[str, str]) -> Non
 
     colour = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
     metadata: Any = {**texts, "Software": None}
-    made = io.BytesIO()
-    imsave(made, np.ascontiguousarray(colour), format="png", metadata=metadata)
-    write_whole(path, made.getbuffer())
-
-
-def fingerprint(*parts: Any) -> str:
-    """SHA-256, in hexadecimal, of everything that a result follows from: arrays, and facts in JSON's types."""
-    digest = hashlib.sha256()
-    for item in parts:
-        if hasattr(item, "dtype"):
-            import numpy as np
-
-            digest.update(np.ascontiguousarray(item).view(np.uint8).data)
-        else:
-            digest.update(json.dumps(item, sort_keys=True).encode())
-    return digest.hexdigest()
+    picture = io.BytesIO()
+    imsave(picture, np.ascontiguousarray(colour), format="png", metadata=metadata)
+    write_whole(path, picture.getbuffer())

@@ -29,19 +29,28 @@ def reliable_interrupts(signum: int = signal.SIGINT) -> Iterator[None]:
     prints the exception, drops it and goes on. Here nothing is printed, and the signal is sent again a moment later.
     """
     previous_hook = sys.unraisablehook
-    timers: list[threading.Timer] = []
+    work_ended = threading.Event()
 
     def send_again(dropped: "sys.UnraisableHookArgs") -> None:
         if dropped.exc_type not in (KeyboardInterrupt, SystemExit):
             previous_hook(dropped)
             return
-        timers.append(threading.Timer(MOMENT, _thread.interrupt_main, [signum]))
-        timers[-1].start()
+        hook_left: list[bool] = []
+        # Unlike `Thread.start`, this does not wait: a signal that came within this function would be dropped too.
+        _thread.start_new_thread(_send, (signum, hook_left, work_ended))
+        hook_left += [True]
 
     sys.unraisablehook = send_again
     try:
         yield
     finally:
         sys.unraisablehook = previous_hook
-        for timer in timers:
-            timer.cancel()
+        work_ended.set()
+
+
+def _send(signum: int, hook_left: list[bool], work_ended: threading.Event) -> None:
+    """Raise the signal in the main thread, once that has left the hook and unless the work has ended meanwhile."""
+    while not work_ended.wait(MOMENT):
+        if hook_left:
+            _thread.interrupt_main(signum)
+            return

@@ -6,6 +6,8 @@ the tests run; see `tests/typecheck.py`.
 
 import importlib
 import os
+import pkgutil
+from pathlib import Path
 
 import jax
 import pytest
@@ -13,6 +15,8 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 from paper_figures import cli
+
+NEURAL = Path(__file__).parent.parent / "neural"
 
 # Tests compile more than they compute: as the commands do, they take two thirds of the time with these.
 os.environ["XLA_FLAGS"] = " ".join([*cli.quick_to_compile(), os.environ.get("XLA_FLAGS", "")])
@@ -48,8 +52,16 @@ def pytest_configure(config):
         jax.config.update("jax_numpy_dtype_promotion", "strict")
     if config.getoption("--typecheck"):
         importlib.import_module("tests.typecheck")
-        install_import_hook(["gmm", "theory", "neural"], "tests.typecheck.check_arrays")
+        install_import_hook(ARRAY_MODULES, "tests.typecheck.check_arrays")
 
+
+# Readers of files call small functions millions of times, and what they call is counted (tests/hardening).
+WITHOUT_ARRAYS = ("neural.checkpoints", "neural.decisions")
+ARRAY_MODULES = [
+    "gmm",
+    "theory",
+    *(name for _, name, _ in pkgutil.iter_modules([str(NEURAL)], "neural.") if name not in WITHOUT_ARRAYS),
+]
 
 # Modules have few programs in common. Some 3 MB each: without a limit a worker ends with 6 GB.
 PROGRAMS = 400
@@ -61,6 +73,16 @@ def bounded_memory():
 
     yield
     programs.drop_if_many(PROGRAMS)
+
+
+@pytest.fixture(autouse=True)
+def lenient(request):
+    """`@pytest.mark.lenient(reason)`: what the test does on purpose, --strict-numerics would stop."""
+    if request.node.get_closest_marker("lenient") is None:
+        yield
+    else:
+        with jax.debug_nans(False), jax.debug_infs(False), jax.numpy_dtype_promotion("standard"):
+            yield
 
 
 @pytest.fixture

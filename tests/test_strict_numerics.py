@@ -11,6 +11,7 @@ import pytest
 import gmm
 import neural
 import theory
+from gmm.dynamics import reverse_kernel
 
 EDM2 = pathlib.Path(__file__).parent / "neural/data/edm2/tiny.pkl"
 KINDS = ("float32", "float64")
@@ -67,6 +68,8 @@ CALLS = {
     "a cell of weight zero": lambda: curve_fields(sampled(partition=gmm.Partition([0, 1, 1]))),
     "a cell with a part of weight zero": lambda: curve_fields(sampled(partition=gmm.Partition([0, 0, 1]))),
     "posterior": lambda: gmm.log_posterior(points(), np.zeros((2, 1), points().dtype)),
+    "points of more digits": lambda: gmm.score(points(), np.zeros((2, 1), np.float64)),
+    "reverse kernel at the ends": lambda: reverse_kernel(gmm.flow(), 1.0, 0.0),
     "denoised": lambda: gmm.denoise(points(), gmm.edm(), np.zeros((2, 1), points().dtype), 1.0),
     "taken": lambda: points().take([0, 1]).log_weights,
     "U-turn": lambda: gmm.u_turn(points(), gmm.vp(), [0.5], key=key(), samples=32, steps=8),
@@ -114,6 +117,12 @@ def test_a_class_of_weight_zero_changes_no_rate_of_guidance(sampler):
 def test_a_nan_of_the_caller_still_stops():
     with strict(), pytest.raises(FloatingPointError):
         jnp.log(-jnp.ones(()))
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_bad_input_is_refused_by_name_as_without_the_modes(value):
+    with strict(), pytest.raises(ValueError, match="factor must be finite"):
+        gmm.LowRank([[value]], 1.0)
 
 
 def test_whole_numbers_are_states_and_times():

@@ -254,9 +254,9 @@ def _axis(pair: _Pair, last: float, refine: int) -> Array:
     """Points q that cover the law up to ρ = last."""
     rho, weights = _weights(pair, last)
     # Towards the target guidance reaches as far as it beats the pull back; away from it, to the other class.
-    reach = np.linspace(0, 100, 1001)[None, :]
-    strength = 4 * max(weights.max() - 1, 0) * np.sqrt(rho) * expit(-pair.logit(reach, rho))
-    high = DEVIATIONS + float(np.max(np.where(strength >= reach, reach, 0)))
+    places = np.linspace(0, 100, 1001)[None, :]
+    strength = 4 * max(weights.max() - 1, 0) * np.sqrt(rho) * expit(-pair.logit(places, rho))
+    high = DEVIATIONS + float(np.max(np.where(strength >= places, places, 0)))
     low = -DEVIATIONS - _displacement(weights) * math.sqrt(last)
     return np.linspace(low, high, math.ceil((high - low) * refine / SPACE_STEP) + 1)
 
@@ -270,8 +270,8 @@ def _weights(pair: _Pair, last: float) -> tuple[Array, Array]:
 
 def _displacement(weights: Array) -> float:
     """The distance, in √ρ, by which weights below one move a state away from the target."""
-    away = max(1 - float(weights.min()), 0)
-    return 2 * max(away, 1) if away > 0 else 0.0
+    repulsion = max(1 - float(weights.min()), 0)
+    return 2 * max(repulsion, 1) if repulsion > 0 else 0.0
 
 
 def _fokker_planck(pair: _Pair, rho_out: Array, refine: int) -> Array:
@@ -322,8 +322,8 @@ def _quantiles(pair: _Pair, rho_out: Array, refine: int) -> Array:
     separates them; Φ(q(start)) is the probability below each.
     """
     nodes = _nodes(pair, rho_out, refine)
-    away = _displacement(_weights(pair, rho_out[-1])[1])
-    laws = _backwards(pair, nodes, away, refine) if away else _forwards(pair, nodes, refine)
+    displacement = _displacement(_weights(pair, rho_out[-1])[1])
+    laws = _backwards(pair, nodes, displacement, refine) if displacement else _forwards(pair, nodes, refine)
     is_output = np.isin(nodes, np.log(rho_out))
     rows = [
         [*pair.averages(q, mass, math.exp(node)), math.nan]
@@ -350,9 +350,9 @@ def _forwards(pair: _Pair, nodes: Array, refine: int) -> Iterator[Law]:
         yield q, mass
 
 
-def _backwards(pair: _Pair, nodes: Array, away: float, refine: int) -> list[Law]:
+def _backwards(pair: _Pair, nodes: Array, displacement: float, refine: int) -> list[Law]:
     """The law at each node, from points that are even at the end but for the boundary of the classes there."""
-    q, log_spread = _final_points(pair, math.exp(nodes[-1]), away, refine)
+    q, log_spread = _final_points(pair, math.exp(nodes[-1]), displacement, refine)
     points = [q]
     for b, a in itertools.pairwise(nodes[::-1]):
         middle = 0.5 * (a + b)
@@ -370,9 +370,9 @@ def _backwards(pair: _Pair, nodes: Array, away: float, refine: int) -> list[Law]
     return [(q, mass / mass.sum()) for q in reversed(points)]
 
 
-def _final_points(pair: _Pair, rho: float, away: float, refine: int) -> tuple[Array, Array]:
+def _final_points(pair: _Pair, rho: float, displacement: float, refine: int) -> tuple[Array, Array]:
     """Points at the end, and the log of their spacing: an eighth of the width 1/(2√ρ) of the boundary within it."""
-    low, high = -DEVIATIONS - away * math.sqrt(rho), DEVIATIONS
+    low, high = -DEVIATIONS - displacement * math.sqrt(rho), DEVIATIONS
     boundary = float(np.clip(-pair.logit(np.zeros(()), rho) / (2 * math.sqrt(rho)), low, high))
     step = 0.5 * SPACE_STEP / refine
     share = min(1.0, 1 / (16 * math.sqrt(rho)) / (0.5 * SPACE_STEP))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from theory.smoothing import SMOOTH, Grid, log_of, make_grid, smooth_bump, smooth_log, smooth_step
+from theory.smoothing import SMOOTH, UniformGrid, log_of, make_grid, smooth_bump, smooth_log, smooth_step
 
 Array = np.ndarray
 
@@ -118,7 +118,7 @@ def tree_sweep(branching: Sequence[float], rhos: Sequence[float], refine: int, r
     return Sweep(grid.integral(delta), np.array([grid.integral(weight) for weight in diverged[::-1]]))
 
 
-def _tree_grid(size: float, rhos: Array, refine: int) -> Grid:
+def _tree_grid(size: float, rhos: Array, refine: int) -> UniformGrid:
     """The range of x for a tree; size is the log of its number of leaves.
 
     A level's own integrand reaches from where λ times the number of leaves is negligible to where its
@@ -133,7 +133,7 @@ def _tree_grid(size: float, rhos: Array, refine: int) -> Grid:
     return make_grid(-low, below / 2 + spread + LEAF_END, rhos, refine)
 
 
-def _leaf(grid: Grid) -> Array:
+def _leaf(grid: UniformGrid) -> Array:
     """λ = e^x, kept finite: it only matters where e^{-λ} is not zero."""
     return np.exp(np.minimum(grid.x, 700.0))
 
@@ -230,17 +230,17 @@ Columns = tuple[Array, Array, Array]
 """log ψ, χ and log η of one kind of class on a grid, (size,) each."""
 
 
-def _by_grid(grid: Grid, log_prior: float, rho: float, floor: float, _refine: int) -> Columns:
+def _by_grid(grid: UniformGrid, log_prior: float, rho: float, floor: float, _refine: int) -> Columns:
     leaf = _leaf(grid)
     log_psi = smooth_log(grid, -leaf, log_prior - rho / 2, rho, floor)
     chi = smooth_step(grid, -leaf, log_prior + rho / 2, rho, floor)
     return log_psi, chi, log_of(smooth_bump(grid, leaf * np.exp(-leaf), log_prior - rho / 2, rho, floor))
 
 
-def _by_nodes(grid: Grid, log_prior: float, rho: float, _floor: float, refine: int) -> Columns:
+def _by_nodes(grid: UniformGrid, log_prior: float, rho: float, _floor: float, refine: int) -> Columns:
     """The same for small ρ, by trapezoidal sums over u: λ itself is a node's, not the grid's."""
-    step, reach = NODE_STEP / refine, DEVIATIONS + 1 + refine
-    u = step * np.arange(-math.ceil(reach / step), math.ceil(reach / step) + 1)
+    step, widest = NODE_STEP / refine, DEVIATIONS + 1 + refine
+    u = step * np.arange(-math.ceil(widest / step), math.ceil(widest / step) + 1)
     weights = np.exp(-0.5 * u**2) * (step / np.sqrt(2 * np.pi))
     places = (grid.x + log_prior)[:, None] + np.sqrt(rho) * u
     leaf = np.exp(np.minimum(places - rho / 2, LEAF_END))

@@ -33,7 +33,7 @@ NEGLIGIBLE = 9.0
 LOG_TINY = -700.0
 
 
-class Grid(NamedTuple):
+class UniformGrid(NamedTuple):
     """Points x_i = (first + i) step, i = 0..size-1."""
 
     step: float
@@ -50,7 +50,7 @@ class Grid(NamedTuple):
         return float(self.step * np.sum(f))
 
 
-def make_grid(low: float, high: float, variances: Array, refine: int = 1) -> Grid:
+def make_grid(low: float, high: float, variances: Array, refine: int = 1) -> UniformGrid:
     """The grid over [low, high] for smoothing with these variances.
 
     Args:
@@ -61,7 +61,7 @@ def make_grid(low: float, high: float, variances: Array, refine: int = 1) -> Gri
     """
     step = (COARSE if np.min(variances) >= SMOOTH else FINE) / refine
     first = int(np.floor(low / step))
-    return Grid(step, first, int(np.ceil(high / step)) - first + 1)
+    return UniformGrid(step, first, int(np.ceil(high / step)) - first + 1)
 
 
 def log_of(value: Array) -> Array:
@@ -69,7 +69,7 @@ def log_of(value: Array) -> Array:
     return np.log(np.maximum(value, np.exp(LOG_TINY)))
 
 
-def smooth_step(grid: Grid, log_f: Array, shift: float, variance: float, floor: float) -> Array:
+def smooth_step(grid: UniformGrid, log_f: Array, shift: float, variance: float, floor: float) -> Array:
     """Smooth a step F given by its log; full relative precision where the result is small.
 
     Args:
@@ -83,7 +83,7 @@ def smooth_step(grid: Grid, log_f: Array, shift: float, variance: float, floor: 
     return _correlate(decrements, from_left)
 
 
-def smooth_log(grid: Grid, log_f: Array, shift: float, variance: float, floor: float) -> Array:
+def smooth_log(grid: UniformGrid, log_f: Array, shift: float, variance: float, floor: float) -> Array:
     """log of the smoothed step, precise where the step is near one as well as where it is near zero."""
     decrements, from_left, from_right = _by_parts(grid, log_f, shift, variance, floor)
     complement = _correlate(decrements, from_right)
@@ -94,7 +94,7 @@ def smooth_log(grid: Grid, log_f: Array, shift: float, variance: float, floor: f
     )
 
 
-def smooth_bump(grid: Grid, f: Array, shift: float, variance: float, floor: float) -> Array:
+def smooth_bump(grid: UniformGrid, f: Array, shift: float, variance: float, floor: float) -> Array:
     """Smooth a function that vanishes at both ends; values below `floor` are left out."""
     values, start = _trim(f, floor)
     if not len(values):
@@ -104,7 +104,7 @@ def smooth_bump(grid: Grid, f: Array, shift: float, variance: float, floor: floa
 
 
 def _by_parts(
-    grid: Grid, log_f: Array, shift: float, variance: float, floor: float
+    grid: UniformGrid, log_f: Array, shift: float, variance: float, floor: float
 ) -> tuple[Array, Array, Array]:
     """Decrements F_{j-1} - F_j of a step and the cumulative weights of their offsets, from left and right."""
     before = np.concatenate([[0.0], log_f[:-1]])
@@ -128,7 +128,7 @@ def _trim(values: Array, floor: float) -> tuple[Array, int]:
     return values[above[0] : above[-1] + 1], int(above[0])
 
 
-def _offsets(grid: Grid, start: int, count: int) -> tuple[int, int]:
+def _offsets(grid: UniformGrid, start: int, count: int) -> tuple[int, int]:
     """Smallest and largest j - i, j = start..start+count-1, i over the grid."""
     return start - (grid.size - 1), start + count - 1
 

@@ -4,6 +4,7 @@ The figures are made before pages are read, by ``speciation figures --fast`` in 
 are newer than the code. The command computes only what is missing or out of date.
 """
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -40,6 +41,7 @@ def _section(figure: Figure) -> nodes.section:
     section += nodes.paragraph("", f"{figure.description[0].upper()}{figure.description[1:]}.")
     section += nodes.image(uri=str(made.path(".png")), alt=figure.description, classes=["picture"])
     section += nodes.paragraph("", figure.caption)
+    section += nodes.raw("", _link(made), format="html")
     section += nodes.literal_block("", f"speciation figures --only {figure.name}", language="bash")
     section += _downloads(
         [
@@ -49,6 +51,12 @@ def _section(figure: Figure) -> nodes.section:
         ]
     )
     return section
+
+
+def _link(made: Job) -> str:
+    """The page of the figure's lines, which `_copy` puts beside the gallery."""
+    page = made.path(".html").name
+    return f'<p><a class="reference external" href="{page}">Curves and values, to choose from</a></p>'
 
 
 def _downloads(files: Iterable[tuple[str, Path]]) -> nodes.paragraph:
@@ -67,17 +75,29 @@ def _make(app: Sphinx) -> None:
         subprocess.run([sys.executable, "-c", COMMAND, "figures", "--fast", "--out", str(folder)], check=True)
 
 
+def _copy(app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        for page in (app.srcdir / FOLDER.relative_to("/")).glob("*-fast.html"):
+            shutil.copy(page, Path(app.outdir) / "gallery")
+
+
 def _newer_than_code(folder: Path) -> bool:
     """Whether every picture exists and was drawn after the last change of the code."""
     jobs = [Job(figure, Settings(fast=True), folder) for figure in FIGURES.values() if figure.by_default]
-    pictures = [job.path(".pdf") for job in jobs]  # the last file of a figure that is written
-    code = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    pictures = [job.path(".html") for job in jobs]  # the last file of a figure that is written
+    code = [
+        file
+        for package in PACKAGES
+        for kind in ("py", "js", "css", "html")
+        for file in (ROOT / package).rglob(f"*.{kind}")
+    ]
     changed = max(file.stat().st_mtime for file in code)
     return all(path.exists() and path.stat().st_mtime > changed for path in pictures)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Add the directive, and make the figures before pages are read."""
+    """Add the directive, and make the figures before pages are read, their pages after all others."""
     app.add_directive("gallery", Gallery)
     app.connect("builder-inited", _make)
+    app.connect("build-finished", _copy)
     return {"parallel_read_safe": True}

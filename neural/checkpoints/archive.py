@@ -1,6 +1,6 @@
 """The zip archives that torch writes: entries lie uncompressed, so an archive is a table of views.
 
-Nothing is inflated. What an entry's header says twice must agree, entries may not overlap, and the
+Nothing is inflated. Values that are written twice in an entry's headers must agree, entries must not overlap, and the
 checksum of an entry is verified when the entry is read.
 """
 

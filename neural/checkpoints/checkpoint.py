@@ -13,7 +13,7 @@ import numpy as np
 
 
 class CheckpointError(ValueError):
-    """A file that is broken, or that asks for something a checkpoint has no need of."""
+    """A file that is damaged, or that contains something that a checkpoint does not need."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,10 +59,10 @@ def read_mapped(path: str | os.PathLike[str], parse: Callable[[memoryview], Chec
     """Map a file and parse it; an error about its contents comes with its name."""
     mapped = map_file(path)
     try:
-        found = parse(memoryview(mapped))
+        checkpoint = parse(memoryview(mapped))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    return dataclasses.replace(found, tensors=_Views(found.tensors, mapped))
+    return dataclasses.replace(checkpoint, tensors=_Views(checkpoint.tensors, mapped))
 
 
 class _Views(Mapping[str, np.ndarray]):

@@ -41,11 +41,11 @@ MAX_BYTES = 1 << 36
 _CHUNK = 1 << 20
 _OUT_OF_RANGE = http.client.REQUESTED_RANGE_NOT_SATISFIABLE
 
-Progress = Callable[[int, int | None], None]
+DownloadProgress = Callable[[int, int | None], None]
 """Called with bytes done and bytes in all, where the server says how many."""
 
 
-def fetch(file: Published, progress: Progress | None = None) -> Path:
+def fetch(file: Published, progress: DownloadProgress | None = None) -> Path:
     """Bring one published file into the cache, unless it lies there already.
 
     The bytes go to ``FILE.part``, which a later fetch continues if the server still has the same file. Once it
@@ -71,7 +71,7 @@ def fetch(file: Published, progress: Progress | None = None) -> Path:
         raise ValueError(f"cannot write {part}: {error.strerror or error}") from error
 
 
-def _fetch(file: Published, part: Path, progress: Progress) -> Path:
+def _fetch(file: Published, part: Path, progress: DownloadProgress) -> Path:
     path = file.path
     # Another process may have brought it since this one looked.
     if path.exists():
@@ -157,13 +157,13 @@ def verify(path: Path) -> str | None:
     expected = recorded(path)
     if expected is None:
         return None
-    found = sha256(path)
-    if found != expected:
+    actual = sha256(path)
+    if actual != expected:
         raise CheckpointError(
-            f"{path} has changed since it was fetched: its sha256 is {found[:16]}..., recorded was "
+            f"{path} has changed since it was fetched: its sha256 is {actual[:16]}..., recorded was "
             f"{expected[:16]}...; remove it and fetch it again"
         )
-    return found
+    return actual
 
 
 def record(path: Path, *, is_checkpoint: bool = True) -> None:
@@ -210,10 +210,10 @@ def _facts_path(part: Path) -> Path:
 
 def _facts(part: Path) -> dict[str, Any]:
     try:
-        found = json.loads(_facts_path(part).read_text(encoding="utf-8"))
+        facts = json.loads(_facts_path(part).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _discard(part: Path) -> None:
@@ -221,7 +221,7 @@ def _discard(part: Path) -> None:
     _facts_path(part).unlink(missing_ok=True)
 
 
-def _complete(file: Published, part: Path, progress: Progress) -> None:
+def _complete(file: Published, part: Path, progress: DownloadProgress) -> None:
     """Make `part` the whole file, from where it is if the server still has the same one, else anew."""
     done, validator, total = _standing(file, part)
     if done and done == total:
@@ -277,7 +277,7 @@ def _continues(reply: Any, done: int, validator: str, total: int | None) -> bool
 
 
 def _copy(
-    file: Published, reply: Any, target: IO[bytes], done: int, total: int | None, progress: Progress
+    file: Published, reply: Any, target: IO[bytes], done: int, total: int | None, progress: DownloadProgress
 ) -> None:
     chunk, before, started = b"", done, time.monotonic()
     while True:

@@ -15,7 +15,7 @@ from neural.checkpoints.presets import Published, Repository
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
-Watcher = Callable[[Published], hub.Progress]
+Watcher = Callable[[Published], hub.DownloadProgress]
 """Makes the progress callback of one file's transfer."""
 
 

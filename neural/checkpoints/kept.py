@@ -35,8 +35,8 @@ def read_kept(path: str | os.PathLike[str]) -> Checkpoint | None:
     try:
         contents = bytearray(read_outside(path, _MOST_BYTES))
         at = _place(contents)
-        told, contents[at : at + len(_BLANK)] = bytes(contents[at : at + len(_BLANK)]), _BLANK.encode()
-        if hashlib.sha256(contents).hexdigest().encode() == told:
+        recorded, contents[at : at + len(_BLANK)] = bytes(contents[at : at + len(_BLANK)]), _BLANK.encode()
+        if hashlib.sha256(contents).hexdigest().encode() == recorded:
             return read_safetensors_bytes(memoryview(bytes(contents)))
     except ValueError:  # CheckpointError too
         pass

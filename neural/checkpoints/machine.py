@@ -1,9 +1,9 @@
 """Pickles, read without Python's unpickler: a stack machine that can build data and nothing else.
 
-A pickle is a program. Python's own machine imports any name and calls anything that the program asks for. This
-one knows only the opcodes that data need, looks names up in a table that its caller wrote, never imports, and
-calls only the constructors of that table. What a program can cost is bounded: opcodes, stack, open marks, and what
-the constructors read and copy. Bytes are views of the file; nothing is allocated on the word of a length field.
+A pickle is a program. Python's own machine imports any name and calls anything that the program names. This one
+has only the opcodes that data need, looks names up in a table that its caller wrote, never imports, and calls only
+the constructors of that table. The cost of a program is bounded: opcodes, stack, open marks, and what the
+constructors read and copy. Bytes are views of the file; a length field alone never makes it allocate memory.
 """
 
 import dataclasses
@@ -19,12 +19,12 @@ MAX_STACK = 100_000
 MAX_MARKS = 1_000
 MAX_TEXT = 1 << 24
 WORK = 4
-"""Work allowed for each byte of a file: honest files use a value twice, and protocol 2 spells bytes as text."""
+"""Work allowed for each byte of a file: ordinary files use a value twice, and protocol 2 writes bytes as text."""
 FREE_WORK = 1 << 16
 
-# Hashing a tuple takes time exponential in its depth where parts are shared, and whole numbers whose hashes meet,
-# such as multiples of 2^61 - 1, make a dictionary take quadratic time: keys are texts (whose hashes nobody can
-# foretell) and numbers too small to meet.
+# Hashing a tuple takes time exponential in its depth where parts are shared, and whole numbers with equal hashes,
+# such as multiples of 2^61 - 1, make a dictionary take quadratic time. Keys are therefore texts, whose hashes cannot be
+# predicted, and numbers too small to have equal hashes.
 _KEYS = (str, bool, type(None))
 _LARGEST_KEY = 1 << 31
 _FLOAT64 = struct.Struct(">d")
@@ -32,13 +32,13 @@ _FLOAT64 = struct.Struct(">d")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Global:
-    """What stands for a name that a pickle may ask for.
+    """What stands for a name that a pickle may use.
 
     Attributes:
-        name: as it is spelled in the file.
-        call: takes the tuple of arguments where the program calls the name; None where it must not.
-        new: makes the empty object where the program makes an instance; None where it must not.
-        value: whatever the table's owner wants to find again, e.g. the dtype of a storage class.
+        name: as it is written in the file.
+        call: takes the tuple of arguments where the program calls the name; None if it must not.
+        new: makes the empty object where the program makes an instance; None if it must not.
+        value: what else the table records of the name, e.g. the dtype of a storage class.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Buildable:
     """An object whose state comes after it in the program."""
 
     def build(self, state: object) -> None:
-        """Take the state; called at most once an object by a well-meant file, so a second time is an error."""
+        """Set the state. A second call for one object is an error, since no correct file makes it."""
         raise CheckpointError(f"{type(self).__name__} takes no state")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Opaque:
-    """What stands for a name without meaning for us, for its instances and for the results of its calls.
+    """What stands for a name that is not needed here, for its instances and for the results of its calls.
 
-    It takes whatever the program puts into it, and keeps nothing.
+    The program may put anything into it; nothing is kept.
     """
 
     name: str
@@ -71,10 +71,10 @@ Persistent = Callable[[object], object]
 
 
 class Budget:
-    """What a file may still cost, over all pickles in it: opcodes, and work in proportion to its size.
+    """The work that a file may still cause, over all pickles in it: opcodes, and bytes in proportion to its size.
 
-    A value of the memo is used again for two bytes of the file, however large it is. What a constructor may read
-    or copy, its arguments, is therefore counted at each use.
+    Two bytes of the file use a value of the memo again, however large it is. The arguments of a constructor, which it
+    may read or copy, are therefore counted at each use.
 
     Args:
         size: of the file, in bytes.
@@ -117,9 +117,9 @@ def run(
 
     Args:
         cursor: where it begins; afterwards, the byte after its end.
-        names: the globals that it may ask for, by (module, name).
+        names: the globals that it may use, by (module, name).
         budget: shared by all pickles of a file.
-        persistent: answers persistent ids; None where there must be none.
+        persistent: returns the object of a persistent id; None where there must be none.
         unknown: makes the stand-in of any other name; None where there must be no other. With it, entries of
             dictionaries and sets under keys that are neither text nor small numbers are left out; without it
             they are an error.
@@ -202,7 +202,9 @@ class _Machine:
     def frame(self) -> None:
         length = self.cursor.number(8)
         if length > self.cursor.left:
-            raise CheckpointError(f"a frame of {length} bytes with {self.cursor.left} left in the file")
+            raise CheckpointError(
+                f"the pickle declares a frame of {length} bytes, but only {self.cursor.left} are left in the file"
+            )
 
     def memoize(self, index: int) -> None:
         self.memo[index] = self.top()
@@ -217,7 +219,7 @@ class _Machine:
     def text(self, length_bytes: int) -> None:
         length = self.cursor.number(length_bytes)
         if length > MAX_TEXT:
-            raise CheckpointError(f"a text of {length} bytes; at most {MAX_TEXT} are read")
+            raise CheckpointError(f"the pickle has a text of {length} bytes; at most {MAX_TEXT} are read")
         try:
             self.stack.append(str(self.cursor.take(length), "utf-8"))
         except UnicodeDecodeError as error:
@@ -243,7 +245,7 @@ class _Machine:
             raise CheckpointError(f"the pickle sets {len(items)} keys and values in {kind(target)}")
         if type(target) is dict:
             pairs = zip(items[::2], items[1::2], strict=True)
-            target.update((key, value) for key, value in pairs if self.takes(key))
+            target.update((key, value) for key, value in pairs if self.accepts(key))
 
     def set_item(self) -> None:
         value, key = self.pop(), self.pop()
@@ -253,12 +255,12 @@ class _Machine:
         items = self.pop_to_mark()
         target = self.top()
         if type(target) is set:
-            target.update(item for item in items if self.takes(item))
+            target.update(item for item in items if self.accepts(item))
         elif not isinstance(target, Opaque):
             raise CheckpointError(f"the pickle adds to {kind(target)} as to a set")
 
-    def takes(self, key: object) -> bool:
-        """Whether a dictionary or a set is to have this key; where no other is allowed, another is an error."""
+    def accepts(self, key: object) -> bool:
+        """Whether a key is stored in a dictionary or a set; without stand-ins, a key that cannot be is an error."""
         if self.unknown is None:
             as_key(key)
         return is_key(key)
@@ -268,13 +270,13 @@ class _Machine:
     def find(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
             raise CheckpointError(f"a name must be text, got {kind(module)} and {kind(name)}")
-        found = self.names.get((module, name)) or (self.unknown and self.unknown(module, name))
-        if found is None:
+        meaning = self.names.get((module, name)) or (self.unknown and self.unknown(module, name))
+        if meaning is None:
             raise CheckpointError(
-                f"the file asks for {quoted(module)}.{quoted(name)}, which a checkpoint does not need; "
+                f"the file uses {quoted(module)}.{quoted(name)}, which a checkpoint does not need; "
                 "nothing of it was run"
             )
-        self.stack.append(found)
+        self.stack.append(meaning)
 
     def stack_global(self) -> None:
         name, module = self.pop(), self.pop()
@@ -315,13 +317,13 @@ class _Machine:
         if isinstance(target, Buildable):
             self.budget.use(state if type(state) is tuple else (state,))
             target.build(state)
-        # A state_dict keeps version numbers of its modules as attributes of the dictionary; nobody needs them.
+        # A state_dict keeps version numbers of its modules as attributes of the dictionary; they are not needed.
         elif not isinstance(target, Opaque) and (type(target) is not dict or type(state) is not dict):
             raise CheckpointError(f"the file sets the state of {kind(target)}, which is not allowed")
 
     def persistent_id(self) -> None:
         if self.persistent is None:
-            raise CheckpointError("a persistent id where none is allowed")
+            raise CheckpointError("the pickle has a persistent id where none is allowed")
         identity = self.pop()
         self.stack.append(self.persistent(identity))
 
@@ -343,13 +345,13 @@ def as_key(value: object) -> object:
 
 
 def kind(value: object) -> str:
-    """What a value is, in a word; its contents may be endless, so they are never shown."""
+    """The type of a value, for messages; its contents may be endless, so they are never shown."""
     return value.name if isinstance(value, Global | Opaque) else type(value).__name__
 
 
 def _opcode(code: int) -> str:
-    known = _NAMES.get(chr(code))
-    return f"the opcode {known}" if known else f"the byte {code:#04x}, which is no opcode,"
+    name = _NAMES.get(chr(code))
+    return f"the opcode {name}" if name else f"the byte {code:#04x}, which is no opcode,"
 
 
 Operation = Callable[[_Machine], None]
@@ -405,7 +407,7 @@ _OPERATIONS: dict[int, Operation] = {
         "u": lambda m: m.set_items(m.pop_to_mark()),  # SETITEMS
         "\x8f": _push(set),  # EMPTY_SET
         "\x90": _Machine.add_items,  # ADDITEMS
-        "\x91": lambda m: m.stack.append(frozenset(filter(m.takes, m.pop_to_mark()))),  # FROZENSET
+        "\x91": lambda m: m.stack.append(frozenset(filter(m.accepts, m.pop_to_mark()))),  # FROZENSET
         "c": lambda m: m.find(m.cursor.line(), m.cursor.line()),  # GLOBAL
         "\x93": _Machine.stack_global,  # STACK_GLOBAL
         "R": _Machine.reduce,  # REDUCE

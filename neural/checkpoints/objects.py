@@ -146,8 +146,8 @@ def fields(name: str, given: object, *types: type | None, optional: int = 0) -> 
     """
     least = len(types) - optional
     if type(given) is not tuple or not least <= len(given) <= len(types):
-        found = f"{len(given)} part(s)" if type(given) is tuple else kind(given)
-        raise CheckpointError(f"{name} must have {least} to {len(types)} parts, got {found}")
+        shown = f"{len(given)} part(s)" if type(given) is tuple else kind(given)
+        raise CheckpointError(f"{name} must have {least} to {len(types)} parts, got {shown}")
     for part, wanted in zip(given, types, strict=False):
         if wanted is not None and type(part) is not wanted:
             raise CheckpointError(f"{name} has {kind(part)} where {wanted.__name__} belongs")
@@ -349,7 +349,7 @@ def _attribute(arguments: tuple) -> Opaque:
     """The owner's stand-in, for a bound method or a member of an enumeration, spelled getattr(owner, name)."""
     if len(arguments) != 2 or not isinstance(arguments[0], Opaque) or type(arguments[1]) is not str:
         raise CheckpointError(
-            "the file asks for 'builtins'.'getattr', which a checkpoint does not need; nothing of it was run"
+            "the file uses 'builtins'.'getattr', which a checkpoint does not need; nothing of it was run"
         )
     return arguments[0]
 

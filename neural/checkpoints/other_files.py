@@ -14,7 +14,7 @@ def other_kind(start: bytes) -> str | None:
     if text.startswith(_LFS):
         return "a Git LFS pointer, which stands for the real file; run `git lfs pull` in its repository, or download it"
     if text.startswith(_PAGES):
-        return "an HTML page, probably the answer of a server that asks for a login; download the file itself"
+        return "an HTML page, probably the login page of a server; download the file itself"
     if start.startswith(b"GGUF"):
         return "a GGUF file, whose weights are quantised; take the safetensors file of the same model"
     if start.startswith((b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"Rar!")):

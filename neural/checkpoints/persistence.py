@@ -1,8 +1,8 @@
 """Networks pickled by NVIDIA's ``torch_utils.persistence``, as in the EDM2 release (Karras et al. 2024).
 
-Such a pickle carries the source text of its classes, which the official loader executes. All that a reader
-needs is the class names and the attribute dictionaries: a network is its tree of modules, each with its
-``_parameters``, ``_buffers`` and ``_modules``.
+Such a pickle contains the source text of its classes, which the official loader executes. Only the class names and
+the dictionaries of attributes are needed to read it: a network is a tree of modules, each with its ``_parameters``,
+``_buffers`` and ``_modules``.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ _NETWORK = "Precond"
 _MODULES = (_NETWORK, "UNet", "Block", "MPConv", "MPFourier", "ModuleDict")
 _ENCODERS = ("StabilityVAEEncoder", "StandardRGBEncoder")
 
-# Attributes of modules that say how the network computes, under the name of the constructor's argument.
+# Attributes of modules that change what the network computes, under the name of the constructor's argument.
 _CONSTANTS = {
     "Precond": ("img_resolution", "img_channels", "label_dim", "sigma_data"),
     "UNet": ("label_balance", "concat_balance"),
@@ -42,12 +42,14 @@ _CONSTANTS = {
 
 def _persistent(arguments: tuple) -> Record:
     (meta,) = fields("a persistent object", arguments, dict)
-    what, version, name, state = (meta.get(key) for key in ("type", "version", "class_name", "state"))
-    if type(what) is not str or what != "class" or type(version) is not int or version != VERSION:
+    category, version, name, state = (meta.get(key) for key in ("type", "version", "class_name", "state"))
+    if type(category) is not str or category != "class" or type(version) is not int or version != VERSION:
         raise CheckpointError(f"a persistent object must be a class of version {VERSION}")
-    # Any class: loss and encoder are not needed, and those of the network are known by their path (`_modules`).
+    # Any class is accepted here: loss and encoder are not used, and `_modules` checks the classes of the network.
     if type(name) is not str or len(name) > MAX_NAME or not name.isidentifier():
-        raise CheckpointError(f"a class is named {quoted(name) if type(name) is str else kind(name)}")
+        raise CheckpointError(
+            f"the name of a class must be an identifier, got {quoted(name) if type(name) is str else kind(name)}"
+        )
     if type(state) is not dict:
         raise CheckpointError(f"the state of {quoted(name)} must be a dictionary, got {kind(state)}")
     return Record(name, state)
@@ -64,18 +66,18 @@ GLOBALS: Globals = {
 }
 
 
-def is_network(found: object) -> bool:
+def is_network(contents: object) -> bool:
     """Whether this is the dictionary that the EDM2 code pickles."""
-    return type(found) is dict and isinstance(found.get("ema"), Record)
+    return type(contents) is dict and isinstance(contents.get("ema"), Record)
 
 
-def network(found: Any) -> Checkpoint:
+def network(contents: Any) -> Checkpoint:
     """The network of such a dictionary: its tensors, and its constructor's arguments as ``init_kwargs``.
 
-    Constants that the modules hold as attributes are added to the arguments, since it is the attributes that
-    the official code computes with; the two must agree.
+    Constants that the modules have as attributes are added to the arguments, because the official code computes with
+    the attributes; the two must agree.
     """
-    ema = found["ema"]
+    ema = contents["ema"]
     if ema.class_name != _NETWORK:
         raise CheckpointError(f"the network must be of EDM2's class {_NETWORK}, got {quoted(ema.class_name)}")
     tensors: dict[str, np.ndarray] = {}
@@ -88,12 +90,12 @@ def network(found: Any) -> Checkpoint:
                     f"{quoted(repr(options[key]))}"
                 )
             options[key] = value
-        for name, tensor in _own_tensors(module):
+        for name, tensor in _tensors_of(module):
             tensors[check_name(".".join((*path, name)))] = tensor.array()
         if len(tensors) > MAX_TENSORS:
-            raise CheckpointError(f"a network of more than {MAX_TENSORS} tensors")
+            raise CheckpointError(f"the network has more than {MAX_TENSORS} tensors")
     attributes = {"class_name": _NETWORK, "init_kwargs": options}
-    encoder = found.get("encoder")
+    encoder = contents.get("encoder")
     if isinstance(encoder, Record) and encoder.class_name in _ENCODERS:
         attributes["encoder"] = _encoder(encoder)
     return Checkpoint(tensors, attributes)
@@ -108,30 +110,32 @@ def _arguments(module: Record) -> dict[str, Any]:
 
 
 def _encoder(encoder: Record) -> dict[str, Any]:
-    """What maps images to the network's input: plain attributes alone."""
+    """The attributes of the encoder, which maps images to the network's input, as far as they are plain values."""
     state = {key: value for key, value in _state(encoder).items() if not key.startswith("_")}
     return {"class_name": encoder.class_name, **plain(state)}
 
 
 def _state(module: Record) -> dict[str, Any]:
     state = module.state
-    # The same state may be that of many modules, so that looking at it is bounded here.
+    # Many modules may share one state, so its size is bounded here, at each use.
     if state is None or len(state) > MAX_ENTRIES or any(type(key) is not str for key in state):
         raise CheckpointError(
-            f"{quoted(module.class_name)} has no state, a large one, or keys that are not text"
+            f"{quoted(module.class_name)} has no state, more than {MAX_ENTRIES} entries, or keys that are not text"
         )
     return state
 
 
 def _modules(root: Record) -> Iterator[tuple[tuple[str, ...], Record]]:
-    """Every module of the tree with its path. A module that holds itself would never end: depth is bounded."""
+    """Every module of the tree with its path. The depth is bounded, because a module may contain itself."""
     waiting: list[tuple[tuple[str, ...], Record]] = [((), root)]
     seen = 0
     while waiting:
         path, module = waiting.pop()
         seen += 1
         if seen > MAX_MODULES or len(path) > MAX_DEPTH:
-            raise CheckpointError(f"more than {MAX_MODULES} modules, or {MAX_DEPTH} levels of them")
+            raise CheckpointError(
+                f"the network has more than {MAX_MODULES} modules, or more than {MAX_DEPTH} levels of them"
+            )
         if module.class_name not in _MODULES:
             raise CheckpointError(
                 f"{quoted('.'.join(path))} is of class {quoted(module.class_name)}, which EDM2's networks do not "
@@ -142,11 +146,11 @@ def _modules(root: Record) -> Iterator[tuple[tuple[str, ...], Record]]:
         waiting.extend(((*path, name), child) for name, child in reversed(children))
 
 
-def _own_tensors(module: Record) -> Iterator[tuple[str, Tensor]]:
-    found = [*_entries(module, "_parameters", Tensor), *_entries(module, "_buffers", Tensor)]
-    if len({name for name, _ in found}) < len(found):
+def _tensors_of(module: Record) -> Iterator[tuple[str, Tensor]]:
+    tensors = [*_entries(module, "_parameters", Tensor), *_entries(module, "_buffers", Tensor)]
+    if len({name for name, _ in tensors}) < len(tensors):
         raise CheckpointError(f"{module.class_name} has a parameter and a buffer of the same name")
-    return iter(found)
+    return iter(tensors)
 
 
 def _entries(module: Record, table: str, wanted: type) -> list[tuple[str, Any]]:
@@ -171,5 +175,5 @@ def _constants(module: Record) -> Iterator[tuple[str, Any]]:
     if module.class_name == "Block" and type(state.get("num_heads")) is int and state["num_heads"] > 0:
         width = state.get("out_channels")
         if type(width) is not int or width % state["num_heads"]:
-            raise CheckpointError("a block's channels are not whole heads")
+            raise CheckpointError("a block's channels must be a multiple of its heads")
         yield "channels_per_head", width // state["num_heads"]

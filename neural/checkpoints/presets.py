@@ -1,6 +1,6 @@
-"""Published weights by name, and where they lie on this machine.
+"""Published weights by name, and their places on this machine.
 
-Nothing here reads a checkpoint or touches the network.
+Nothing here reads a checkpoint or opens a connection.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ class Published:
     Attributes:
         name: of the file.
         address: where it is published.
-        size: its bytes as others report them, for display; None where unknown. What the server says counts.
+        size: its bytes as others report them, for display alone; None where unknown.
         sha256: its checksum, where it is published.
     """
 
@@ -41,7 +41,7 @@ class Published:
 
     @property
     def path(self) -> Path:
-        """Where it lies once fetched."""
+        """Its path once it is fetched."""
         return cache_folder() / self.name
 
 
@@ -50,11 +50,11 @@ class Repository:
     """Files of one revision of a repository on the Hugging Face hub.
 
     Attributes:
-        folder_name: the folder of the cache that they lie in once fetched, under their own names.
+        folder_name: the folder of the cache that they are fetched into, under their own names.
         name: owner and name.
-        revision: the commit whose files are meant.
+        revision: the commit.
         files: paths in it.
-        size: their bytes together, about, for display.
+        size: about how many bytes they have together, for display.
     """
 
     folder_name: str
@@ -65,7 +65,7 @@ class Repository:
 
     @property
     def folder(self) -> Path:
-        """Folder that they lie in once fetched."""
+        """The folder that they are fetched into."""
         return cache_folder() / self.folder_name
 
     @property
@@ -185,7 +185,7 @@ PRESETS: dict[str, Preset] = {
 
 
 def cache_folder() -> Path:
-    """Where fetched weights lie: ``$SPECIATION_CACHE``, else the platform's place for such files."""
+    """The folder of fetched weights: ``$SPECIATION_CACHE``, else the platform's folder for such files."""
     chosen = os.environ.get(CACHE_VARIABLE)
     return (
         Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("speciation", appauthor=False)
@@ -200,7 +200,7 @@ def published(name: str) -> tuple[Published, ...] | None:
     return (_edm2(stem),) if _EDM2_NAME.fullmatch(stem) else None
 
 
-def known(name: str) -> tuple[Published, ...] | Repository:
+def published_files(name: str) -> tuple[Published, ...] | Repository:
     """As `published`, and the repository of a preset that has one.
 
     Raises:
@@ -219,7 +219,7 @@ def known(name: str) -> tuple[Published, ...] | Repository:
 def sibling(path: Path) -> Path | None:
     """The file of the unconditional network beside a conditional one, if it exists.
 
-    Official names have ``-uncond`` in their middle, others at their end.
+    Official names contain ``-uncond`` in the middle, others at the end.
     """
     official = re.fullmatch(r"(edm2-img\d+-[a-z]+)(-\d{7}-\d\.\d{3})", path.stem)
     stem = f"{official[1]}-uncond{official[2]}" if official else f"{path.stem}-uncond"
@@ -252,7 +252,7 @@ def locate(source: str | os.PathLike[str]) -> tuple[Path, ...]:
         return (_fetched(name, preset.repository),)
     files = published(name) if named else None
     if files is None:
-        # Unlike Path.exists it has an answer to a name that no file can have.
+        # Unlike Path.exists this does not raise for a name that no file can have.
         if not os.path.exists(name):
             raise CheckpointError(f"no such file: {quoted(name)}; nor is it a preset ({', '.join(PRESETS)})")
         return (Path(name),)

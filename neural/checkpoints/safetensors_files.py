@@ -140,10 +140,10 @@ def _json_or_text(text: str) -> Any:
 
 def _parse(text: bytes) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        dictionary = dict(pairs)
+        if len(dictionary) < len(pairs):
             raise CheckpointError("the header names something twice")
-        return found
+        return dictionary
 
     try:
         return json.loads(text, object_pairs_hook=unique)

@@ -31,7 +31,7 @@ from neural.checkpoints.objects import (
     fields,
     plain,
 )
-from neural.checkpoints.strangers import Strangers
+from neural.checkpoints.stand_ins import StandIns
 
 _LEGACY_NUMBER = 0x1950A86A20F9469CFC6C
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a" + _LEGACY_NUMBER.to_bytes(10, "little") + b"."
@@ -58,7 +58,7 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
 
     Raises:
         CheckpointError: whatever is wrong with the file: it cannot be opened, is cut short or contradicts
-            itself, asks for anything but plain data, holds a tensor that overlaps itself or reaches outside
+            itself, uses anything but plain data, holds a tensor that overlaps itself or reaches outside
             its storage, or more than a network needs.
     """
     return read_mapped(path, read_torch_bytes)
@@ -66,26 +66,30 @@ def read_torch_pickle(path: str | os.PathLike[str]) -> Checkpoint:
 
 def read_torch_bytes(buffer: memoryview) -> Checkpoint:
     """The contents of such a file."""
-    found = _read_torch(buffer)
-    check_sharing(found.tensors, len(buffer))
-    return found
+    checkpoint = _read_torch(buffer)
+    check_sharing(checkpoint.tensors, len(buffer))
+    return checkpoint
 
 
 def _read_torch(buffer: memoryview) -> Checkpoint:
-    budget, strangers = Budget(len(buffer)), Strangers()
+    budget, stand_ins = Budget(len(buffer)), StandIns()
     if buffer[:4] == ZIP_MAGIC:
-        return _from_dictionary(_read_zip(buffer, budget, strangers), strangers)
+        return _from_dictionary(_read_zip(buffer, budget, stand_ins), stand_ins)
     if buffer[:1] != _PICKLE_START:
         raise CheckpointError("neither a pickle of protocol 2 or later, nor a zip archive, nor safetensors")
     cursor = Cursor(buffer)
     if buffer[: len(LEGACY_MAGIC)] == LEGACY_MAGIC:
-        found = read_legacy(cursor, TRAINER, budget, strangers)
+        contents = read_legacy(cursor, TRAINER, budget, stand_ins)
     else:
         # A network stores nothing of a trainer.
-        found = machine.run(cursor, _pickled_network(budget), budget)
+        contents = machine.run(cursor, _pickled_network(budget), budget)
     if cursor.left:
         raise CheckpointError(f"{cursor.left} bytes after the end of the pickle")
-    return persistence.network(found) if persistence.is_network(found) else _from_dictionary(found, strangers)
+    return (
+        persistence.network(contents)
+        if persistence.is_network(contents)
+        else _from_dictionary(contents, stand_ins)
+    )
 
 
 def _pickled_network(budget: Budget) -> Globals:
@@ -161,7 +165,7 @@ def read_legacy(cursor: Cursor, names: Globals, budget: Budget, unknown: Unknown
         raise CheckpointError(f"torch's legacy format must have version {_LEGACY_VERSION}")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise CheckpointError("the file was not written on a little-endian machine")
-    found = machine.run(cursor, names, budget, answer, unknown)
+    contents = machine.run(cursor, names, budget, answer, unknown)
     keys = machine.run(cursor, {}, budget)
     if type(keys) is not list or {key for key in keys if type(key) is str} != storages.keys():
         raise CheckpointError("the list of storages does not name those that the tensors use")
@@ -173,7 +177,7 @@ def read_legacy(cursor: Cursor, names: Globals, budget: Budget, unknown: Unknown
         if count != storage.count:
             raise CheckpointError(f"a storage of {storage.count} values has {count} in its header")
         storage.fill(cursor.take(count * storage.dtype.itemsize))
-    return found
+    return contents
 
 
 def _read_zip(buffer: memoryview, budget: Budget, unknown: Unknown) -> object:
@@ -188,10 +192,10 @@ def _read_zip(buffer: memoryview, budget: Budget, unknown: Unknown) -> object:
     if order is not None and order.checked() != b"little":
         raise CheckpointError("the archive was not written on a little-endian machine")
     cursor = Cursor(entries[f"{root}data.pkl"].checked())
-    found = machine.run(cursor, TRAINER, budget, _from_entries(entries, root), unknown)
+    contents = machine.run(cursor, TRAINER, budget, _from_entries(entries, root), unknown)
     if cursor.left:
         raise CheckpointError(f"{cursor.left} bytes after the end of the archive's pickle")
-    return found
+    return contents
 
 
 def _from_entries(entries: Mapping[str, Entry], root: str) -> Callable[[object], Storage]:
@@ -212,26 +216,26 @@ def _from_entries(entries: Mapping[str, Entry], root: str) -> Callable[[object],
 # From the object to names.
 
 
-def _from_dictionary(found: object, strangers: Strangers) -> Checkpoint:
-    if type(found) is not dict:
-        raise CheckpointError(f"the file holds {machine.kind(found)}, not a dictionary of tensors")
+def _from_dictionary(contents: object, stand_ins: StandIns) -> Checkpoint:
+    if type(contents) is not dict:
+        raise CheckpointError(f"the file holds {machine.kind(contents)}, not a dictionary of tensors")
     tensors: dict[str, np.ndarray] = {}
-    for name, tensor in _named(_weights(found), (), MAX_DEPTH, iter(range(MAX_TENSORS))):
+    for name, tensor in _named(_weights(contents), (), MAX_DEPTH, iter(range(MAX_TENSORS))):
         if name in tensors:
             raise CheckpointError(f"two tensors are named {quoted(name)}")
         tensors[name] = tensor.array()
     if not tensors:
         raise CheckpointError("the file holds no tensors")
-    return Checkpoint(tensors, dict(_plain_entries(found)), strangers.names)
+    return Checkpoint(tensors, dict(_plain_entries(contents)), stand_ins.names)
 
 
-def _weights(found: dict) -> dict:
+def _weights(contents: dict) -> dict:
     """The entry ``state_dict``, where a trainer keeps the weights beside its own things, else all of it."""
-    inner = found.get("state_dict", found)
+    inner = contents.get("state_dict", contents)
     # Taking the optimiser's tensors for the network's, or leaving some out, would be worse than refusing.
     if type(inner) is not dict:
         raise CheckpointError(f"state_dict must be a dictionary of tensors, got {machine.kind(inner)}")
-    if inner is not found:
+    if inner is not contents:
         for name, value in inner.items():
             if isinstance(value, Opaque):
                 raise CheckpointError(
@@ -241,10 +245,10 @@ def _weights(found: dict) -> dict:
 
 
 def _named(
-    found: dict, path: tuple[str, ...], depth: int, nodes: Iterator[int]
+    contents: dict, path: tuple[str, ...], depth: int, nodes: Iterator[int]
 ) -> Iterator[tuple[str, Tensor]]:
     """Tensors of nested dictionaries by dotted name."""
-    for key, value in found.items():
+    for key, value in contents.items():
         if next(nodes, None) is None or depth == 0:
             raise CheckpointError(f"more than {MAX_TENSORS} entries or {MAX_DEPTH} levels of dictionaries")
         here = (*path, str(key))
@@ -254,9 +258,9 @@ def _named(
             yield from _named(value, here, depth - 1, nodes)
 
 
-def _plain_entries(found: dict) -> Iterator[tuple[str, Any]]:
+def _plain_entries(contents: dict) -> Iterator[tuple[str, Any]]:
     """What lies beside the tensors and is plain data; an optimiser's state and the like are not."""
-    entries = [(key, value) for key, value in found.items() if type(key) is str and key != "state_dict"]
+    entries = [(key, value) for key, value in contents.items() if type(key) is str and key != "state_dict"]
     for key, value in entries[:MAX_ATTRIBUTES]:
         if not isinstance(value, Tensor) and len(key) <= MAX_NAME:
             with contextlib.suppress(CheckpointError):

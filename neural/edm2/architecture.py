@@ -238,7 +238,7 @@ def _check_options(options: Mapping[str, Any]) -> None:
     for key in sorted(options.keys() - known):
         raise ValueError(
             f"unknown network option {_shown(key)[1:-1]}={_shown(options[key])}; "
-            f"this reader knows {', '.join(sorted(known))}"
+            f"the supported ones are {', '.join(sorted(known))}"
         )
     if options.get("resample_filter", [1, 1]) not in ([1, 1], (1, 1)):
         raise ValueError(

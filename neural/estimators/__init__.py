@@ -14,7 +14,7 @@ from neural.estimators.estimate import (
     posterior_paths,
 )
 from neural.estimators.inputs import Options, check_stochastic
-from neural.estimators.precise import precise_entropy
+from neural.estimators.precise import most_evaluations, precise_entropy
 from neural.estimators.presets import PAPER, Preset, evaluations
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "check_stochastic",
     "evaluations",
     "gap_entropy",
+    "most_evaluations",
     "online_entropy",
     "posterior_paths",
     "precise_entropy",

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray
 
@@ -14,11 +12,12 @@ from gmm.contrast import floor_of
 from gmm.curve import EntropyCurve, versions
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
+from gmm.keys import key_numbers
 from neural.denoiser import state_dtype
 from neural.estimators.chain import Chain
 from neural.estimators.inputs import Inputs
 from neural.estimators.known import known_errors
-from neural.estimators.runs import NAMES, Moments, Run, antiderivative
+from neural.estimators.runs import NAMES, PathMoments, Run, antiderivative
 from neural.estimators.trackers import COLUMNS
 
 
@@ -28,7 +27,7 @@ def estimates_of(chain: Chain, result: Run, number: int) -> dict[str, Estimate]:
     return {name: Estimate(mean[:, i], stderr[:, i]) for i, name in enumerate(NAMES)}
 
 
-def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
+def _surprise_variance(moments: PathMoments, averaged_out: bool) -> np.ndarray:
     """(T,) variance of -log p(Z|X): from the posterior if z is averaged out, else from the surprises themselves."""
     column = dict(zip(COLUMNS, moments.mean.T, strict=False))
     if averaged_out:
@@ -37,7 +36,7 @@ def _surprise_variance(moments: Moments, averaged_out: bool) -> np.ndarray:
 
 
 def _cells(
-    moments: Moments, stderr: np.ndarray, cells: int, counts: np.ndarray | None, integrals: bool = False
+    moments: PathMoments, stderr: np.ndarray, cells: int, counts: np.ndarray | None, integrals: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """(T, C) mean surprise given each cell, and its error, NaN where `stderr` is.
 
@@ -98,7 +97,7 @@ def gap_curve(
     per_cell, per_cell_stderr = _cells(moments, errors, partition.cells, counts, integrals=True)
     surprise = {"cross_entropy": column["surprise"].value, "cross_entropy_stderr": column["surprise"].stderr}
     curve = curve_at(
-        inputs, chain, number, column["integral"], column["own_rate"], facts,
+        inputs, chain, number, column["integral"], column["class_rate"], facts,
         per_cell=per_cell, per_cell_stderr=per_cell_stderr,
         surprise_variance=_surprise_variance(moments, False),
         clone_agreement=1 - column["disagreement"].value, clone_agreement_stderr=column["disagreement"].stderr,
@@ -110,7 +109,7 @@ def gap_curve(
         metadata=dict(curve.metadata)
         | {
             "head": float(head),
-            "integration_error": integration_error(curve.log_snr, column["own_rate"].value),
+            "integration_error": integration_error(curve.log_snr, column["class_rate"].value),
         },
     )
 
@@ -162,7 +161,6 @@ def described(guidance: Guidance | None) -> Any:
 
 def facts_of(inputs: Inputs, key: PRNGKeyArray, samples: int) -> dict[str, Any]:
     """Everything needed to compute the curve again."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     return {
         "denoiser": type(inputs.denoiser).__name__,
         "conditions": [int(c) if isinstance(c, int | np.integer) else str(c) for c in inputs.conditions],
@@ -174,6 +172,6 @@ def facts_of(inputs: Inputs, key: PRNGKeyArray, samples: int) -> dict[str, Any]:
         "within_variance": float(inputs.options.within_variance),
         "shape": list(inputs.shape),
         "dtype": str(state_dtype(inputs.denoiser)),
-        "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
+        "key": key_numbers(key).tolist(),
         **versions(),
     }

@@ -7,18 +7,18 @@ often than not, and its error is unknown (NaN): rarer events are only seen with 
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, NamedTuple, overload
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import ArrayLike, Float, PRNGKeyArray
 
+from gmm.checks import check_values
 from gmm.clock import schedule
 from gmm.curve import EntropyCurve
 from gmm.estimate import Estimate
 from gmm.guidance import Guidance
-from gmm.mixture import check_key
-from gmm.partition import Partition
+from gmm.keys import check_key
 from neural.denoiser import Denoiser
 from neural.estimators.chain import Chain, Kept
 from neural.estimators.curves import described, estimates_of, facts_of, gap_curve, online_curve
@@ -35,32 +35,16 @@ from neural.estimators.inputs import (
     states_of,
     tracking_chain,
 )
-from neural.estimators.runs import KEEP_NOTHING, Run, run
+from neural.estimators.overloads import one_or_several
+from neural.estimators.runs import KEEP_NOTHING, Run, joined, run
 from neural.estimators.sources import data_source, own_samples
+from neural.estimators.stopping import expected_total, half_error, next_total
+
+# Trajectories of the first group where a precision is asked for: fewer seldom know their own error.
+GROUP = 64
 
 
-@overload
-def online_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Partition | None = None,
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> EntropyCurve: ...
-
-
-@overload
-def online_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Sequence[Partition],
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> list[EntropyCurve]: ...
-
-
+@one_or_several
 def online_entropy(
     denoiser: Denoiser,
     conditions: Sequence[Any],
@@ -71,6 +55,7 @@ def online_entropy(
     guidance: Guidance | float | None = None,
     key: PRNGKeyArray,
     samples: int = 1024,
+    precision: float | None = None,
     steps: int = 64,
     drive: str = "class",
     guide: Denoiser | None = None,
@@ -98,6 +83,9 @@ def online_entropy(
             they were guided to.
         key: JAX random key.
         samples: number of trajectories N, >= 2.
+        precision: standard error in log(σ/α) of half entropy at which no more trajectories are computed; `samples` is
+            then their largest number, and `metadata` says in `samples` how many there were and in `reached` whether
+            they were enough. None for all of them.
         steps: number of times of the grid, and of evaluations per trajectory.
         drive: "class"; or "mixture", "unconditional": the drawn class is then not that of the path.
         guide: denoiser of the unconditional law, called without a condition (under autoguidance: the worse model,
@@ -114,41 +102,29 @@ def online_entropy(
 
     Raises:
         ValueError: when a condition is unknown, a partition or prior does not fit, a denoiser for the reference is
-            missing, the sampler is not stochastic, or the denoiser returns something that is not finite.
+            missing, the sampler is not stochastic, precision is not positive, or the denoiser returns something that is
+            not finite.
     """
     check_stochastic(eta)
+    check_values("precision", 1.0 if precision is None else precision, "positive", lambda v: v > 0)
     inputs = make_inputs(denoiser, conditions, partition, prior, steps, Options(**options))
     chain = tracking_chain(inputs, tracker, drive, guidance, guide, shares, initial is not None)
     first = None if initial is None else states_of(inputs, "initial", initial, check_samples(samples))
-    result = _run(inputs, chain, key, samples, first=first)
     facts = {"source": "online posterior", "route": "online", "tracker": tracker, "drive": drive}
-    facts |= {"guidance": described(chain.guidance)} | facts_of(inputs, key, samples)
-    curves = [online_curve(inputs, chain, result, i, facts) for i in inputs.numbers]
-    return curves if inputs.many else curves[0]
+    facts |= {"guidance": described(chain.guidance)}
+
+    def curves(result: Run) -> list[EntropyCurve]:
+        every = facts | facts_of(inputs, key, len(result.z))
+        return [online_curve(inputs, chain, result, i, every) for i in inputs.numbers]
+
+    if precision is None:
+        found = curves(_run(inputs, chain, key, samples, first=first))
+    else:
+        found = _until_precise(inputs, chain, key, check_samples(samples), precision, curves, first)
+    return found if inputs.many else found[0]
 
 
-@overload
-def gap_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Partition | None = None,
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> EntropyCurve: ...
-
-
-@overload
-def gap_entropy(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    *,
-    partition: Sequence[Partition],
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> list[EntropyCurve]: ...
-
-
+@one_or_several
 def gap_entropy(
     denoiser: Denoiser,
     conditions: Sequence[Any],
@@ -224,30 +200,7 @@ class Calibration:
         return bool(np.all(np.abs(self.excess.value) <= allowed))
 
 
-@overload
-def calibration(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    data: Data,
-    *,
-    partition: Partition | None = None,
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> Calibration: ...
-
-
-@overload
-def calibration(
-    denoiser: Denoiser,
-    conditions: Sequence[Any],
-    data: Data,
-    *,
-    partition: Sequence[Partition],
-    key: PRNGKeyArray,
-    **arguments: Any,
-) -> list[Calibration]: ...
-
-
+@one_or_several
 def calibration(
     denoiser: Denoiser,
     conditions: Sequence[Any],
@@ -332,8 +285,8 @@ def posterior_paths(
     log_w, x = result.kept
     ratio = None
     if chain.reference is not None and not chain.same_condition:
-        own = np.take_along_axis(log_w, result.z[None, :, None], axis=2)[:, :, 0]  # type: ignore[arg-type]
-        ratio = own - inputs.log_prior[result.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
+        of_class = np.take_along_axis(log_w, result.z[None, :, None], axis=2)[:, :, 0]  # type: ignore[arg-type]
+        ratio = of_class - inputs.log_prior[result.z][None, :] - log_w[:, :, -1]  # type: ignore[index]
     return PosteriorPaths(
         t=inputs.times,
         log_snr=schedule(denoiser.process, inputs.times).log_snr,
@@ -353,6 +306,36 @@ def _run(inputs: Inputs, chain: Chain, key: PRNGKeyArray, samples: int, **more: 
         chain, check_key(key), check_samples(samples),
         batch=options.batch, folder=options.folder, progress=options.progress, **more,
     )  # fmt: skip
+
+
+def _until_precise(
+    inputs: Inputs,
+    chain: Chain,
+    key: PRNGKeyArray,
+    samples: int,
+    precision: float,
+    curves_of: Callable[[Run], list[EntropyCurve]],
+    first: Any,
+) -> list[EntropyCurve]:
+    """The curves of groups of trajectories, until half entropy is known as precisely as asked."""
+    parts, total, expected, progress = [], 0, GROUP, inputs.options.progress
+    while True:
+        wanted = next_total(total, GROUP, samples, precision)
+        whole = max(expected, wanted)
+        told = None if progress is None else lambda done, _, whole=whole: progress(done, whole)
+        options = dataclasses.replace(inputs.options, progress=told)
+        ours = dataclasses.replace(inputs, options=options)
+        parts.append(_run(ours, chain, key, wanted, begin=total, first=first))
+        total = wanted
+        curves = curves_of(joined(parts))
+        error = max(half_error(curve) for curve in curves)
+        if error <= precision or total >= samples:
+            break
+        expected = expected_total(total, samples, error, precision)
+    if progress is not None:
+        progress(total, total)
+    facts = {"precision": precision, "reached": error <= precision}
+    return [dataclasses.replace(curve, metadata={**curve.metadata, **facts}) for curve in curves]
 
 
 def _run_on(

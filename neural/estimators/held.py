@@ -103,25 +103,25 @@ def held_statistics(chain: Chain, paths: Paths) -> tuple[tuple[Float[Array, "S n
         start.log_w, jnp.zeros((n, chain.classes, dim), chain.dtype), none, none,
         rows.half_snr[0], rows.number[0], jnp.zeros((), bool),
     )  # fmt: skip
-    (_, _, found), finite = lax.scan(functools.partial(_step, chain, paths), (start, past, blank), rows)
-    return found, finite
+    (_, _, statistics), finite = lax.scan(functools.partial(_step, chain, paths), (start, past, blank), rows)
+    return statistics, finite
 
 
 def _step(
     chain: Chain, paths: Paths, state: tuple[Carry, Past, Any], row: Rows
 ) -> tuple[tuple[Carry, Past, Any], Array]:
-    carry, past, found = state
+    carry, past, total = state
     predicted = chain.predict(carry.x, row.t, paths.z)
     log_w = with_start(chain, paths.z, row, predicted, carry)
     counted = row.setup == 0
     added, present = lax.cond(
         counted,
         lambda: _added(chain, paths, row, log_w, predicted, past),
-        lambda: (jax.tree.map(jnp.zeros_like, found), past),
+        lambda: (jax.tree.map(jnp.zeros_like, total), past),
     )
     after = next_carry(chain, paths, row, predicted, Carry(carry.x, log_w, carry.ratio))
-    found = jax.tree.map(jnp.add, found, added)
-    return (after, present, found), jnp.isfinite(predicted).all()
+    total = jax.tree.map(jnp.add, total, added)
+    return (after, present, total), jnp.isfinite(predicted).all()
 
 
 def _added(
@@ -129,8 +129,8 @@ def _added(
 ) -> tuple[tuple[Float[Array, "S n F"], ...], Past]:
     """The terms of one evaluation in the sums for all points, and what the next one needs of it."""
     snr, points = 2 * row.half_snr, jnp.asarray(chain.points, chain.dtype)
-    held = _Held.of(points, past, now, snr)
-    corrected = log_normalise(past.log_w + held.factor * past.linear - held.factor**2 * past.square)
+    steps = _Held.of(points, past, now, snr)
+    corrected = log_normalise(past.log_w + steps.factor * past.linear - steps.factor**2 * past.square)
     corrected = jnp.where(past.exists, corrected, log_w)
     beyond = jnp.broadcast_to(jnp.maximum(points - snr, 0)[:, None], (len(points), len(log_w)))
     here = _draws(chain, paths, row.number, corrected)
@@ -138,18 +138,18 @@ def _added(
 
     def change() -> tuple[Array, ...]:
         there = _draws(chain, paths, past.number, past.log_w)
-        spans = jnp.concatenate([held.power, held.line, held.still])
+        spans = jnp.concatenate([steps.power, steps.line, steps.still])
         of_step = _means(chain, there, past.log_w, spans, past.denoised)
         before = _means(chain, here, corrected, beyond, past.denoised)
         return tuple(
             _with_step(new - old, step) for new, old, step in zip(terms, before, of_step, strict=True)
         )
 
-    found = lax.cond(past.exists, change, lambda: terms)
+    added = lax.cond(past.exists, change, lambda: terms)
     weight = path_weight(chain, log_w)[None, :, None]
     parts = gain_parts(chain, paths, row, now)
     present = Past(corrected, now, *parts, snr, row.number, jnp.ones((), bool))
-    return tuple(weight * values for values in found), present
+    return tuple(weight * values for values in added), present
 
 
 def _with_step(change: Float[Array, "S n F"], step: Float[Array, "S3 n F"]) -> Float[Array, "S n F"]:
@@ -191,8 +191,8 @@ class _Held(NamedTuple):
 
 def _spread(denoised: Float[Array, "n K d"]) -> Float[Array, " n"]:
     """The sum of squared distances of a state's denoisers from their mean."""
-    away = denoised - denoised.mean(axis=1, keepdims=True)
-    return jnp.sum(away**2, axis=(1, 2)) + jnp.finfo(denoised.dtype).tiny
+    differences = denoised - denoised.mean(axis=1, keepdims=True)
+    return jnp.sum(differences**2, axis=(1, 2)) + jnp.finfo(denoised.dtype).tiny
 
 
 def _growth(y: Array) -> Array:
@@ -250,10 +250,15 @@ def _projected(
     centred: Float[Array, "n K d"], draws: Draws
 ) -> tuple[Float[Array, "n M K"], Float[Array, "n M K"]]:
     """ε·(D_c - D_z) and ‖D_c - D_z‖² of every draw."""
-    gram = jnp.einsum("nkd,njd->nkj", centred, centred)
-    norm = jnp.diagonal(gram, axis1=1, axis2=2)
-    squares = jnp.maximum(norm[:, :, None] + norm[:, None, :] - 2 * gram, 0)
-    of_z = jnp.take_along_axis(squares, draws.z[:, :, None], axis=1)
+    norm = jnp.sum(centred**2, axis=2)
+    if centred.shape[1] > draws.z.shape[1]:  # fewer draws than classes
+        own = jnp.take_along_axis(centred, draws.z[:, :, None], axis=1)
+        gram = jnp.einsum("nmd,nkd->nmk", own, centred)
+    else:
+        every = jnp.einsum("nkd,njd->nkj", centred, centred)
+        gram = jnp.take_along_axis(every, draws.z[:, :, None], axis=1)
+    norm_of_z = jnp.take_along_axis(norm, draws.z, axis=1)
+    of_z = jnp.maximum(norm_of_z[:, :, None] + norm[:, None, :] - 2 * gram, 0)
     if draws.noise is None:
         step = jnp.tile(jnp.asarray(_NODES, centred.dtype), 2)[None, :, None]
         return jnp.sqrt(of_z) * step, of_z

@@ -63,7 +63,7 @@ class Inputs:
         denoiser: the denoiser.
         conditions: the K conditions inside the decision; inside: their positions among all conditions given.
         given: all conditions given, those outside the decision included.
-        partitions: partitions of the K conditions; many: whether the caller wants a list of curves.
+        partitions: partitions of the K conditions; many: whether a list of curves is returned.
         log_prior: (K,) log prior probabilities.
         times: (T,) the grid.
         shape: shape of one state.

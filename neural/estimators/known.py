@@ -1,4 +1,4 @@
-"""Which standard errors a sample of trajectories tells; the others are NaN.
+"""Which standard errors can be estimated from a sample of trajectories; the others are NaN.
 
 The spread of a sample says nothing of what the sample has not seen. Late on a path, when hardly any trajectory is
 undecided, the few that are carry the entropy: value and spread are then both too small, as `gmm.estimate.carrying`
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from gmm.estimate import AGREEMENT, CARRYING, FEWEST, UNAIMED, carrying
 from neural.estimators.chain import Chain, PartitionArrays
-from neural.estimators.runs import NAMES, Moments, Run
+from neural.estimators.runs import NAMES, PathMoments, Run
 from neural.estimators.trackers import is_rare, log_drawn, may_average
 
 # What classes that were drawn too rarely may add to the entropy is at most this part of its standard error.
@@ -36,20 +36,22 @@ def known_errors(chain: Chain, result: Run, number: int) -> Float[np.ndarray, "T
     return np.where(np.concatenate([scalars, cells], axis=1), moments.stderr, np.nan)
 
 
-def _carried(moments: Moments) -> Float[np.ndarray, "T F"]:
+def _carried(moments: PathMoments) -> Float[np.ndarray, "T F"]:
     """How many trajectories carry each mean; infinite where all trajectories have the same value."""
     agree = moments.stderr <= AGREEMENT * np.abs(moments.mean)
     able = np.abs(moments.mean) > _SMALLEST
     return np.where(able, np.where(agree, np.inf, carrying(moments.count * moments.mean, moments.norm)), 0.0)
 
 
-def _scalars(moments: Moments, carried: Float[np.ndarray, "T S"], averaged: bool) -> Bool[np.ndarray, "T S"]:
+def _scalars(
+    moments: PathMoments, carried: Float[np.ndarray, "T S"], averaged: bool
+) -> Bool[np.ndarray, "T S"]:
     """Of `NAMES`; those of either sign are known with the positive ones that they are made of."""
     known = dict(zip(NAMES, (carried >= _needed(moments.count)).T, strict=True))
     known["excess"] = known["entropy"] & known["surprise"]
-    known["balance"] = known["own_rate"]
+    known["balance"] = known["class_rate"]
     if not averaged:
-        known["rate"] = known["entropy"] & known["own_rate"]
+        known["rate"] = known["entropy"] & known["class_rate"]
     nothing_taken = moments.norm[:, NAMES.index("taken")] == 0
     known["integral"] = known["entropy"][0] & (known["taken"] | nothing_taken)
     return np.stack([known[name] for name in NAMES], axis=1)
@@ -60,7 +62,7 @@ def _needed(count: int) -> float:
     return min(CARRYING, 0.6 * count) if count >= FEWEST else np.inf
 
 
-def _seen(chain: Chain, result: Run, moments: Moments) -> Bool[np.ndarray, "T 1"]:
+def _seen(chain: Chain, result: Run, moments: PathMoments) -> Bool[np.ndarray, "T 1"]:
     """Whether the classes of few trajectories matter less than the error does: -π log π bounds what each adds to H."""
     log_prior = np.asarray(chain.log_prior, np.float64)
     drawn = np.bincount(result.z, minlength=chain.classes)

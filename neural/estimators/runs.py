@@ -6,6 +6,7 @@ needed and nothing else: the numbers are the same up to rounding, on any number 
 
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.interpolate import CubicSpline
 
+from gmm.devices import of_every_host
+from gmm.fingerprint import tree_fingerprint
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain, Kept, PartitionArrays, Paths
@@ -25,7 +28,6 @@ from neural.estimators.held import COLUMNS as HELD
 from neural.estimators.held import DRAWS, held_statistics
 from neural.estimators.trackers import COLUMNS, averaged, log_drawn, may_average
 from neural.estimators.tracking import draw_classes, draw_noise, trajectories
-from neural.fingerprint import fingerprint
 from neural.progress import Progress
 
 Source = Callable[
@@ -42,7 +44,7 @@ KEEP_NOTHING = Kept(None, None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
+class PathMoments:
     """Mean (T, F) and summed squared deviations (T, F) of `count` trajectories."""
 
     count: int
@@ -59,13 +61,13 @@ class Moments:
         """(T, F) root of the sum of squares."""
         return np.sqrt(self.squares + self.count * self.mean**2)
 
-    def merged(self, other: "Moments") -> "Moments":
+    def merged(self, other: "PathMoments") -> "PathMoments":
         """Moments of both groups of trajectories together (Chan, Golub, LeVeque 1983)."""
         count = self.count + other.count
         gap = other.mean - self.mean
         mean = self.mean + gap * (other.count / count)
         squares = self.squares + other.squares + gap**2 * (self.count * other.count / count)
-        return Moments(count, mean, squares)
+        return PathMoments(count, mean, squares)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Run:
         kept: log-weights (T, N, J) and states (T, N, d), where the caller asked to keep them.
     """
 
-    moments: tuple[Moments, ...]
+    moments: tuple[PathMoments, ...]
     z: np.ndarray
     kept: Kept
 
@@ -98,7 +100,7 @@ def run(
     keep: Kept = KEEP_NOTHING,
     begin: int = 0,
 ) -> Run:
-    """The moments of trajectories begin..samples-1.
+    """The moments of trajectories begin..samples-1; several processes that have joined each compute a part of them.
 
     Args:
         chain: what to compute.
@@ -116,15 +118,17 @@ def run(
     Raises:
         ValueError: when the denoiser returns something that is not finite, or the folder cannot be written.
     """
-    size = chunk_size(chain, samples - begin, batch)
+    blocks = _blocks(begin, samples)
+    mine = blocks[min(jax.process_index(), len(blocks) - 1)]
+    size = chunk_size(chain, max(stop - start for start, stop in blocks), batch)
     rows = STATE_NUMBERS // int(np.prod(chain.shape)) if batch is None else batch
     chain = dataclasses.replace(chain, at_once=max(1, rows // size))
     store = None if folder is None else _Store(Path(folder), _fingerprint(chain, key, facts), keep)
     parts = []
-    for start in range(begin, samples, size):
+    for start in range(*mine, size):
         if progress is not None:
-            progress(start, samples)
-        stop = min(start + size, samples)
+            progress(begin + (start - mine[0]) * len(blocks), samples)
+        stop = min(start + size, mine[1])
         part = None if store is None else store.load(start, stop)
         if part is None:
             part = _compute(chain, key, np.arange(start, start + size), stop - start, source, first, keep)
@@ -133,7 +137,38 @@ def run(
         parts.append(part)
     if progress is not None:
         progress(samples, samples)
-    return joined(parts)
+    return joined(parts) if len(blocks) == 1 else joined(_of_every_host(joined(parts), blocks))
+
+
+def _blocks(begin: int, samples: int) -> list[tuple[int, int]]:
+    """First trajectory and end of each process's part; fewer parts than processes where trajectories are fewer."""
+    hosts = min(jax.process_count(), samples - begin)
+    edges = [begin + (samples - begin) * host // hosts for host in range(hosts + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def _of_every_host(own: Run, blocks: Sequence[tuple[int, int]]) -> list[Run]:
+    """The runs of all processes, in the order of their trajectories."""
+    counts = [stop - start for start, stop in blocks]
+
+    def padded(values: np.ndarray, axis: int) -> np.ndarray:
+        pads = [(0, 0)] * values.ndim
+        pads[axis] = (0, max(counts) - values.shape[axis])
+        return np.pad(values, pads)
+
+    tree = (
+        [(moments.mean, moments.squares) for moments in own.moments],
+        padded(own.z, 0),
+        jax.tree.map(lambda leaf: padded(leaf, 1), own.kept),
+    )
+    moments, z, kept = of_every_host(tree)
+
+    def of_host(host: int, count: int) -> Run:
+        found = tuple(PathMoments(count, mean[host], squares[host]) for mean, squares in moments)
+        states = jax.tree.map(lambda leaf, old: leaf[host, :, :count].astype(old.dtype), kept, own.kept)
+        return Run(found, z[host, :count].astype(own.z.dtype), states)
+
+    return [of_host(host, count) for host, count in enumerate(counts)]
 
 
 def chunk_size(chain: Chain, samples: int, batch: int | None) -> int:
@@ -170,7 +205,7 @@ def _compute(
         kept = KEEP_NOTHING
     _check_finite(chain, np.asarray(finite))
     host = tuple(
-        Moments(count, np.asarray(mean, np.float64), np.asarray(norm, np.float64) ** 2)
+        PathMoments(count, np.asarray(mean, np.float64), np.asarray(norm, np.float64) ** 2)
         for mean, norm in moments
     )
     return Run(host, z[:count], jax.tree.map(lambda leaf: np.asarray(leaf)[:, :count], kept))
@@ -199,8 +234,8 @@ def _chunk(chain: Chain, paths: Paths, antiderivative: Float[Array, "T T"], keep
 
 @jax.jit
 def _held_chunk(chain: Chain, paths: Paths, slopes: Float[Array, "S S"]) -> tuple[Any, ...]:
-    found, finite = held_statistics(chain, paths)
-    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in found)
+    statistics, finite = held_statistics(chain, paths)
+    moments = tuple(_moments(_with_rate(values, slopes), paths.real) for values in statistics)
     return moments, finite
 
 
@@ -226,14 +261,14 @@ def _with_integrals(
 ) -> Float[Array, "T n G"]:
     """The statistics with the integrals beside them: the value at the first time minus the integral of the rate."""
     named = {name: columns[:, :, i] for i, name in enumerate(COLUMNS)}
-    rate = named["rate" if averaged(chain, paths) else "own_rate"]
+    rate = named["rate" if averaged(chain, paths) else "class_rate"]
     taken = antiderivative.astype(columns.dtype) @ rate
     scalars, by_cell = jnp.split(columns, [len(COLUMNS)], axis=2)
     parts = [scalars, (named["entropy"][:1] - taken)[:, :, None], taken[:, :, None], by_cell]
     if paths.x0 is not None:
-        own = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
+        inside = jnp.asarray(partition.labels)[paths.z][:, None] == jnp.arange(partition.cells)[None, :]
         parts += [
-            jnp.where(own[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)
+            jnp.where(inside[None], part[:, :, None], 0) for part in (named["surprise"][:1] - taken, taken)
         ]
     return jnp.concatenate(parts, axis=2)
 
@@ -242,9 +277,9 @@ def _moments(values: Float[Array, "T n F"], real: Bool[Array, " n"]) -> tuple[Ar
     """Means, and roots of the summed squared deviations: squares of 1e-25 would underflow in float32."""
     weight = real.astype(values.dtype)[None, :, None]
     mean = jnp.sum(weight * values, axis=1) / jnp.sum(weight)
-    away = weight * (values - mean[:, None, :])
-    scale = jnp.max(jnp.abs(away), axis=1)
-    unit = away / jnp.where(scale > 0, scale, 1)[:, None, :]
+    deviations = weight * (values - mean[:, None, :])
+    scale = jnp.max(jnp.abs(deviations), axis=1)
+    unit = deviations / jnp.where(scale > 0, scale, 1)[:, None, :]
     return mean, scale * jnp.sqrt(jnp.sum(unit**2, axis=1))
 
 
@@ -278,7 +313,7 @@ def _check_finite(chain: Chain, finite: np.ndarray) -> None:
 def joined(parts: Sequence[Run]) -> Run:
     """The run of all trajectories of several runs, in their order."""
     moments = zip(*(part.moments for part in parts), strict=True)
-    merged = tuple(functools.reduce(Moments.merged, each) for each in moments)
+    merged = tuple(functools.reduce(PathMoments.merged, of_partition) for of_partition in moments)
     z = np.concatenate([part.z for part in parts])
     kept = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *(part.kept for part in parts))
     return Run(merged, z, kept)
@@ -306,19 +341,19 @@ class _Store:
 
     def load(self, start: int, stop: int) -> Run | None:
         """A finished chunk, or None where there is none that is whole."""
-        found = read_kept(self._path(start, stop))
-        if found is None:
+        checkpoint = read_kept(self._path(start, stop))
+        if checkpoint is None:
             return None
-        stored = {name: np.array(values) for name, values in found.tensors.items()}
+        stored = {name: np.array(values) for name, values in checkpoint.tensors.items()}
         count = sum(name.startswith("mean_") for name in stored)
         moments = tuple(
-            Moments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)
+            PathMoments(stop - start, stored[f"mean_{i}"], stored[f"squares_{i}"]) for i in range(count)
         )
         return Run(moments, stored["z"], Kept(*(stored.get(name) for name in Kept._fields)))
 
 
 def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
-    """A hash of all that determines the numbers: weights, conditions, table, key.
+    """A hash of all that determines the numbers: weights, the configuration of the network, conditions, table, key.
 
     Of a denoiser that is not a pytree only the type is hashed: the caller uses one folder for each such model.
     """
@@ -326,5 +361,6 @@ def _fingerprint(chain: Chain, key: PRNGKeyArray, facts: str) -> str:
         facts, type(from_pytree(chain.denoiser)).__qualname__, type(chain.guidance).__qualname__,
         NAMES, chain.drive, chain.tracker, chain.shape, [p.cells for p in chain.partitions],
         chain.exhaustive, chain.same_condition, chain.given, str(chain.dtype),
+        repr(getattr(from_pytree(chain.denoiser), "config", None)),
     )  # fmt: skip
-    return fingerprint(words, dataclasses.replace(chain, at_once=0), key)
+    return tree_fingerprint(words, dataclasses.replace(chain, at_once=0), key)[:20]

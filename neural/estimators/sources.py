@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from gmm.fingerprint import tree_fingerprint
+from gmm.keys import key_numbers
 from neural.denoiser import from_pytree
 from neural.estimators.chain import Chain
 from neural.estimators.runs import Source
 from neural.estimators.tracking import draw_classes
-from neural.fingerprint import fingerprint
 from neural.samplers import heun
 
 _SHUFFLE, _SAMPLER = 2**31 - 1, 2**31 - 2  # indices that no trajectory has
@@ -39,7 +40,7 @@ def data_source(
     Raises:
         ValueError: when a class has no points.
     """
-    order = np.random.default_rng(_seed(jax.random.fold_in(key, _SHUFFLE))).permutation(len(labels))
+    order = np.random.default_rng(key_numbers(jax.random.fold_in(key, _SHUFFLE))).permutation(len(labels))
     points = [order[labels[order] == c] for c in range(chain.classes)]
     available = np.array([len(of_class) for of_class in points])
     if not available.all():
@@ -57,13 +58,9 @@ def data_source(
     def source(index: np.ndarray, _z: np.ndarray) -> Float[np.ndarray, "n d"]:
         return x[chosen[np.minimum(index, wanted - 1)]]
 
-    digest = fingerprint(x, labels)
+    digest = tree_fingerprint(x, labels)[:20]
     passes = int(np.max(rank[:wanted] // available[z[:wanted]])) + 1
     return source, wanted, {"data_points": int(available.sum()), "paths_a_point": passes, "hash": digest}
-
-
-def _seed(key: PRNGKeyArray) -> np.ndarray:
-    return np.asarray(jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key)
 
 
 def own_samples(chain: Chain, key: PRNGKeyArray, times: Float[np.ndarray, " T"]) -> Source:

@@ -31,58 +31,65 @@ from gmm.partition import cell_log_posterior
 from neural.estimators.chain import Chain, PartitionArrays, Paths
 
 # Statistics of one trajectory at one time, in this order; after them one column per cell.
-COLUMNS = ("entropy", "disagreement", "second_moment", "rate", "surprise", "excess", "own_rate", "balance")
+COLUMNS = ("entropy", "disagreement", "second_moment", "rate", "surprise", "excess", "class_rate", "balance")
 # A class is rare below this part of an equal share.
 _RARE = 0.1
 
 
 class Hypotheses(NamedTuple):
-    """Hypotheses: log_p (n, H), denoisers (n, H, d), their mean D (n, d), and the trajectory's own index (n,)."""
+    """Hypotheses: log_p (n, H), denoisers (n, H, d), their mean D (n, d), and the true one of each path (n,)."""
 
     log_p: Float[Array, "n H"]
     denoised: Float[Array, "n H d"]
     mean: Float[Array, "n d"]
-    own: Int[Array, " n"]
+    true: Int[Array, " n"]
+
+
+class Tracked(NamedTuple):
+    """What the paths hold at one time: log-weights (n, J) and denoisers (n, J, d) of classes and reference."""
+
+    log_w: Float[Array, "n J"]
+    predicted: Float[Array, "n J d"]
 
 
 def columns(
-    chain: Chain,
-    partition: PartitionArrays,
-    paths: Paths,
-    half_snr: Array,
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
-    drive: Float[Array, "n d"],
+    chain: Chain, partition: PartitionArrays, paths: Paths, half_snr: Array, tracked: Tracked, drive: Array
 ) -> Float[Array, "n F"]:
     """The statistics `COLUMNS` of n trajectories at one time, then for each cell the term of `per_cell`.
 
     Rates are per unit of -log γ, towards noise: γ times the formulas of the module, sign reversed.
     """
-    hypotheses = _hypotheses(chain, partition, paths, log_w, predicted)
+    hypotheses = _hypotheses(chain, partition, paths.z, tracked)
     p = jnp.exp(hypotheses.log_p)
     # 0 log 0 = 0: a posterior that underflows contributes nothing.
     log_p = jnp.where(p > 0, hypotheses.log_p, 0)
     entropy = -jnp.sum(p * log_p, axis=1)
-    away = hypotheses.denoised - hypotheses.mean[:, None, :]
-    squares = jnp.sum(away**2, axis=-1)
-    own_log_p = jnp.take_along_axis(hypotheses.log_p, hypotheses.own[:, None], axis=1)[:, 0]
-    own_square = jnp.take_along_axis(squares, hypotheses.own[:, None], axis=1)[:, 0]
+    differences = hypotheses.denoised - hypotheses.mean[:, None, :]
+    squares = jnp.sum(differences**2, axis=-1)
+    surprise = -select(hypotheses.log_p, hypotheses.true)
     rate = jnp.sum(p * squares, axis=1)
     if not averaged(chain, paths):
-        push = jnp.einsum("nhd,nd->nh", away, drive - hypotheses.mean)
+        push = jnp.einsum("nhd,nd->nh", differences, drive - hypotheses.mean)
         rate = rate + 2 * jnp.sum(p * log_p * push, axis=1)
     scalars = (
         entropy,
         -jnp.sum(p * jnp.expm1(log_p), axis=1),
         jnp.sum(p * log_p**2, axis=1),
         half_snr * rate,
-        -own_log_p,
-        -own_log_p - entropy,
-        half_snr * own_square,
+        surprise,
+        surprise - entropy,
+        half_snr * select(squares, hypotheses.true),
         _balance(hypotheses, half_snr, paths),
     )
-    found = jnp.concatenate([jnp.stack(scalars, axis=1), _by_cell(chain, partition, paths, p, log_p)], axis=1)
-    return path_weight(chain, log_w)[:, None] * found if averaged(chain, paths) else found
+    by_cell = _by_cell(chain, partition, paths, p, log_p)
+    statistics = jnp.concatenate([jnp.stack(scalars, axis=1), by_cell], axis=1)
+    return path_weight(chain, tracked.log_w)[:, None] * statistics if averaged(chain, paths) else statistics
+
+
+def select(values: Float[Array, "n J ..."], index: Int[Array, " n"]) -> Float[Array, "n ..."]:
+    """values[i, index[i]] for each trajectory i."""
+    index = index.reshape(-1, *[1] * (values.ndim - 1))
+    return jnp.take_along_axis(values, index, axis=1)[:, 0]
 
 
 def log_drawn(log_prior: Float[Array, " K"]) -> Float[Array, " K"]:
@@ -126,21 +133,21 @@ def averaged(chain: Chain, paths: Paths) -> bool:
 def _balance(hypotheses: Hypotheses, half_snr: Array, paths: Paths) -> Float[Array, " n"]:
     """γ (‖x_0-D‖² - ‖x_0-D_z‖² - ‖D_z-D‖²) = 2γ (x_0-D_z)·(D_z-D), zero on average for a calibrated network."""
     if paths.x0 is None:
-        return jnp.zeros(hypotheses.own.shape, hypotheses.mean.dtype)
-    own = jnp.take_along_axis(hypotheses.denoised, hypotheses.own[:, None, None], axis=1)[:, 0]
-    return 4 * half_snr * jnp.sum((paths.x0 - own) * (own - hypotheses.mean), axis=-1)
+        return jnp.zeros(hypotheses.true.shape, hypotheses.mean.dtype)
+    of_true = select(hypotheses.denoised, hypotheses.true)
+    return 4 * half_snr * jnp.sum((paths.x0 - of_true) * (of_true - hypotheses.mean), axis=-1)
 
 
 def _by_cell(
     chain: Chain, partition: PartitionArrays, paths: Paths, p: Float[Array, "n H"], log_p: Float[Array, "n H"]
 ) -> Float[Array, "n C"]:
-    """-p_C log p_C / π_C where z can be averaged out, else the surprise of the trajectory's own cell."""
+    """-p_C log p_C / π_C where z can be averaged out, else the surprise of the cell of the trajectory's class."""
     labels = jnp.asarray(partition.labels)
     if averaged(chain, paths):
         prior = jax.ops.segment_sum(jnp.exp(chain.log_prior), labels, num_segments=partition.cells)
         return -p * log_p / prior[None, :]
-    own = labels[paths.z] if chain.tracker == "classes" else jnp.zeros_like(paths.z)
-    surprise = -jnp.take_along_axis(log_p, own[:, None], axis=1)
+    true = labels[paths.z] if chain.tracker == "classes" else jnp.zeros_like(paths.z)
+    surprise = -select(log_p, true)[:, None]
     return jnp.where(labels[paths.z][:, None] == jnp.arange(partition.cells)[None, :], surprise, 0)
 
 
@@ -148,16 +155,12 @@ def _by_cell(
 
 
 def _hypotheses(
-    chain: Chain,
-    partition: PartitionArrays,
-    paths: Paths,
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
+    chain: Chain, partition: PartitionArrays, z: Int[Array, " n"], tracked: Tracked
 ) -> Hypotheses:
     if chain.tracker == "classes":
-        return _class_against_class(chain.classes, partition, paths.z, log_w, predicted)
-    log_share, ratio, inside = _own_cell(chain, partition, paths.z, log_w, predicted)
-    without, zero = predicted[:, -1], jnp.zeros_like(paths.z)
+        return _class_against_class(chain.classes, partition, z, tracked)
+    log_share, ratio, inside = _cell_of_class(chain, partition, z, tracked)
+    without, zero = tracked.predicted[:, -1], jnp.zeros_like(z)
     if chain.tracker == "unconditional":
         log_p = jnp.stack([jax.nn.log_sigmoid(ratio), jax.nn.log_sigmoid(-ratio)], axis=1)
         pair = jnp.stack([inside, without], axis=1)
@@ -172,13 +175,10 @@ def _hypotheses(
 
 
 def _class_against_class(
-    classes: int,
-    partition: PartitionArrays,
-    z: Int[Array, " n"],
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
+    classes: int, partition: PartitionArrays, z: Int[Array, " n"], tracked: Tracked
 ) -> Hypotheses:
-    log_p, labels, of_class = log_w[:, :classes], jnp.asarray(partition.labels), predicted[:, :classes]
+    log_p, of_class = tracked.log_w[:, :classes], tracked.predicted[:, :classes]
+    labels = jnp.asarray(partition.labels)
     if partition.cells < classes:
         log_cell = cell_log_posterior(log_p, labels, partition.cells)
         member = labels[None, None, :] == jnp.arange(partition.cells)[None, :, None]
@@ -191,20 +191,18 @@ def _class_against_class(
     return Hypotheses(log_p, of_class, jnp.einsum("nh,nhd->nd", jnp.exp(log_p), of_class), labels[z])
 
 
-def _own_cell(
-    chain: Chain,
-    partition: PartitionArrays,
-    z: Int[Array, " n"],
-    log_w: Float[Array, "n J"],
-    predicted: Float[Array, "n J d"],
+def _cell_of_class(
+    chain: Chain, partition: PartitionArrays, z: Int[Array, " n"], tracked: Tracked
 ) -> tuple[Any, ...]:
     """log ω (n,), ℓ (n,) and the denoiser (n, d) of the cell that each trajectory's class is in."""
     labels = jnp.asarray(partition.labels)
     member = labels[None, :] == labels[z][:, None]
-    among = jnp.where(member, log_w[:, : chain.classes], -jnp.inf)
+    among = jnp.where(member, tracked.log_w[:, : chain.classes], -jnp.inf)
     log_cell = jax.nn.logsumexp(among, axis=1)
     prior = jax.nn.logsumexp(jnp.where(member, chain.log_prior[None, :], -jnp.inf), axis=1)
-    ratio = log_cell - prior - log_w[:, -1]
-    inside = jnp.einsum("nk,nkd->nd", jnp.exp(among - log_cell[:, None]), predicted[:, : chain.classes])
+    ratio = log_cell - prior - tracked.log_w[:, -1]
+    inside = jnp.einsum(
+        "nk,nkd->nd", jnp.exp(among - log_cell[:, None]), tracked.predicted[:, : chain.classes]
+    )
     share = jnp.sum(jnp.where(member, jnp.asarray(chain.shares)[None, :], 0), axis=1)
     return jnp.log(share), ratio, inside

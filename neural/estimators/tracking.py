@@ -29,7 +29,7 @@ from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 from gmm.guidance import gap_of, steer
 from gmm.mixture import log_normalise
 from neural.estimators.chain import Carry, Chain, Kept, Paths, Record, Rows
-from neural.estimators.trackers import columns
+from neural.estimators.trackers import Tracked, columns, select
 
 # Numbers of a trajectory's random draws that belong to no step.
 _CLASS, _FIRST = 2**30, 2**30 + 1
@@ -90,7 +90,7 @@ def _step(chain: Chain, paths: Paths, keep: Kept, carry: Carry, row: Rows) -> tu
     carry = carry._replace(log_w=with_start(chain, paths.z, row, predicted, carry))
     drive = _drive(chain, paths, row, predicted, carry)
     statistics = tuple(
-        columns(chain, partition, paths, row.half_snr, carry.log_w, predicted, drive)
+        columns(chain, partition, paths, row.half_snr, Tracked(carry.log_w, predicted), drive)
         for partition in chain.partitions
     )
     kept = Kept(carry.log_w if keep.log_w else None, carry.x if keep.x else None)
@@ -119,7 +119,8 @@ def next_carry(
     """States and log-weights after a row, from those at it; `drive` where it is known already."""
     drive = _drive(chain, paths, row, predicted, carry) if drive is None else drive
     noise = draw_noise(paths.key, paths.index, row.number, dim=carry.x.shape[1], dtype=chain.dtype)
-    gain = _gain(predicted, drive, noise, row.along, row.square)
+    linear, quadratic = _gain(predicted - drive[:, None, :], noise, row.along, row.square)
+    gain = linear - quadratic
     x = row.state * carry.x + row.clean * drive + row.deviation * noise
     ratio = jnp.where(row.setup > 0, carry.ratio, _tracked(chain, paths.z, carry.ratio, gain))
     return Carry(x, _normalised(chain, carry.log_w + gain), ratio)
@@ -129,22 +130,15 @@ def gain_parts(
     chain: Chain, paths: Paths, row: Rows, predicted: Float[Array, "n J d"]
 ) -> tuple[Float[Array, "n J"], Float[Array, "n J"]]:
     """The two parts of a step's log-weights along a class's own chain: along ε·Δ_j and ½ square ‖Δ_j‖²."""
-    delta = predicted - _of_class(predicted, paths.z)[:, None, :]
-    noise = draw_noise(paths.key, paths.index, row.number, dim=delta.shape[2], dtype=chain.dtype)
-    linear = row.along * jnp.einsum("njd,nd->nj", delta, noise)
-    return linear, 0.5 * row.square * jnp.sum(delta**2, axis=-1)
+    noise = draw_noise(paths.key, paths.index, row.number, dim=predicted.shape[2], dtype=chain.dtype)
+    return _gain(predicted - select(predicted, paths.z)[:, None, :], noise, row.along, row.square)
 
 
 def _gain(
-    predicted: Float[Array, "n J d"],
-    drive: Float[Array, "n d"],
-    noise: Float[Array, "n d"],
-    along: Any,
-    square: Any,
-) -> Float[Array, "n J"]:
-    """along ε·Δ_j - ½ square ‖Δ_j‖²."""
-    delta = predicted - drive[:, None, :]
-    return along * jnp.einsum("njd,nd->nj", delta, noise) - 0.5 * square * jnp.sum(delta**2, axis=-1)
+    delta: Float[Array, "n J d"], noise: Float[Array, "n d"], along: Any, square: Any
+) -> tuple[Float[Array, "n J"], Float[Array, "n J"]]:
+    """along ε·Δ_j and ½ square ‖Δ_j‖²."""
+    return along * jnp.einsum("njd,nd->nj", delta, noise), 0.5 * square * jnp.sum(delta**2, axis=-1)
 
 
 def _normalised(chain: Chain, log_w: Float[Array, "n J"]) -> Float[Array, "n J"]:
@@ -164,9 +158,11 @@ def _from_state(
     log_w: Float[Array, "n J"],
 ) -> Float[Array, "n J"]:
     """Log-weights given the first state x_T: log π_c - ‖x_T - α D_c‖²/2σ², computed relative to D_z."""
-    own = _of_class(predicted, z)
-    residual = (x - row.alpha * own) / row.sigma
-    log_w = log_w + _gain(predicted, own, residual, row.start_along, row.start_square)
+    of_class = select(predicted, z)
+    residual = (x - row.alpha * of_class) / row.sigma
+    delta = predicted - of_class[:, None, :]
+    linear, quadratic = _gain(delta, residual, row.start_along, row.start_square)
+    log_w = log_w + linear - quadratic
     if chain.reference is not None and chain.exhaustive:
         # The law without condition is the sum over classes, which one Gaussian around D_∅ is not.
         whole = jax.nn.logsumexp(log_w[:, : chain.classes], axis=1, keepdims=True)
@@ -174,37 +170,24 @@ def _from_state(
     return _normalised(chain, log_w)
 
 
-def _of_class(predicted: Float[Array, "n J d"], z: Int[Array, " n"]) -> Float[Array, "n d"]:
-    return jnp.take_along_axis(predicted, z[:, None, None], axis=1)[:, 0]
-
-
 def _drive(
     chain: Chain, paths: Paths, row: Rows, predicted: Float[Array, "n J d"], carry: Carry
 ) -> Float[Array, "n d"]:
     if paths.x0 is not None:
         return paths.x0
-    own = _of_class(predicted, paths.z)
+    of_class = select(predicted, paths.z)
     if chain.guidance is not None:
-        drive = _guided(chain, row, own, predicted[:, -1], carry.ratio)
+        reference, ratio = predicted[:, -1], carry.ratio
+        gap = gap_of(of_class, reference, row.level) if chain.guidance.needs_gap else jnp.zeros_like(ratio)
+        drive = steer(of_class, reference, chain.guidance.weight(row.level, ratio, gap))
     elif chain.drive == "class":
-        return own
+        return of_class
     elif chain.drive == "unconditional":
         drive = predicted[:, -1]
     else:
         p = jnp.exp(carry.log_w[:, : chain.classes])
         drive = jnp.einsum("nk,nkd->nd", p, predicted[:, : chain.classes])
-    return jnp.where(row.setup > 0, own, drive)
-
-
-def _guided(
-    chain: Chain,
-    row: Rows,
-    own: Float[Array, "n d"],
-    reference: Float[Array, "n d"],
-    ratio: Float[Array, " n"],
-) -> Float[Array, "n d"]:
-    gap = gap_of(own, reference, row.level) if chain.guidance.needs_gap else jnp.zeros_like(ratio)
-    return steer(own, reference, chain.guidance.weight(row.level, ratio, gap))
+    return jnp.where(row.setup > 0, of_class, drive)
 
 
 def _tracked(
@@ -212,5 +195,4 @@ def _tracked(
 ) -> Array:
     if chain.guidance is None or not chain.guidance.needs_ratio:
         return ratio
-    own = jnp.take_along_axis(gain, z[:, None], axis=1)[:, 0]
-    return chain.guidance.tracked(ratio, own - gain[:, -1])
+    return chain.guidance.tracked(ratio, select(gain, z) - gain[:, -1])

@@ -59,9 +59,9 @@ def named(classes: int) -> dict[str, Any]:
 
 
 def _recognises(candidate: Candidate) -> bool:
-    held = candidate.checkpoint
-    return held is not None and (
-        "unet.out_gain" in held.tensors or held.attributes.get("class_name") == "Precond"
+    checkpoint = candidate.checkpoint
+    return checkpoint is not None and (
+        "unet.out_gain" in checkpoint.tensors or checkpoint.attributes.get("class_name") == "Precond"
     )
 
 

@@ -169,8 +169,8 @@ def find_data(source: str) -> str:
     """
     if source == BUILT_IN or Path(source).exists():
         return source
-    own = [Path(os.environ[name]) for name in DATA_FOLDERS if name in os.environ]
-    places = [folder / source for folder in (*own, cache_folder(), SYSTEM_FOLDER)]
+    given = [Path(os.environ[name]) for name in DATA_FOLDERS if name in os.environ]
+    places = [folder / source for folder in (*given, cache_folder(), SYSTEM_FOLDER)]
     for place in places:
         if place.exists():
             return str(place)
@@ -181,8 +181,8 @@ def find_data(source: str) -> str:
 
 
 def _recognises(candidate: Candidate) -> bool:
-    held = candidate.checkpoint
-    return held is not None and isinstance(held.attributes.get(TRAINED), dict)
+    checkpoint = candidate.checkpoint
+    return checkpoint is not None and isinstance(checkpoint.attributes.get(TRAINED), dict)
 
 
 KIND = Kind(

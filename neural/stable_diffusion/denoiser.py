@@ -43,7 +43,7 @@ class Prompts:
         keys: the keys and values of the text in every attention of the U-Net, computed once for all steps.
     """
 
-    states: Float[Array, "k tokens width"]
+    states: Float[Array, "*k tokens width"]
     keys: KeysValues
 
     def __len__(self) -> int:
@@ -96,7 +96,7 @@ class _Prompting:
     def _denoise(self, x: Latents, t: Times, prompts: Prompts) -> Float[Array, "n h w c"]:
         t = self._check(x, t)
         prompts = _for_batch(prompts, np.shape(x)[0])
-        found = _denoise(
+        denoised = _denoise(
             self.unet_weights,
             self.process,
             jnp.asarray(x),
@@ -105,9 +105,9 @@ class _Prompting:
             config=self.config,
             dtype=self.dtype,
         )
-        if self.dtype == np.float16 and is_concrete(found) and not bool(jnp.isfinite(found).all()):
+        if self.dtype == np.float16 and is_concrete(denoised) and not bool(jnp.isfinite(denoised).all()):
             self._explain(x, t, prompts)
-        return found
+        return denoised
 
     def _explain(self, x: Latents, t: Float[Array, " n"], prompts: Prompts) -> None:
         places = _finite_places(
@@ -360,8 +360,8 @@ def _are_texts(conditions: Any) -> bool:
 
 def _real(dtype: np.dtype) -> np.dtype:
     """`dtype`, but at least float32; for integers the default float."""
-    found = wide(dtype) if jnp.issubdtype(dtype, jnp.floating) else np.dtype(float)
-    return jax.dtypes.canonicalize_dtype(found)
+    real = wide(dtype) if jnp.issubdtype(dtype, jnp.floating) else np.dtype(float)
+    return jax.dtypes.canonicalize_dtype(real)
 
 
 def _for_batch(prompts: Prompts, n: int) -> Prompts:
@@ -387,8 +387,8 @@ def _text_keys(weights: Weights, states: Array, *, config: UNetConfig, dtype: np
 def _output(
     weights: Weights, x: Array, t: Array, keys: KeysValues, *, config: UNetConfig, dtype: np.dtype
 ) -> Float[Array, "n h w c"]:
-    found = unet(weights, config, x.astype(dtype), t, keys)
-    return found.astype(_real(x.dtype))
+    output = unet(weights, config, x.astype(dtype), t, keys)
+    return output.astype(_real(x.dtype))
 
 
 @functools.partial(jax.jit, static_argnames=("config", "dtype"))
@@ -403,11 +403,11 @@ def _denoise(
     dtype: np.dtype,
 ) -> Float[Array, "n h w c"]:
     x = x.astype(_real(x.dtype))
-    found = unet(weights, config.unet, x.astype(dtype), t, keys).astype(x.dtype)
+    output = unet(weights, config.unet, x.astype(dtype), t, keys).astype(x.dtype)
     alpha, sigma = (part(t).astype(x.dtype)[:, None, None, None] for part in (process.alpha, process.sigma))
     if config.prediction == SAMPLE:
-        return found
-    return alpha * x - sigma * found if config.prediction == VELOCITY else (x - sigma * found) / alpha
+        return output
+    return alpha * x - sigma * output if config.prediction == VELOCITY else (x - sigma * output) / alpha
 
 
 def _finite_places(

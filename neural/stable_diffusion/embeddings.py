@@ -60,26 +60,26 @@ def read_embeddings(sources: Sequence[Source | tuple[Source, str]], width: int) 
 def _read(source: Source, word: str | None, width: int) -> Learnt:
     path = Path(source)
     check_file_name(path)
-    held = checkpoints.read(path)
-    name = next((name for name in _UNNAMED if name in held.tensors), None)
-    if name is None and len(held.tensors) != 1:
+    checkpoint = checkpoints.read(path)
+    name = next((name for name in _UNNAMED if name in checkpoint.tensors), None)
+    if name is None and len(checkpoint.tensors) != 1:
         raise CheckpointError(
-            f"{path} is no learnt word: it has {len(held.tensors)} tensors, not one embedding"
+            f"{path} is no learnt word: it has {len(checkpoint.tensors)} tensors, not one embedding"
         )
-    name = name or next(iter(held.tensors))
-    vectors = np.asarray(held.tensors[name], np.float32)
+    name = name or next(iter(checkpoint.tensors))
+    vectors = np.asarray(checkpoint.tensors[name], np.float32)
     vectors = vectors[None] if vectors.ndim == 1 else vectors
     if vectors.ndim != 2 or vectors.shape[1] != width or not 0 < len(vectors) <= MAX_VECTORS:
         raise CheckpointError(
             f"{path}: embedding {quoted(name)} must have shape (n, {width}) with n in 1..{MAX_VECTORS}, as this text "
             f"encoder's, got {vectors.shape}"
         )
-    return Learnt(word or _word(path, name, held), vectors)
+    return Learnt(word or _word(path, name, checkpoint), vectors)
 
 
-def _word(path: Path, name: str, held: Checkpoint) -> str:
+def _word(path: Path, name: str, checkpoint: Checkpoint) -> str:
     """The word in the file, else the file's name."""
-    said = held.attributes.get("name") if name in _UNNAMED else name
+    said = checkpoint.attributes.get("name") if name in _UNNAMED else name
     return said if isinstance(said, str) and said else path.stem
 
 
@@ -87,7 +87,7 @@ def with_embeddings(text: Network, learnt: Sequence[Learnt]) -> Network:
     """A text encoder whose table of tokens has further rows, one for each vector."""
     if not learnt:
         return text
-    rows = np.concatenate([one.vectors for one in learnt])
+    rows = np.concatenate([word.vectors for word in learnt])
     makers: dict[str, Callable[[], np.ndarray]] = {
         name: functools.partial(text.tensors.__getitem__, name) for name in text.tensors
     }

@@ -138,7 +138,7 @@ class Files:
         networks: by part.
         scheduler: entries of the scheduler's configuration; empty where there is none.
         tokenizer: folder of the tokenizer's files, if there is one.
-        clip_skip: layers of the text encoder that the file asks to leave out.
+        clip_skip: layers of the text encoder to leave out, by the file.
     """
 
     networks: Mapping[str, Network]
@@ -262,10 +262,12 @@ def _read_file(
     options: Mapping[str, Mapping[str, Any]],
 ) -> Files:
     check_file_name(path)
-    held = checkpoints.read(path)
-    hints = read_hints(path, held, prediction) if is_single_file(unwrapped(held.tensors)) else Hints()
+    checkpoint = checkpoints.read(path)
+    hints = (
+        read_hints(path, checkpoint, prediction) if is_single_file(unwrapped(checkpoint.tensors)) else Hints()
+    )
     joined = {part: {**hints.options.get(part, {}), **options.get(part, {})} for part in parts}
-    networks = networks_of(held, parts, ema=ema, options=joined)
+    networks = networks_of(checkpoint, parts, ema=ema, options=joined)
     beside = path.with_name("tokenizer")
     return Files(networks, hints.scheduler, beside if beside.is_dir() else None, hints.clip_skip)
 
@@ -276,7 +278,7 @@ def is_single_file(names: Iterable[str]) -> bool:
 
 
 def networks_of(
-    held: Checkpoint,
+    checkpoint: Checkpoint,
     parts: Sequence[str] = PARTS,
     *,
     ema: bool = False,
@@ -287,7 +289,7 @@ def networks_of(
     Raises:
         ValueError: as `read_files`.
     """
-    tensors = renamed(held.tensors, unwrapped(held.tensors))
+    tensors = renamed(checkpoint.tensors, unwrapped(checkpoint.tensors))
     shapes = {name: tensor.shape for name, tensor in tensors.items()}
     if other := other_model(shapes):
         raise ValueError(not_ours(other))
@@ -362,11 +364,11 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} has more than {MAX_JSON} bytes")
     try:
         raw = path.read_bytes()
-        found = json.loads(raw.decode("utf-8"))
+        contents = json.loads(raw.decode("utf-8"))
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is {other_kind(raw[:START]) or 'not JSON'}") from error
-    if not isinstance(found, dict):
+    if not isinstance(contents, dict):
         raise CheckpointError(f"{path} must hold a JSON object")
-    return found
+    return contents

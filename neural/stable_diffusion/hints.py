@@ -39,18 +39,23 @@ class Hints:
     clip_skip: int = 0
 
 
-def read_hints(path: Path, held: Checkpoint, prediction: str | None = None) -> Hints:
+def read_hints(path: Path, checkpoint: Checkpoint, prediction: str | None = None) -> Hints:
     """What a single file, and a ``.yaml`` beside it, say.
 
     Args:
         path: of the file.
-        held: its contents.
+        checkpoint: its contents.
         prediction: what the network predicts, in place of what the file says.
 
     Raises:
         ValueError: when they contradict one another, or ask for what is not supported.
     """
-    sources = (_metadata(held.attributes), _markers(held.tensors), _tables(held.tensors), _yaml(path))
+    sources = (
+        _metadata(checkpoint.attributes),
+        _markers(checkpoint.tensors),
+        _tables(checkpoint.tensors),
+        _yaml(path),
+    )
     scheduler: dict[str, Any] = {"prediction_type": prediction} if prediction else {}
     options: dict[str, dict[str, Any]] = {}
     for hints in sources:
@@ -63,14 +68,14 @@ def read_hints(path: Path, held: Checkpoint, prediction: str | None = None) -> H
     return Hints(scheduler, options, max(hints.clip_skip for hints in sources))
 
 
-def _join(found: dict[str, Any], more: Mapping[str, Any]) -> None:
+def _join(hints: dict[str, Any], more: Mapping[str, Any]) -> None:
     for name, value in more.items():
-        if name in found and not np.array_equal(found[name], value):
+        if name in hints and not np.array_equal(hints[name], value):
             raise ValueError(
-                f"the file says {name} = {found[name]!r} in one place and {value!r} in another; pass the right one "
+                f"the file says {name} = {hints[name]!r} in one place and {value!r} in another; pass the right one "
                 "to load_sd15, or correct the file"
             )
-        found[name] = value
+        hints[name] = value
 
 
 # Metadata, as merging and training tools write them into safetensors files.
@@ -93,10 +98,10 @@ def _metadata(attributes: Mapping[str, Any]) -> Hints:
 
 
 def _prediction(name: str, value: object) -> str:
-    found = SPELLINGS.get(value) if isinstance(value, str) else None
-    if found is None:
+    prediction = SPELLINGS.get(value) if isinstance(value, str) else None
+    if prediction is None:
         raise ValueError(f"{name} must be one of {', '.join(SPELLINGS)}, got {quoted(str(value))}")
-    return found
+    return prediction
 
 
 # Tensors.
@@ -139,10 +144,10 @@ def _alpha_bar(name: str, table: np.ndarray) -> np.ndarray:
         raise ValueError(
             f"the table {name} must be finite numbers of shape (N,), N >= 2, got shape {values.shape}"
         )
-    found = np.cumprod(1 - values) if name == "betas" else values
-    if not (found > 0).all() or not (np.diff(found) < 0).all() or not found[0] < 1:
+    alpha_bar = np.cumprod(1 - values) if name == "betas" else values
+    if not (alpha_bar > 0).all() or not (np.diff(alpha_bar) < 0).all() or not alpha_bar[0] < 1:
         raise ValueError(f"the table {name} must describe noise that grows from step to step")
-    return found
+    return alpha_bar
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:
@@ -189,11 +194,11 @@ _YAML_UNET_OTHER = _names(
 
 def _yaml(path: Path) -> Hints:
     beside = [path.with_suffix(ending) for ending in (".yaml", ".yml")]
-    found = [candidate for candidate in beside if candidate.is_file()]
-    if not found:
+    files = [candidate for candidate in beside if candidate.is_file()]
+    if not files:
         return Hints()
-    with _named(found[0]):
-        params = _at(_parsed(found[0]), "model", "params")
+    with _named(files[0]):
+        params = _at(_parsed(files[0]), "model", "params")
         return _from_yaml(params)
 
 
@@ -215,16 +220,16 @@ def _parsed(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_YAML:
         raise ValueError(f"more than {MAX_YAML} bytes")
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError("not YAML") from error
-    return found if isinstance(found, dict) else {}
+    return contents if isinstance(contents, dict) else {}
 
 
-def _at(found: Any, *names: str) -> dict[str, Any]:
+def _at(entry: Any, *names: str) -> dict[str, Any]:
     for name in names:
-        found = found.get(name) if isinstance(found, dict) else None
-    return found if isinstance(found, dict) else {}
+        entry = entry.get(name) if isinstance(entry, dict) else None
+    return entry if isinstance(entry, dict) else {}
 
 
 def _from_yaml(params: Mapping[str, Any]) -> Hints:

@@ -84,8 +84,8 @@ def group_norm(x: Images, weights: Weights, name: str, groups: int, epsilon: flo
 
     def mean(values: Images) -> Float[Array, "n 1 1 channels"]:
         # Over pixels first: a sum along rows of memory, which every backend does at full speed.
-        each = values.mean((1, 2)).reshape(x.shape[0], groups, -1).mean(2, keepdims=True)
-        return jnp.repeat(each, x.shape[-1] // groups, axis=2).reshape(x.shape[0], 1, 1, -1)
+        by_group = values.mean((1, 2)).reshape(x.shape[0], groups, -1).mean(2, keepdims=True)
+        return jnp.repeat(by_group, x.shape[-1] // groups, axis=2).reshape(x.shape[0], 1, 1, -1)
 
     centred = high - mean(high)
     normal = centred * jax.lax.rsqrt(mean(jnp.square(centred)) + epsilon)
@@ -133,12 +133,12 @@ def attend(
     """
     n, queries, heads, width = q.shape
     apart = [x.swapaxes(1, 2).reshape(n * heads, -1, width) for x in (q * width**-0.5, k, v)]
-    found = jax.lax.platform_dependent(
+    attended = jax.lax.platform_dependent(
         *apart,
         cpu=functools.partial(_attend_in_parts, causal=causal, limit=CACHE_BYTES),
         default=functools.partial(_attend_in_parts, causal=causal, limit=SCORES_BYTES),
     )
-    return found.reshape(n, heads, queries, width).swapaxes(1, 2).reshape(n, queries, heads * width)
+    return attended.reshape(n, heads, queries, width).swapaxes(1, 2).reshape(n, queries, heads * width)
 
 
 def _attend_in_parts(
@@ -153,8 +153,10 @@ def _attend_in_parts(
     def some_heads(several: tuple[Array, Array, Array]) -> Array:
         q, k, v = several
         parts = q.reshape(heads, queries // part, part, width).swapaxes(0, 1)
-        found = jax.lax.map(lambda one: _attend(one[0], k, v, one[1] if causal else None), (parts, starts))
-        return found.swapaxes(0, 1).reshape(heads, queries, width)
+        attended = jax.lax.map(
+            lambda piece: _attend(piece[0], k, v, piece[1] if causal else None), (parts, starts)
+        )
+        return attended.swapaxes(0, 1).reshape(heads, queries, width)
 
     grouped = tuple(x.reshape(m // heads, heads, *x.shape[1:]) for x in (q, k, v))
     return jax.lax.map(some_heads, grouped).reshape(m, queries, width)

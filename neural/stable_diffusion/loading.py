@@ -68,7 +68,7 @@ def load_sd15(
 
     Raises:
         CheckpointError: (a ValueError) when a file is not there, cannot be read or trusted, is another model
-            (named), asks for a setting that is not supported (named), or a tensor is missing, superfluous or of
+            (named), has a setting that is not supported (named), or a tensor is missing, superfluous or of
             the wrong shape (named, with both shapes).
         ValueError: on another dtype, prediction, clip_skip or scale; when `tokenizer` is given and the package of
             that name is missing.
@@ -162,16 +162,18 @@ def _words(
                 "embeddings need the model's vocabulary, and none was found; use tokenizer=FOLDER"
             )
         return None, None
-    found = read_vocabulary(folder, text.config.positions)
-    if found.largest >= text.config.vocabulary:
+    vocabulary = read_vocabulary(folder, text.config.positions)
+    if vocabulary.largest >= text.config.vocabulary:
         raise CheckpointError(
-            f"{folder} has token {found.largest}, but the text encoder knows {text.config.vocabulary} tokens"
+            f"{folder} has token {vocabulary.largest}, but the text encoder has {text.config.vocabulary} tokens"
         )
-    found = with_added(found, [word for one in learnt for word in one.words], text.config.vocabulary)
+    vocabulary = with_added(
+        vocabulary, [word for embedding in learnt for word in embedding.words], text.config.vocabulary
+    )
     if chosen is None and not has_library():
-        return found, None
+        return vocabulary, None
     try:
-        return found, Tokenizer(found)
+        return vocabulary, Tokenizer(vocabulary)
     except CheckpointError as error:
         raise CheckpointError(f"{folder}: {error}") from error
 

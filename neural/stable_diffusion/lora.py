@@ -122,7 +122,7 @@ Layer = tuple[str, str]
 
 def _layers(networks: Mapping[str, Network]) -> dict[tuple[str, str], Layer]:
     """Layers by network and by their name with underscores for dots, in every spelling."""
-    found: dict[tuple[str, str], Layer] = {}
+    layers: dict[tuple[str, str], Layer] = {}
     for part in (UNET, TEXT):
         # Its tensors may be of more layers than are used.
         text = {name: name for name in networks[TEXT].tensors}
@@ -130,8 +130,8 @@ def _layers(networks: Mapping[str, Network]) -> dict[tuple[str, str], Layer]:
             if not ours.endswith(".weight"):
                 continue
             for name in (ours, original, ours.removeprefix("text_model.")):
-                found[part, _flat(name.removesuffix(".weight"))] = (part, ours)
-    return found
+                layers[part, _flat(name.removesuffix(".weight"))] = (part, ours)
+    return layers
 
 
 def _flat(name: str) -> str:
@@ -141,8 +141,8 @@ def _flat(name: str) -> str:
 def _read(
     path: Path, layers: Mapping[tuple[str, str], Layer], networks: Mapping[str, Network], scale: float
 ) -> dict[str, dict[str, Change]]:
-    held, settings = _opened(path)
-    tensors = {plain: held.tensors[name] for plain, name in unwrapped(held.tensors).items()}
+    checkpoint, settings = _opened(path)
+    tensors = {plain: checkpoint.tensors[name] for plain, name in unwrapped(checkpoint.tensors).items()}
     if other := unsupported_change(tensors) or _other(tensors):
         raise ValueError(not_ours(other))
     factors, alphas = _factors(tensors)
@@ -163,7 +163,7 @@ def _read(
     return changes
 
 
-def _opened(path: Path) -> tuple[Checkpoint, "Settings"]:
+def _opened(path: Path) -> tuple[Checkpoint, "AdapterSettings"]:
     """The tensors of a file or of a folder, and the settings that come with them."""
     if path.is_dir():
         files = [path / name for name in FILES if (path / name).is_file()]
@@ -171,20 +171,20 @@ def _opened(path: Path) -> tuple[Checkpoint, "Settings"]:
             raise ValueError(f"the folder holds none of {', '.join(FILES)}")
         path = files[0]
     check_file_name(path)
-    held = checkpoints.read(path)
-    metadata = held.attributes.get(METADATA)
+    checkpoint = checkpoints.read(path)
+    metadata = checkpoint.attributes.get(METADATA)
     if isinstance(metadata, dict):
-        return held, Settings(metadata, prefixed=True)
+        return checkpoint, AdapterSettings(metadata, prefixed=True)
     beside = path.with_name(ADAPTER_CONFIG)
-    named = any(name.startswith("base_model.model.") for name in held.tensors)
+    named = any(name.startswith("base_model.model.") for name in checkpoint.tensors)
     if named and not beside.is_file():
         raise ValueError(
             f"a LoRA in the spelling of PEFT needs {ADAPTER_CONFIG} beside it, which has its alpha"
         )
-    return held, Settings(read_json(beside) if named else {}, prefixed=False)
+    return checkpoint, AdapterSettings(read_json(beside) if named else {}, prefixed=False)
 
 
-class Settings:
+class AdapterSettings:
     """What a LoRA's configuration says: PEFT's, alone or by network inside the metadata of diffusers."""
 
     def __init__(self, entries: Mapping[str, Any], *, prefixed: bool) -> None:
@@ -266,12 +266,12 @@ def _layer(name: str, layers: Mapping[tuple[str, str], Layer]) -> Layer:
     prefix = next((prefix for prefix in _PARTS if name.startswith(prefix)), "")
     part, inner = _PARTS.get(prefix), _flat(name.removeprefix(prefix))
     parts = (UNET, TEXT) if part is None else (part,)
-    found = [layers[one, inner] for one in parts if (one, inner) in layers]
-    if len(found) != 1:
+    candidates = [layers[network, inner] for network in parts if (network, inner) in layers]
+    if len(candidates) != 1:
         raise ValueError(
             f"it changes the layer {quoted(name)}, which this model does not have; it belongs to another"
         )
-    return found[0]
+    return candidates[0]
 
 
 def _check_shapes(name: str, pair: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> None:

@@ -134,13 +134,13 @@ def unwrapped(names: Iterable[str]) -> dict[str, str]:
     Raises:
         ValueError: when two become the same.
     """
-    found: dict[str, str] = {}
+    originals: dict[str, str] = {}
     for name in names:
         plain = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-        if plain in found:
-            raise ValueError(f"{found[plain]} and {name} are names of the same tensor")
-        found[plain] = name
-    return found
+        if plain in originals:
+            raise ValueError(f"{originals[plain]} and {name} are names of the same tensor")
+        originals[plain] = name
+    return originals
 
 
 def without_extras(part: str, names: Iterable[str]) -> list[str]:
@@ -159,7 +159,7 @@ def split_single_file(names: Iterable[str], *, ema: bool = False) -> dict[str, d
         For each of `PARTS` the full name by the original name without prefix; what belongs to none of them and
         is not known to be harmless is under "".
     """
-    found: dict[str, dict[str, str]] = {part: {} for part in (*PARTS, "")}
+    tensors: dict[str, dict[str, str]] = {part: {} for part in (*PARTS, "")}
     names = list(names)
     copies = {name for name in names if name.startswith(EMA_PREFIX)} if ema else set()
     for name in names:
@@ -169,10 +169,10 @@ def split_single_file(names: Iterable[str], *, ema: bool = False) -> dict[str, d
             copy = ema_name(inner)
             if copy not in copies:
                 continue  # reported as missing by its own name
-            found[part][inner] = copy
+            tensors[part][inner] = copy
         elif part or not (_SINGLE_EXTRAS.fullmatch(name) or _is_clip_extra(name)):
-            found[part][inner] = name
-    return found
+            tensors[part][inner] = name
+    return tensors
 
 
 def ema_name(inner: str) -> str:
@@ -198,13 +198,13 @@ def translated(part: str, names: Iterable[str], plan: Mapping[str, str]) -> dict
     Raises:
         ValueError: when two names are the same tensor's.
     """
-    found: dict[str, str] = {}
+    originals: dict[str, str] = {}
     for name in without_extras(part, names):
         ours = plan.get(name) or _modern(part, name)
-        if ours in found:
-            raise ValueError(f"{part}: {found[ours]} and {name} are names of the same tensor")
-        found[ours] = name
-    return found
+        if ours in originals:
+            raise ValueError(f"{part}: {originals[ours]} and {name} are names of the same tensor")
+        originals[ours] = name
+    return originals
 
 
 def _modern(part: str, name: str) -> str:

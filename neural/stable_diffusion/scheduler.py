@@ -71,7 +71,7 @@ class Noise:
 
 
 def read_scheduler(options: Mapping[str, Any], prediction: str | None = None) -> Noise:
-    """The process and the prediction that a scheduler's configuration asks for.
+    """The process and the prediction of a scheduler's configuration.
 
     Args:
         options: entries of the configuration; empty where there is none.

@@ -211,8 +211,8 @@ def _sizer(network: str, shapes: Shapes) -> Callable[[str, int], int]:
     def size(name: str, axis: int) -> int:
         shape = shapes.get(name)
         if shape is None or axis >= len(shape) or 0 in shape:
-            found = "missing" if shape is None else f"of shape {tuple(shape)}"
-            raise ValueError(f"not {network}: tensor {name} is {found}, so the sizes cannot be read")
+            shown = "missing" if shape is None else f"of shape {tuple(shape)}"
+            raise ValueError(f"not {network}: tensor {name} is {shown}, so the sizes cannot be read")
         return shape[axis]
 
     return size

@@ -87,11 +87,11 @@ class Tokenizer:
         return tokens
 
     def _ids(self, text: str) -> list[int]:
-        found = self._tokenizer.encode(text, add_special_tokens=False)
-        longer = self._with_further_vectors(text, found.tokens)
+        encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        longer = self._with_further_vectors(text, encoding.tokens)
         if longer != text:
-            found = self._tokenizer.encode(longer, add_special_tokens=False)
-        return [self._tokens.get(int(token), int(token)) for token in found.ids]
+            encoding = self._tokenizer.encode(longer, add_special_tokens=False)
+        return [self._tokens.get(int(token), int(token)) for token in encoding.ids]
 
     def _with_further_vectors(self, text: str, tokens: Sequence[str]) -> str:
         """The text with ``<cat>`` replaced by ``<cat> <cat>_1 ...``, for every such token that it has."""
@@ -112,25 +112,25 @@ def _byte_pairs(library: Any, vocabulary: Vocabulary) -> Any:
         )  # fmt: skip
     except Exception as error:  # the library raises plain Exception
         raise CheckpointError(f"the merges do not fit the vocabulary: {error}") from error
-    found = library.Tokenizer(model)
+    tokenizer = library.Tokenizer(model)
     spaces = library.normalizers.Replace(library.Regex(r"\s+"), " ")
-    found.normalizer = library.normalizers.Sequence(
+    tokenizer.normalizer = library.normalizers.Sequence(
         [library.normalizers.NFC(), spaces, library.normalizers.Lowercase()]
     )
     words = library.pre_tokenizers.Split(
         library.Regex(SPECIAL_WORDS + WORDS), behavior="removed", invert=True
     )
-    found.pre_tokenizer = library.pre_tokenizers.Sequence(
+    tokenizer.pre_tokenizer = library.pre_tokenizers.Sequence(
         [words, library.pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    found.add_special_tokens([word for word in (START_WORD, END_WORD) if word in vocabulary.words])
+    tokenizer.add_special_tokens([word for word in (START_WORD, END_WORD) if word in vocabulary.words])
     for added in vocabulary.added:
         flags = {
             name: getattr(added, name)
             for name in ("single_word", "lstrip", "rstrip", "normalized", "special")
         }
-        found.add_tokens([library.AddedToken(added.content, **flags)])
-    return found
+        tokenizer.add_tokens([library.AddedToken(added.content, **flags)])
+    return tokenizer
 
 
 def _checked(text: object) -> str:

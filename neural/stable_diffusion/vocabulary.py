@@ -127,7 +127,7 @@ def _byte_pairs(folder: Path, whole: Mapping[str, Any]) -> tuple[dict[str, int],
         words, listed = _checked_words(model.get("vocab")), model.get("merges")
         if not isinstance(listed, list):
             raise CheckpointError("the tokenizer's merges must be a list")
-        pairs = [one.split(" ") if isinstance(one, str) else one for one in listed]
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in listed]
     else:
         raise CheckpointError("holds neither vocab.json with merges.txt nor tokenizer.json")
     for pair in pairs:
@@ -175,7 +175,7 @@ def _check_pipeline(whole: Mapping[str, Any]) -> None:
     }
     for name, values in allowed.items():
         value = whole.get(name)
-        if value is not None and not any(_covers(value, one) for one in values):
+        if value is not None and not any(_covers(value, choice) for choice in values):
             raise CheckpointError(
                 f"tokenizer.json: {name} is not that of CLIP, got {json.dumps(value)[:SHOWN]!r}"
             )
@@ -224,14 +224,14 @@ def _added(folder: Path, whole: Mapping[str, Any], config: Mapping[str, Any]) ->
         *((entry.get("id") if isinstance(entry, dict) else None, entry) for entry in entries),
         *((token, {"content": content}) for content, token in plain_entries.items()),
     )  # type: ignore[assignment]
-    found: dict[str, Added] = {}
+    by_content: dict[str, Added] = {}
     for token, entry in sources:
         added = _read_added(token, entry)
-        if found.setdefault(added.content, added).token != added.token:
+        if by_content.setdefault(added.content, added).token != added.token:
             raise CheckpointError(f"the added token {added.content[:SHOWN]!r} has two numbers")
-    if len(found) > MAX_ADDED:
+    if len(by_content) > MAX_ADDED:
         raise CheckpointError(f"more than {MAX_ADDED} added tokens")
-    return list(found.values())
+    return list(by_content.values())
 
 
 def _read_added(token: Any, entry: Any) -> Added:
@@ -255,10 +255,10 @@ def _assembled(
     length: int,
 ) -> Vocabulary:
     tokens = dict(words)
-    for one in added:
-        if tokens.setdefault(one.content, one.token) != one.token:
+    for further in added:
+        if tokens.setdefault(further.content, further.token) != further.token:
             raise CheckpointError(
-                f"the added token {one.content[:SHOWN]!r} is word {tokens[one.content]}, not {one.token}"
+                f"the added token {further.content[:SHOWN]!r} is word {tokens[further.content]}, not {further.token}"
             )
     if len(set(tokens.values())) < len(tokens):
         raise CheckpointError("an added token has the number of a word")
@@ -302,13 +302,13 @@ def _json(path: Path) -> dict[str, Any]:
         return {}
     text = _text(path)
     try:
-        found = json.loads(text)
+        contents = json.loads(text)
     except (ValueError, RecursionError) as error:
         other = other_kind(text[:1000].encode())
         raise CheckpointError(f"{path.name} is {other or 'not JSON'}") from error
-    if not isinstance(found, dict):
+    if not isinstance(contents, dict):
         raise CheckpointError(f"{path.name} must hold a JSON object")
-    return found
+    return contents
 
 
 def with_added(vocabulary: Vocabulary, contents: Iterable[str], first: int) -> Vocabulary:

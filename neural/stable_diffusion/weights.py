@@ -55,9 +55,9 @@ def convert(tensors: Mapping[str, np.ndarray], dtype: np.dtype) -> dict[str, Arr
 def _copied(tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
     """A copy that XLA does not copy again. Weights must not be views of a file."""
     size = tensor.size * dtype.itemsize
-    room = np.empty(size + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    copy = room[start : start + size].view(dtype).reshape(tensor.shape)
+    padded = np.empty(size + ALIGNMENT, np.uint8)
+    start = -padded.ctypes.data % ALIGNMENT
+    copy = padded[start : start + size].view(dtype).reshape(tensor.shape)
     with np.errstate(over="ignore"):
         np.copyto(copy, tensor, casting="unsafe")
     return copy

@@ -84,24 +84,24 @@ def _at_level(
     times = jnp.full(x.shape[:1], sigma)
     rows = []
     for label in (labels, None):
-        found = denoiser.denoise(x, times, jnp.full_like(labels, -1) if label is None else label)
-        rows.append((*_mean_square(x0 - found), *_against(optimum, found, x0, x, sigma, label)))
+        denoised = denoiser.denoise(x, times, jnp.full_like(labels, -1) if label is None else label)
+        rows.append((*_mean_square(x0 - denoised), *_against(optimum, denoised, x0, x, sigma, label)))
     return tuple(jnp.stack(parts) for parts in zip(*rows, strict=True))
 
 
 def _against(
-    optimum: Optimum | None, found: Array, x0: Array, x: Array, sigma: Array, label: Array | None
+    optimum: Optimum | None, denoised: Array, x0: Array, x: Array, sigma: Array, label: Array | None
 ) -> tuple[Array, Array, Array]:
     if optimum is None:
         unknown = jnp.full((), jnp.nan, x.dtype)
         return unknown, unknown, unknown
     best = optimum(x, sigma, label)
-    return _mean_square(x0 - best)[0], *_mean_square(found - best)
+    return _mean_square(x0 - best)[0], *_mean_square(denoised - best)
 
 
 def _mean_square(difference: Float[Array, "n ..."]) -> tuple[Array, Array]:
-    each = jnp.mean(difference.reshape(len(difference), -1) ** 2, axis=1)
-    return each.mean(), each.std(ddof=1) / len(each) ** 0.5
+    squares = jnp.mean(difference.reshape(len(difference), -1) ** 2, axis=1)
+    return squares.mean(), squares.std(ddof=1) / len(squares) ** 0.5
 
 
 def mixture_optimum(mixture: gmm.Mixture) -> Optimum:

@@ -161,8 +161,8 @@ def data_plan(
         x0 = jnp.asarray(inside.x.reshape(-1, *state_map.state_shape))
         task = ImageTask(x0, jnp.asarray(inside.y), config, 0.15 if dropout is None else dropout)
     facts = {"data": about, "dropout": task.dropout, "network": dataclasses.asdict(task.config)}
-    away = state_map.in_states(held_out)
-    return Plan(task, recipe, facts, data=inside, held_out=away, state_map=state_map)
+    left_out = state_map.in_states(held_out)
+    return Plan(task, recipe, facts, data=inside, held_out=left_out, state_map=state_map)
 
 
 def _vector_task(data: LabelledData, width: int, depth: int, dropout: float) -> VectorTask:

@@ -177,8 +177,8 @@ def train(
     saved = time.monotonic()
     try:
         while len(losses) < recipe.steps:
-            state, found = advance(task, state, recipe, min(block, recipe.steps - len(losses)))
-            losses = np.append(losses, found)
+            state, block_losses = advance(task, state, recipe, min(block, recipe.steps - len(losses)))
+            losses = np.append(losses, block_losses)
             if not np.isfinite(losses[-1]):
                 raise ValueError(
                     f"the loss is not finite after {len(losses)} steps; lower the learning rate "
@@ -207,9 +207,9 @@ def _resumed(
     checkpoint = None if path is None else checkpoints.read_kept(path)
     if checkpoint is None:
         return fresh, np.zeros(0, np.float32)
-    found, wanted = checkpoint.attributes.get("run"), json.loads(json.dumps(facts))
-    if found != wanted:
-        raise ValueError(f"{path} holds another run: {_difference(found, wanted)}; choose another folder")
+    recorded, wanted = checkpoint.attributes.get("run"), json.loads(json.dumps(facts))
+    if recorded != wanted:
+        raise ValueError(f"{path} holds another run: {_difference(recorded, wanted)}; choose another folder")
     leaves = []
     for name, leaf in _named(fresh):
         tensor = checkpoint.tensors.get(name)
@@ -227,13 +227,13 @@ def _named(state: TrainingState) -> list[tuple[str, Array]]:
     ]
 
 
-def _difference(found: Any, wanted: Mapping[str, Any]) -> str:
-    if not isinstance(found, dict):
+def _difference(recorded: Any, wanted: Mapping[str, Any]) -> str:
+    if not isinstance(recorded, dict):
         return "it does not describe its run"
-    for key in sorted(found.keys() | wanted.keys()):
-        if isinstance(found.get(key), dict) and isinstance(wanted.get(key), dict):
-            if found[key] != wanted[key]:
-                return f"{key}: " + _difference(found[key], wanted[key])
-        elif found.get(key) != wanted.get(key):
-            return f"{key} is {found.get(key)!r} there, {wanted.get(key)!r} here"
+    for key in sorted(recorded.keys() | wanted.keys()):
+        if isinstance(recorded.get(key), dict) and isinstance(wanted.get(key), dict):
+            if recorded[key] != wanted[key]:
+                return f"{key}: " + _difference(recorded[key], wanted[key])
+        elif recorded.get(key) != wanted.get(key):
+            return f"{key} is {recorded.get(key)!r} there, {wanted.get(key)!r} here"
     return "nothing"

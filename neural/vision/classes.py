@@ -1,6 +1,6 @@
 """Vision networks as judges of a class: log posteriors of given classes or prompts, and of none of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from neural.pictures import ToPictures
+from neural.uturn import Judge
 from neural.vision.judge import BATCH, VisionJudge
-
-Judge = Callable[[Float[Array, "n ..."]], Float[Array, "n C"]]
-"""Clean states -> log posteriors of the classes, and of the rest as the last."""
 
 
 def class_judge(judge: VisionJudge, pictures: ToPictures, classes: Sequence[int]) -> Judge:
@@ -26,13 +24,15 @@ def class_judge(judge: VisionJudge, pictures: ToPictures, classes: Sequence[int]
         ValueError: when the network has no head, or not as many classes.
     """
     index = np.asarray(classes)
+    judge.check_classes()
+    if index.max() >= judge.classes:
+        raise ValueError(
+            f"classes must be below {judge.classes}, the judge's own number of classes, got {index.max()}"
+        )
 
     def log_posterior(x: Float[Array, "n ..."]) -> Float[Array, "n C"]:
-        logits = _in_batches(judge.logits, _colour(pictures(x)))
-        if index.max() >= logits.shape[1]:
-            raise ValueError(
-                f"classes must be below {logits.shape[1]}, the judge's own number of classes, got {index.max()}"
-            )
+        images = _colour(pictures(x))
+        logits = judge.logits(images, batch=min(BATCH, len(images)))
         log_p = jax.nn.log_softmax(jnp.asarray(logits, float), axis=1)
         others = np.setdiff1d(np.arange(logits.shape[1]), index)
         rest = jax.nn.logsumexp(log_p[:, others], axis=1, keepdims=True)
@@ -51,21 +51,20 @@ def prompt_judge(
         pictures: clean states -> 8-bit images.
         prompts: whose posteriors are wanted.
         others: prompts of everything else; the last log posterior is that of all of them together.
+
+    Raises:
+        ValueError: when this is not CLIP with its text tower and vocabulary.
     """
-    texts = [*prompts, *others]
+    texts = judge.text_features([*prompts, *others])
 
     def log_posterior(x: Float[Array, "n ..."]) -> Float[Array, "n C"]:
         images = _colour(pictures(x))
-        logits = judge.prompt_logits(images, texts, batch=min(BATCH, len(images)))
+        logits = judge.scaled_cosines(judge.features(images, batch=min(BATCH, len(images))), texts)
         log_p = jax.nn.log_softmax(jnp.asarray(logits, float), axis=1)
         rest = jax.nn.logsumexp(log_p[:, len(prompts) :], axis=1, keepdims=True)
         return jnp.concatenate([log_p[:, : len(prompts)], rest], axis=1)
 
     return log_posterior
-
-
-def _in_batches(ask: Callable[..., np.ndarray], images: np.ndarray) -> np.ndarray:
-    return ask(images, batch=min(BATCH, len(images)))
 
 
 def _colour(images: np.ndarray) -> np.ndarray:

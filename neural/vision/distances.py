@@ -6,7 +6,7 @@ has images, the Fréchet distance is that of two Gaussians on different hyperpla
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -156,15 +156,32 @@ def jackknife(
     Raises:
         ValueError: when a set has fewer rows than twice the groups.
     """
+    return jackknife_each(lambda x, y: {"": measure(x, y)}, a, b, groups=groups, order=order)[""]
+
+
+def jackknife_each(
+    measures: Callable[[Features, Features], Mapping[str, float]],
+    a: Float[ArrayLike, "n F"],
+    b: Float[ArrayLike, "m F"],
+    *,
+    groups: int = GROUPS,
+    order: np.random.Generator | None = None,
+) -> dict[str, Distance]:
+    """`jackknife` of several measures that are computed together, by their names."""
     x, y = _checked("a", a, 2 * groups), _checked("b", b, 2 * groups)
     if order is not None:
         x, y = x[order.permutation(len(x))], y[order.permutation(len(y))]
-    whole = float(measure(x, y))
-    parts = np.array([
-        measure(*(np.delete(z, np.s_[group::groups], axis=0) for z in (x, y))) for group in range(groups)
-    ])  # fmt: skip
-    spread = (groups - 1) / groups * np.sum((parts - parts.mean()) ** 2)
-    return Distance(whole, float(np.sqrt(spread)), float((groups - 1) * (parts.mean() - whole)))
+    whole = measures(x, y)
+    parts = [
+        measures(*(np.delete(z, np.s_[group::groups], axis=0) for z in (x, y))) for group in range(groups)
+    ]
+    return {name: _distance(value, np.array([part[name] for part in parts])) for name, value in whole.items()}
+
+
+def _distance(whole: float, parts: Float[np.ndarray, " groups"]) -> Distance:
+    groups, mean = len(parts), parts.mean()
+    spread = (groups - 1) / groups * np.sum((parts - mean) ** 2)
+    return Distance(float(whole), float(np.sqrt(spread)), float((groups - 1) * (mean - whole)))
 
 
 class _Root(NamedTuple):

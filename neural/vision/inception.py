@@ -79,9 +79,9 @@ def features(weights: Weights, pixels: Images) -> Float[Array, "n 2048"]:
     return x.mean((1, 2))
 
 
-def logits(weights: Weights, found: Float[Array, "n 2048"]) -> Float[Array, "n classes"]:
+def logits(weights: Weights, features: Float[Array, "n 2048"]) -> Float[Array, "n classes"]:
     """The last layer's logits of features, for the 1008 outputs of the network of 2015."""
-    return layers.linear(found, weights, "fc")
+    return layers.linear(features, weights, "fc")
 
 
 def convolutions() -> dict[str, str]:
@@ -111,10 +111,10 @@ def normalisation(tensors: Mapping[str, np.ndarray], name: str) -> dict[str, np.
 
 def branches(block: Mapping[str, str]) -> list[Branch]:
     """The chains of convolutions of a block, each from its input; two that share a start end in `a` and `b`."""
-    found: dict[str, list[str]] = {}
+    by_branch: dict[str, list[str]] = {}
     for name in block:
-        found.setdefault(re.sub(r"_\d[ab]?$", "", name), []).append(name)
-    return [tuple(names) for names in found.values()]
+        by_branch.setdefault(re.sub(r"_\d[ab]?$", "", name), []).append(name)
+    return [tuple(names) for names in by_branch.values()]
 
 
 def _block(

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from gmm.checks import check_count
+from neural.progress import Progress
 from neural.stable_diffusion import layers as sd_layers
 from neural.stable_diffusion.architecture import TextConfig
 from neural.stable_diffusion.layers import Images, Weights
@@ -28,7 +29,6 @@ from neural.vision.preprocessing import (
 from neural.vision.transformer import TransformerConfig
 
 Family = Literal["dinov2", "clip", "inception"]
-Progress = Callable[[int, int], None]
 BATCH = 32
 
 
@@ -77,6 +77,18 @@ class VisionJudge:
             return clip_preprocessing(self.config.side)
         return DINOV2_METRIC if self.family == "dinov2" else INCEPTION
 
+    @property
+    def classes(self) -> int:
+        """Number of the network's own classes, by its linear head; 0 where there is none."""
+        biases = (self.weights[name] for name in ("head.bias", "fc.bias") if name in self.weights)
+        return next((len(bias) for bias in biases), 0)
+
+    def check_classes(self) -> None:
+        """Raise ValueError where the network has no classes of its own."""
+        if not self.head_layers:
+            way = "ask CLIP by `prompt_logits`" if self.family == "clip" else "load it with its linear head"
+            raise ValueError(f"this {self.family} network has no classes of its own; {way}")
+
     def forward(self, pixels: Float[ArrayLike, "n height width 3"]) -> Float[Array, "n F"]:
         """The features of normalised images.
 
@@ -123,9 +135,7 @@ class VisionJudge:
         Raises:
             ValueError: when the network has no head, or as `features`.
         """
-        if not self.head_layers:
-            way = "ask CLIP by `prompt_logits`" if self.family == "clip" else "load it with its linear head"
-            raise ValueError(f"this {self.family} network has no classes of its own; {way}")
+        self.check_classes()
         steps = DINOV2_CLASSIFIER if self.family == "dinov2" else INCEPTION
         ask = functools.partial(_logits, self.weights, self.config, self.head_layers)
         return self._in_batches(lambda pixels: ask(self._checked(pixels)), images, batch, steps, progress)
@@ -144,10 +154,18 @@ class VisionJudge:
             ValueError: when this is not CLIP with its text tower and vocabulary, or as `features`.
         """
         texts = self.text_features(prompts)
-        found = self.features(images, batch=batch, progress=progress)
-        found = found / np.linalg.norm(found, axis=1, keepdims=True)
-        assert self.text is not None
-        return self.text.scale * found @ (texts / np.linalg.norm(texts, axis=1, keepdims=True)).T
+        return self.scaled_cosines(self.features(images, batch=batch, progress=progress), texts)
+
+    def scaled_cosines(
+        self, images: Float[np.ndarray, "n F"], texts: Float[np.ndarray, "prompts F"]
+    ) -> Float[np.ndarray, "n prompts"]:
+        """CLIP's logits of features of images against features of texts; raises ValueError without a text tower."""
+        if self.text is None:
+            raise ValueError(
+                "prompts need CLIP with both towers; this network was loaded without its text tower"
+            )
+        images, texts = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (images, texts))
+        return self.text.scale * images @ texts.T
 
     def text_features(self, prompts: Sequence[str]) -> Float[np.ndarray, "prompts F"]:
         """CLIP's projected text embeddings, not normalised.
@@ -178,15 +196,15 @@ class VisionJudge:
                 f"images must be 8-bit and of shape (n, height, width, 3), got {images.dtype} of shape {images.shape}"
             )
         check_count("batch", batch)
-        found = []
+        results = []
         for start in range(0, len(images), batch):
             some = images[start : start + batch]
             # One compiled program: the last batch is filled up.
             full = np.resize(some, (batch, *some.shape[1:])) if len(images) > batch else some
-            found.append(np.asarray(ask(steps(full)), np.float32)[: len(some)])
+            results.append(np.asarray(ask(steps(full)), np.float32)[: len(some)])
             if progress is not None:
                 progress(start + len(some), len(images))
-        return np.concatenate(found)
+        return np.concatenate(results)
 
     def _checked(self, pixels: Float[ArrayLike, "n height width 3"]) -> Images:
         pixels = jnp.asarray(pixels).astype(self.dtype)

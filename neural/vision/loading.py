@@ -92,12 +92,12 @@ def _read(path: Path) -> tuple[Tensors, Mapping[str, Any]]:
 
 
 def _head(path: Path) -> dict[str, np.ndarray]:
-    found = checkpoints.read(path).tensors
-    if set(found) != {"weight", "bias"}:
+    tensors = checkpoints.read(path).tensors
+    if set(tensors) != {"weight", "bias"}:
         raise CheckpointError(
-            f"{path}: a linear head holds the tensors weight and bias, got {sorted(found)[:5]}"
+            f"{path}: a linear head holds the tensors weight and bias, got {sorted(tensors)[:5]}"
         )
-    return {f"head.{name}": found[name] for name in found}
+    return {f"head.{name}": tensors[name] for name in tensors}
 
 
 def _mapping(options: Any) -> Mapping[str, Any]:

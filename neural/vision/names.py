@@ -107,18 +107,18 @@ def translated(tensors: Tensors, layout: str) -> Parts:
 
 def _transformer(tensors: Tensors, patterns: Mapping[str, str]) -> Parts:
     compiled = [(re.compile(pattern), ours) for pattern, ours in patterns.items()]
-    found: Parts = {}
+    parts: Parts = {}
     for name, tensor in tensors.items():
         match, ours = next(
             ((m, ours) for pattern, ours in compiled if (m := pattern.fullmatch(name))), (None, "")
         )
         if match is None:
             raise CheckpointError(f"tensor {quoted(name)} belongs to no part of the network that is read")
-        found.update(_split(match.expand(ours), tensor))
+        parts.update(_split(match.expand(ours), tensor))
     for name, axes in {"class_token": 1, "positions": 2, "registers": 2}.items():
-        if name in found:
-            found[name] = _without_leading_ones(name, found[name], axes)
-    return found
+        if name in parts:
+            parts[name] = _without_leading_ones(name, parts[name], axes)
+    return parts
 
 
 def _split(name: str, tensor: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -140,16 +140,16 @@ def _without_leading_ones(name: str, tensor: np.ndarray, axes: int) -> np.ndarra
 
 
 def _inception(tensors: Tensors) -> Parts:
-    found: Parts = {}
-    known = {"fc.weight", "fc.bias"}
+    parts: Parts = {}
+    used = {"fc.weight", "fc.bias"}
     for name in inception.convolutions():
-        parts = [f"{name}.conv.weight"]
-        parts += [f"{name}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
-        if missing := [part for part in parts if part not in tensors]:
+        needed = [f"{name}.conv.weight"]
+        needed += [f"{name}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        if missing := [part for part in needed if part not in tensors]:
             raise CheckpointError(f"tensor {missing[0]} is missing")
-        known.update(parts)
-        found[f"{name}.weight"] = tensors[parts[0]]
-        found |= inception.normalisation(tensors, name)
-    if extra := sorted(tensors.keys() - known):
+        used.update(needed)
+        parts[f"{name}.weight"] = tensors[needed[0]]
+        parts |= inception.normalisation(tensors, name)
+    if extra := sorted(tensors.keys() - used):
         raise CheckpointError(f"tensor {quoted(extra[0])} belongs to no part of the network")
-    return found | {name: tensors[name] for name in ("fc.weight", "fc.bias") if name in tensors}
+    return parts | {name: tensors[name] for name in ("fc.weight", "fc.bias") if name in tensors}

@@ -1,14 +1,22 @@
 """The quality of generated images on a vision network's features, each number with its error and its bias."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from gmm.estimate import Estimate
 from gmm.guided_quality import kernel_distance
-from neural.vision.distances import GROUPS, Distance, Moments, frechet_distance, jackknife, precision_recall
+from neural.vision.distances import (
+    GROUPS,
+    Distance,
+    Moments,
+    frechet_distance,
+    jackknife,
+    jackknife_each,
+    precision_recall,
+)
 
 Features = Float[ArrayLike, "n F"]
 
@@ -67,28 +75,14 @@ def image_quality(
     x = np.asarray(made)
     order = np.random.default_rng(seed)
     if isinstance(real, Moments):
-        frechet = _jackknifed(lambda a, _: frechet_distance(a, real), x, x, groups, order)
+        frechet = jackknife(lambda a, _: frechet_distance(a, real), x, x, groups=groups, order=order)
         return ImageQuality(frechet, None, {}, len(x), real.count, x.shape[1])
     y = np.asarray(real)
-    measures = {
-        name: (lambda a, b, name=name: precision_recall(b, a)[name])
-        for name in ("precision", "recall", "density", "coverage")
-    }
     return ImageQuality(
-        frechet=_jackknifed(frechet_distance, x, y, groups, order),
+        frechet=jackknife(frechet_distance, x, y, groups=groups, order=order),
         kernel=kernel_distance(x[order.permutation(len(x))], y[order.permutation(len(y))]),
-        neighbours={name: _jackknifed(one, x, y, groups, order) for name, one in measures.items()},
+        neighbours=jackknife_each(lambda a, b: precision_recall(b, a), x, y, groups=groups, order=order),
         made=len(x),
         real=len(y),
         dimensions=x.shape[1],
     )
-
-
-def _jackknifed(
-    measure: Callable[[np.ndarray, np.ndarray], float],
-    x: np.ndarray,
-    y: np.ndarray,
-    groups: int,
-    order: np.random.Generator,
-) -> Distance:
-    return jackknife(measure, x, y, groups=groups, order=order)

@@ -17,12 +17,13 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 MAX_BYTES = 2**30
 MAX_PIXELS = 2**26
 """Of one image: what declares more is no sample of a model."""
-FEATURES = ("fid", "fd_dinov2")
 SYMMETRIC = 1e-6
 
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The image files below a folder in the order of their names, sub-folders included.
+    """The image files below a folder in the order of their names, sub-folders included, hidden files left out.
+
+    A picture whose writing was killed is a hidden file.
 
     Raises:
         ValueError: when it is no folder, or holds no image.
@@ -30,10 +31,11 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     root = Path(folder)
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder of images")
-    found = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    if not found:
+    named = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
+    files = sorted(path for path in named if path.is_file() and not path.name.startswith("."))
+    if not files:
         raise ValueError(f"{root} holds no images ({', '.join(SUFFIXES)})")
-    return found
+    return files
 
 
 def read_images(files: list[Path], batch: int) -> Iterator[UInt8[np.ndarray, "n height width 3"]]:
@@ -69,9 +71,11 @@ def read_moments(path: str | os.PathLike[str], feature: str = "fid") -> Moments:
         mean, covariance, count = _npz_moments(path)
     else:
         arrays = read_array_pickle(path)
-        held = sorted({name.rpartition(".")[0] for name in arrays} - {""})
+        names = sorted({name.rpartition(".")[0] for name in arrays} - {""})
         if f"{feature}.mu" not in arrays or f"{feature}.sigma" not in arrays:
-            raise ValueError(f"{path} holds no statistics of {feature}; it holds {', '.join(held) or 'none'}")
+            raise ValueError(
+                f"{path} holds no statistics of {feature}; it holds {', '.join(names) or 'none'}"
+            )
         mean, covariance = arrays[f"{feature}.mu"], arrays[f"{feature}.sigma"]
         count = int(arrays.get("num_images", np.array(0)))
     return _checked(path, mean, covariance, count)

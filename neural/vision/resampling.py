@@ -75,9 +75,9 @@ def matrix(
     first = np.floor(at).astype(int) - radius + 1
     taps = first[:, None] + np.arange(2 * radius)
     weights = _kernel(taps - at[:, None], kernel, SHARP)
-    found = np.zeros((out, size))
-    np.add.at(found, (np.arange(out)[:, None], np.clip(taps, 0, size - 1)), weights)
-    return found
+    weights_of_pixels = np.zeros((out, size))
+    np.add.at(weights_of_pixels, (np.arange(out)[:, None], np.clip(taps, 0, size - 1)), weights)
+    return weights_of_pixels
 
 
 def _stretched(

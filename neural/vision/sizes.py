@@ -164,8 +164,8 @@ def _depth(tensors: Tensors) -> int:
 def _axis(tensors: Tensors, name: str, axis: int) -> int:
     shape = tensors[name].shape if name in tensors else ()
     if axis >= len(shape) or 0 in shape:
-        found = f"of shape {shape}" if name in tensors else "missing"
-        raise CheckpointError(f"tensor {name} is {found}, so the sizes cannot be read")
+        shown = f"of shape {shape}" if name in tensors else "missing"
+        raise CheckpointError(f"tensor {name} is {shown}, so the sizes cannot be read")
     return shape[axis]
 
 

@@ -58,7 +58,7 @@ class TransformerConfig:
 
 def all_tokens(
     weights: Weights, config: TransformerConfig, pixels: Images, last: int = 1
-) -> list[Float[Array, "n tokens width"]]:
+) -> list[Float[Array, "n tokens channels"]]:
     """The tokens after each of the `last` layers, deepest last: class token, registers, patches; not normalised.
 
     Args:
@@ -87,7 +87,7 @@ def class_token(
 
 
 def linear_head(
-    weights: Weights, config: TransformerConfig, tokens: list[Float[Array, "n tokens width"]]
+    weights: Weights, config: TransformerConfig, tokens: list[Float[Array, "n tokens channels"]]
 ) -> Float[Array, "n classes"]:
     """Logits of DINOv2's linear head, which reads the class tokens of some layers and the mean of the last patches."""
     normed = [layers.layer_norm(x, weights, "norm", config.epsilon) for x in tokens]
@@ -125,8 +125,8 @@ def _positions(
     if config.interpolation == "offset":
         scale = (config.grid / (grid[0] + OFFSET), config.grid / (grid[1] + OFFSET))
     antialias = config.interpolation == "antialias"
-    found = resize(learnt, grid, "bicubic", antialias=antialias, scale=scale)
-    return jnp.concatenate([positions[:1], found.reshape(-1, config.width).astype(positions.dtype)])
+    resized = resize(learnt, grid, "bicubic", antialias=antialias, scale=scale)
+    return jnp.concatenate([positions[:1], resized.reshape(-1, config.width).astype(positions.dtype)])
 
 
 def _layer(x: Rows, weights: Weights, config: TransformerConfig, name: str) -> Rows:

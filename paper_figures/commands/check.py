@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from paper_figures.commands.model_options import ModelOptions, Prompts
+from paper_figures.commands.model_options import ChangeOptions, ModelOptions, Prompts
 from paper_figures.commands.options import NetworkOptions
 
 Data = Annotated[
@@ -23,6 +23,7 @@ Count = Annotated[int, typer.Option(min=8, metavar="N", help="States at each noi
 def check(
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     prompts: Prompts = None,
     data: Data = None,
     samples: Count = 64,
@@ -43,14 +44,14 @@ def check(
     from neural.models import load_model
 
     with jax.enable_x64(network.dtype == "float64"):
-        loaded = load_model(model.model, dtype=network.dtype, trust_code=model.trust_code)
+        loaded = load_model(model.model, dtype=network.dtype, trust_code=model.trust_code, **change.settings)
         x0 = y = None
         if data is not None:
             points = load_data(data)
             x0, y = points.x.reshape(-1, *points.shape), points.y
-        found = check_denoiser(
+        report = check_denoiser(
             loaded, x0, y, conditions=prompts, samples=samples, key=jax.random.key(network.seed)
         )
-    typer.echo(str(found))
-    if not found.ok:
+    typer.echo(str(report))
+    if not report.ok:
         raise typer.Exit(1)

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
+from paper_figures.commands.hosts import join, silent_unless
+from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
 from paper_figures.commands.option_groups import values
-from paper_figures.commands.options import NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
+from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
+from paper_figures.commands.run_model import (
+    announce,
+    folder_of,
+    measure_each,
+    parts_of,
+    print_costs,
+    remove_parts,
+)
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -42,14 +50,14 @@ def compare(
     files: Files = None,
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     decision: DecisionOptions,
     against: Against = None,
-    trajectories: TrajectoryOptions,
-    each: Each = False,
-    batch: Batch = None,
+    trajectories: QuestionOptions,
     u_turn: UTurn = False,
     network: NetworkOptions,
     result: ResultOptions,
+    distributed: Distributed = None,
 ) -> None:
     """Class entropy of a trained model, by two estimators, beside the exact curves.
 
@@ -64,19 +72,19 @@ def compare(
     if files:
         _overlay(files, Path("compare") if result.out is None else result.out, result)
         return
+    is_first = join(distributed)
     import jax
 
     from paper_figures.studies import asked
     from paper_figures.studies import u_turn as u_turns
 
-    with jax.enable_x64(network.dtype == "float64"):
-        questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
-        )
+    with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
+        ours = asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
+        questions = asked.questions(asked.to_a_precision(ours))
         sources, about = _sources(questions[0], against)
         if u_turn:
             u_turns.check(questions[0])
-        announce(questions, len(questions) * sum(source.evaluations for source in sources))
+        announce(questions, list(sources) * len(questions))
         if about:
             typer.echo(about)
         if result.dry_run:
@@ -84,7 +92,8 @@ def compare(
             return
         folder = folder_of("compare", model.model, result.out)
         dataset = _measured(questions, against, folder, u_turn)
-    _finish(dataset, folder, result)
+    if is_first:
+        _finish(dataset, folder, result)
 
 
 def _sources(question: "Question", against: Sequence[str] | None) -> "tuple[list[Source], str]":
@@ -112,21 +121,23 @@ def _measured(
     from paper_figures.studies.comparison import asks, dataset_of, lines_of
     from paper_figures.studies.u_turn import turns
 
-    runs = measure_each(questions, lambda each: _sources(each, against)[0], parts_of("compare", folder))
     question = questions[0]
+    runs = measure_each(questions, lambda part: _sources(part, against)[0], parts_of("compare", folder))
     # Questions one after the other are levels of one comparison.
-    together = {name: [level for found in runs for level in found[name]] for name in runs[0]}
+    together = {name: [level for run in runs for level in run[name]] for name in runs[0]}
+    for levels in together.values():
+        print_costs(levels)
     lines = lines_of(together, question.seed)
     exact = [source.name for source in _sources(question, against)[0] if not source.evaluations]
-    levels = [level.name for each in questions for level in each.decision.levels]
-    found = dataset_of(
+    levels = [level.name for part in questions for level in part.decision.levels]
+    dataset = dataset_of(
         lines,
         levels,
         exact[0] if exact else None,
-        question=question.facts() if len(questions) == 1 else [each.facts() for each in questions],
+        question=question.facts() if len(questions) == 1 else [part.facts() for part in questions],
         asks=asks(question, list(lines)),
     )
-    return found.merge(turns(question, lines)) if u_turn else found
+    return dataset.merge(turns(question, lines)) if u_turn else dataset
 
 
 def _overlay(files: Sequence[Path], folder: Path, view: View) -> None:

@@ -1,6 +1,7 @@
 """Experiments among the figures: their options, what they cost, and making one."""
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentOptions:
-    """What an experiment asks of which network."""
+    """Which decisions of which network an experiment measures."""
 
     weights: list[str] | None = option(
         None, "Networks of an experiment: presets or files.", metavar="FILE|PRESET ..."
@@ -38,16 +39,25 @@ class ExperimentOptions:
     steps: int | None = option(
         None, "Network evaluations of a trajectory of an experiment.", metavar="N", least=2
     )
+    images: int | None = option(
+        None, "Images of a schedule, for an experiment on image quality.", metavar="N", least=2
+    )
+    reference: list[str] | None = option(
+        None,
+        "What generated images are compared with: folders of real images, .npz files with mu and sigma, or the "
+        "statistics that EDM2 publishes.",
+        metavar="FOLDER|FILE ...",
+    )
 
 
 def settings_of(figure: Figure, settings: Settings, options: ExperimentOptions) -> Settings:
     """The settings of a figure; of an experiment with its options."""
-    own = dataclasses.replace(settings, stream=figure.seed)
+    settings = dataclasses.replace(settings, stream=figure.seed)
     if not figure.is_experiment:
-        return own
+        return settings
     given = {name: value for name, value in values(options).items() if value}
     chosen = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    return ExperimentSettings(**{**own.as_dict(), "weights": figure.weights, **chosen})
+    return ExperimentSettings(**{**settings.as_dict(), "weights": figure.weights, **chosen})
 
 
 def check(figures: "list[Figure]", options: ExperimentOptions) -> None:
@@ -57,15 +67,22 @@ def check(figures: "list[Figure]", options: ExperimentOptions) -> None:
         raise ValueError(f"`{given[0]}` is for experiments; name one of them with `only`")
 
 
-def make(job: "Job", view: "View") -> None:
-    """Measure an experiment, or find it measured, and draw it."""
+def make(job: "Job", view: "View") -> list[str]:
+    """Measure an experiment, or find it measured, and draw it; returns what to say of it."""
     from paper_figures.figures import build
     from paper_figures.progress import bar
 
     with bar(job.figure.name) as progress:
         reused = build.make(job, view, progress)
     how = "data reused from" if reused else f"rows in {job.path('.rows')}, data in"
-    typer.echo(f"{job.figure.name}: {how} {job.path('.nc')}")
+    lines = [f"{how} {job.path('.nc')}", *_caveats(job)]
+    return [f"{job.figure.name}: {line}" for line in lines]
+
+
+def _caveats(job: "Job") -> list[str]:
+    """What limits the numbers of an experiment, as its data say."""
+    dataset = job.load()
+    return [] if dataset is None else json.loads(str(dataset.attrs.get("caveats", "[]")))
 
 
 def print_plan(job: "Job") -> None:
@@ -93,3 +110,5 @@ def print_plan(job: "Job") -> None:
         f"at the rate of this device's matrix products ({rate / 1e12:.3g} TFLOP/s, timed just now): about "
         f"{duration(plan.operations / rate)}; networks reach half of that rate or more. Nothing was made."
     )
+    if plan.besides:
+        typer.echo(plan.besides)

@@ -10,12 +10,14 @@ import typer
 
 from paper_figures.commands import experiments
 from paper_figures.commands.experiments import ExperimentOptions
-from paper_figures.commands.options import DryRun, Dtype, OutputFolder, Seed, ViewOptions
+from paper_figures.commands.hosts import join
+from paper_figures.commands.options import Distributed, DryRun, Dtype, OutputFolder, Seed, ViewOptions
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.figures.settings import Settings
 from paper_figures.formats.words import words
 
 if TYPE_CHECKING:
+    from paper_figures.drawing.view import View
     from paper_figures.figures.job import Job
 
 # Each takes up to a gigabyte.
@@ -46,6 +48,7 @@ def figures(
     view: ViewOptions,
     jobs: Jobs = None,
     experiment: ExperimentOptions,
+    distributed: Distributed = None,
     dry_run: DryRun = False,
 ) -> None:
     """Make the figures, their data and a page that shows them.
@@ -54,9 +57,9 @@ def figures(
     with captions and numbers. Data on disk that were computed from the same settings are used again, so a second run
     only draws, and a run that was stopped goes on. DIR is figures by default, or figures-fast with --fast.
 
-    Experiments ask a published network: edm2-classes, edm2-partitions, edm2-guidance, edm2-u-turn, sd15-prompts,
-    sd15-guidance, sd15-u-turn. They are made only when named with --only, and --dry-run says what they cost without the
-    weights at hand.
+    Experiments ask a published network: edm2-classes, edm2-partitions, edm2-guidance, edm2-quality, edm2-u-turn,
+    sd15-prompts, sd15-guidance, sd15-u-turn. They are made only when named with --only, and --dry-run says what they
+    cost without the weights at hand.
     """
     folder = Path("figures-fast" if fast else "figures") if out is None else out
     chosen = _chosen(only)
@@ -69,20 +72,34 @@ def figures(
         for job in measured:
             experiments.print_plan(job)
         return
+    if computed and distributed is not None:
+        raise ValueError(
+            f"several processes divide experiments alone; leave {computed[0].figure.name} out, or `distributed`"
+        )
+    is_first = join(distributed)
+    _make(computed, measured, folder, view, _workers() if jobs is None else jobs, is_first)
+
+
+def _make(
+    computed: "list[Job]", measured: "list[Job]", folder: Path, view: "View", workers: int, is_first: bool
+) -> None:
+    """Make figures and experiments; only the first of several processes draws and prints."""
     from paper_figures.figures.build import make_all
     from paper_figures.files import ensure_writable
     from paper_figures.interruption import interruptible
 
     ensure_writable(folder)
     page = folder / "index.html"
+    say = typer.echo if is_first else lambda _: None
     with interruptible(f"what is finished stays in {folder}"):
-        typer.echo(f"{page} shows the figures that are finished")
-        for made in make_all(computed, view, _workers() if jobs is None else jobs):
+        say(f"{page} shows the figures that are finished")
+        for made in make_all(computed, view, workers):
             how = "data reused from" if made.reused else f"computed in {made.seconds:.1f} s,"
-            typer.echo(f"{made.job.figure.name}: {how} {made.job.path('.nc')}")
+            say(f"{made.job.figure.name}: {how} {made.job.path('.nc')}")
         for job in measured:
-            experiments.make(job, view)
-    typer.echo(f"all figures: {page}")
+            for line in experiments.make(job, view):
+                say(line)
+    say(f"all figures: {page}")
 
 
 def _workers() -> int:

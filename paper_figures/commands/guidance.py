@@ -6,10 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paper_figures.commands.model_options import Batch, DecisionOptions, ModelOptions, TrajectoryOptions
+from paper_figures.commands.hosts import join, silent_unless
+from paper_figures.commands.model_options import (
+    ChangeOptions,
+    DecisionOptions,
+    ModelOptions,
+    TrajectoryOptions,
+)
 from paper_figures.commands.option_groups import values
-from paper_figures.commands.options import NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import folder_of, parts_of, print_decision, remove_parts
+from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
+from paper_figures.commands.run_model import folder_of, parts_of, print_costs, print_decision, remove_parts
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -36,13 +42,14 @@ Guide = Annotated[
 def guidance(
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     schedules: Schedules = DEFAULT_SCHEDULES,
     decision: DecisionOptions,
     guide: Guide = None,
     trajectories: TrajectoryOptions,
-    batch: Batch = None,
     network: NetworkOptions,
     result: ResultOptions,
+    distributed: Distributed = None,
 ) -> None:
     """How does guidance move this model's decision?
 
@@ -54,17 +61,20 @@ def guidance(
     Examples: speciation guidance --model mixture:simplex:10:64 --schedules cfg:1,2,4 interval:2:0.2..1.5 --out DIR
               speciation guidance --model edm2-xs --classes tabby 207 --schedules cfg:2 entropy:2 --out DIR
     """
+    is_first = join(distributed)
     import jax
 
     from neural.models import load_model
     from paper_figures.studies import asked
     from paper_figures.studies import guidance as study
 
-    with jax.enable_x64(network.dtype == "float64"):
+    with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
         second = (
             None if guide is None else load_model(guide, dtype=network.dtype, trust_code=model.trust_code)
         )
-        question = asked.question(asked.Asked(**values(model, decision, trajectories, network), batch=batch))
+        question = asked.question(
+            asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
+        )
         study.check(question, second, schedules)
         _announce(question, study.count(schedules))
         if result.dry_run:
@@ -72,20 +82,33 @@ def guidance(
             return
         folder = folder_of("guidance", model.model, result.out)
         measured = _measured(question, second, schedules, folder)
-        study.write(folder, measured)
+        if is_first:
+            study.write(folder, measured)
+    if is_first:
+        _finish(folder, measured, result)
+
+
+def _finish(folder: Path, measured: "Sequence[MeasuredSchedule]", view: View) -> None:
+    """Remove finished parts, print what was found, draw it, and print the paths of all files."""
+    remove_parts(parts_of("guidance", folder))
     for line in _report(measured):
         typer.echo(line)
-    for path in (folder / "guidance.json", *_draw(folder, measured, result)):
+    print_costs([[one.curve] for one in measured])
+    for path in (folder / "guidance.json", *_draw(folder, measured, view)):
         typer.echo(f"guidance: {path}")
 
 
 def _announce(question: "Question", count: int) -> None:
     """Print what is measured and what it costs."""
     print_decision(question)
-    samples, steps, conditions = question.samples, question.steps, len(question.decision.conditions)
+    from paper_figures.studies.guidance import most_samples
+
+    samples, steps, conditions = most_samples(question), question.steps, len(question.decision.conditions)
     evaluations = count * samples * steps * (conditions + 1)
+    most = "" if question.precision is None else "at most "
     typer.echo(
-        f"{count} schedules, {samples} trajectories of {steps} steps each: {evaluations:,} network evaluations in all"
+        f"{count} schedules, {most}{samples} trajectories of {steps} steps each: {most}{evaluations:,} network "
+        "evaluations in all"
     )
 
 
@@ -101,9 +124,7 @@ def _measured(
     parts = parts_of("guidance", folder)
     stay = f"finished parts stay in {parts}, the same command goes on"
     with interruptible(stay), bar("measuring") as progress:
-        measured = measure(question, guide, schedules, parts, progress)
-    remove_parts(parts)
-    return measured
+        return measure(question, guide, schedules, parts, progress)
 
 
 def _report(measured: "Sequence[MeasuredSchedule]") -> Iterator[str]:
@@ -115,13 +136,13 @@ def _report(measured: "Sequence[MeasuredSchedule]") -> Iterator[str]:
     plain = float(half_entropy(measured[0].curve).value)
     end = "-log p(target) at the end"
     yield f"{'schedule':24} {'half entropy at σ/α':>20} {'shift in log σ':>15} {end:>26}"
-    for one in measured:
-        assert one.curve.cross_entropy is not None
+    for guided in measured:
+        assert guided.curve.cross_entropy is not None
         place, last = (
-            float(half_entropy(one.curve).value),
-            one.curve.cross_entropy[int(np.argmin(one.curve.sigma))],
+            float(half_entropy(guided.curve).value),
+            guided.curve.cross_entropy[int(np.argmin(guided.curve.sigma))],
         )
-        yield f"{one.name:24} {np.exp(place):20.4g} {place - plain:15.3f} {last:26.3g}"
+        yield f"{guided.name:24} {np.exp(place):20.4g} {place - plain:15.3f} {last:26.3g}"
 
 
 def _draw(folder: Path, measured: "Sequence[MeasuredSchedule]", view: View) -> list[Path]:

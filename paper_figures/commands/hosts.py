@@ -1,5 +1,8 @@
 """Several processes for one result, by `jax.distributed`; see docs/how-to/scaling.md."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from typing import Any
 
 AUTO = "auto"
@@ -31,6 +34,16 @@ def join(distributed: str | None) -> bool:
             f"--distributed {distributed} found no processes to join: {error}; HOST:PORT,N,I says where they are"
         ) from error
     return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def silent_unless(is_first: bool) -> Iterator[None]:
+    """Prints nothing within, unless this process is the one that prints."""
+    with contextlib.ExitStack() as stack:
+        if not is_first:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        yield
 
 
 def _place(distributed: str) -> dict[str, Any]:

@@ -46,17 +46,19 @@ def show_groups(name: str, find: str = "", *, trust_code: bool = False) -> None:
         ValueError: as `show_classes`.
     """
     model = _with_classes(name, trust_code)
-    found = {group: held for group, held in model.groups.items() if find.casefold() in group.casefold()}
-    for group, held in found.items():
-        print(f"{len(held)}\t{group}\t{imagenet.spans(held)}")
-    _check_found(len(found), model, find)
+    groups = {
+        group: members for group, members in model.groups.items() if find.casefold() in group.casefold()
+    }
+    for group, members in groups.items():
+        print(f"{len(members)}\t{group}\t{imagenet.spans(members)}")
+    _check_found(len(groups), model, find)
 
 
 def show_partitions() -> None:
     """Print the partitions that ship."""
     table = Table("partition", "of", "what")
-    for one in shipped().values():
-        table.add_row(one.name, one.classes_of or one.kind, one.about)
+    for partition in shipped().values():
+        table.add_row(partition.name, partition.classes_of or partition.kind, partition.about)
     console().print(table)
 
 
@@ -67,9 +69,9 @@ def show_partition(name: str) -> None:
         ValueError: when there is none of that name, or it is no partition of classes known without a model.
     """
     known = shipped().get(name)
-    held = parse(known.path) if known else None
+    contents = parse(known.path) if known else None
     of = known.classes_of if known else IMAGENET
-    if held is not None and held.get("kind") == "prompts":
+    if contents is not None and contents.get("kind") == "prompts":
         decision = read_partition(name, Model(name, "text", None, (), None, (), Grid()))
     else:
         decision = read_partition(name, _vocabulary(of))

@@ -1,6 +1,6 @@
 """Commands whose options take several values (``--classes 3 8``) and whose errors name options.
 
-The command-line library knows only the repeated form of an option, ``--classes 3 --classes 8``, so a `Command`
+The command-line library supports only the repeated form of an option, ``--classes 3 --classes 8``, so a `Command`
 rewrites the other forms into it. Errors from below the commands name arguments, as a notebook needs them; here, and
 nowhere else, they get the spelling of the command line.
 """

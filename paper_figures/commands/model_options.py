@@ -1,7 +1,9 @@
 """Options of the commands that measure a decision of a model."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -10,19 +12,6 @@ from paper_figures.commands.option_groups import option
 Prompts = Annotated[
     list[str] | None,
     typer.Option(metavar="TEXT ...", help="Prompts to decide between, for models that take text."),
-]
-Batch = Annotated[
-    int | None,
-    typer.Option(min=1, metavar="N", help="States that the network sees at a time; fewer take less memory."),
-]
-
-
-Each = Annotated[
-    bool,
-    typer.Option(
-        "--each",
-        help="Take every class or prompt alone, one after the other, against the unconditional network.",
-    ),
 ]
 
 
@@ -39,6 +28,61 @@ class ModelOptions:
     trust_code: bool = option(
         False, "Load an own model, module:object or path/to/file.py:object, which executes its code."
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class ChangeOptions:
+    """How a Stable Diffusion model differs from its file."""
+
+    lora: list[str] | None = option(
+        None,
+        "LoRA files to add to the weights of a Stable Diffusion model, each with a scale, 1 by default.",
+        metavar="FILE[:SCALE] ...",
+    )
+    embeddings: list[str] | None = option(
+        None,
+        "Files of learnt words (textual inversion) for a Stable Diffusion model, each with the word that stands "
+        "for it in prompts. Default: the word in the file, else the file's name.",
+        metavar="FILE[:WORD] ...",
+    )
+    prediction: Literal["epsilon", "v", "sample"] | None = option(
+        None,
+        "What the U-Net of a Stable Diffusion model predicts, where its file does not say so: the noise, v, or "
+        "the clean state.",
+    )
+    clip_skip: int | None = option(
+        None,
+        "Last layers of a Stable Diffusion model's text encoder to leave out, counted as in diffusers: 1 is what "
+        "other programs call clip skip 2.",
+        metavar="N",
+        least=0,
+    )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of `neural.load_model`, those that were not given as None.
+
+        Raises:
+            ValueError: when what follows the file of a LoRA is no number.
+        """
+        lora = None if self.lora is None else [_file_and(text, _scale) for text in self.lora]
+        words = None if self.embeddings is None else [_file_and(text, str) for text in self.embeddings]
+        return {
+            "lora": lora, "embeddings": words, "prediction": self.prediction, "clip_skip": self.clip_skip
+        }  # fmt: skip
+
+
+def _file_and(text: str, read: Callable[[str], Any]) -> tuple[str, Any] | str:
+    """FILE:MORE as the file and what `read` makes of the rest; the text itself where that is the path of a file."""
+    file, colon, more = text.rpartition(":")
+    return (file, read(more)) if colon and Path(file).exists() and not Path(text).exists() else text
+
+
+def _scale(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"`lora` must be FILE or FILE:SCALE with a number, got the scale {text!r}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,12 +114,21 @@ class DecisionOptions:
 class TrajectoryOptions:
     """How many trajectories, how long each is, and how the posterior of the classes is followed along it."""
 
+    precision: float | None = option(
+        None,
+        "Add trajectories until half entropy and the window's ends (in guidance: half entropy) have standard errors "
+        "of at most P in log(σ/α). Default of compare and window, unless samples, steps, a preset or another tracker "
+        "is given: 0.05.",
+        metavar="P",
+    )
     samples: int | None = option(
-        None, "Number of trajectories. Default: few enough for minutes on two cores.", metavar="N"
+        None,
+        "Number of trajectories; with a precision, the largest. Default: few enough for minutes on two cores.",
+        metavar="N",
     )
     steps: int | None = option(
         None,
-        "Noise levels, and network evaluations for each trajectory. Default: the model's own.",
+        "Noise levels, and, without a precision, network evaluations for each trajectory. Default: the model's own.",
         metavar="N",
     )
     tracker: Literal["classes", "unconditional", "share"] | None = option(
@@ -92,4 +145,16 @@ class TrajectoryOptions:
         "Noise of the trajectories' sampler, as in DDIM. Only 1 is supported, because other values follow a "
         "different posterior.",
         metavar="ETA",
+    )
+    batch: int | None = option(
+        None, "States that the network sees at a time; fewer take less memory.", metavar="N", least=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionOptions(TrajectoryOptions):
+    """The same, and whether there is one question for each class."""
+
+    each: bool = option(
+        False, "Take every class or prompt alone, one after the other, against the unconditional network."
     )

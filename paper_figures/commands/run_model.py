@@ -25,24 +25,49 @@ def parts_of(command: str, folder: Path) -> Path:
     return folder / f"{command}.parts"
 
 
-def announce(questions: "Sequence[Question]", evaluations: int) -> None:
+def announce(questions: "Sequence[Question]", sources: "Sequence[Source]") -> None:
     """Print what is measured and what it costs in all."""
     import jax
 
     from paper_figures.formats.words import duration
     from paper_figures.studies.cost import seconds_per_evaluation
 
+    for question in questions:
+        print_decision(question)
     question = questions[0]
-    for each in questions:
-        print_decision(each)
     seconds = seconds_per_evaluation(question)
     device = jax.devices()[0]
     where = f"{jax.device_count()} x {device.device_kind}" if device.platform != "cpu" else "cpu"
-    each = "" if len(questions) == 1 else f"{len(questions)} questions, each with "
+    count = "" if len(questions) == 1 else f"{len(questions)} questions, each with "
+    most = sum(source.evaluations for source in sources)
+    least = sum(source.evaluations if source.least is None else source.least for source in sources)
+    first = "" if least == most else f"{least:,} to "
     typer.echo(
-        f"{each}{question.trajectories} trajectories of {question.steps} steps: {evaluations:,} network evaluations, "
-        f"about {duration(seconds * evaluations)} on this device ({where}, {1e3 * seconds:.3g} ms each, timed just now)"
+        f"{count}{_plan(question)}: {first}{most:,} network evaluations, {'about' if least == most else 'at most'} "
+        f"{duration(seconds * most)} on this device ({where}, {1e3 * seconds:.3g} ms each, timed just now)"
     )
+
+
+def _plan(question: "Question") -> str:
+    """How many trajectories are computed."""
+    if question.precision is None:
+        return f"{question.trajectories} trajectories of {question.steps} steps"
+    return f"trajectories until errors are {question.precision:g} in log σ/α, at most {question.most}"
+
+
+def print_costs(runs: "Runs") -> None:
+    """Print what a stated precision took, for each group of curves that share their trajectories."""
+    said = set()
+    for curve in (curve for level in runs for curve in level):
+        facts = curve.metadata
+        if facts.get("precision") is None:
+            continue
+        paths = facts.get("paths", facts["samples"])
+        reached = "reached" if facts["reached"] else "not reached, which more samples may change"
+        spent = f" and {facts['evaluations']:,} network evaluations" if "evaluations" in facts else ""
+        said.add(f"precision {facts['precision']:g} {reached}, with {paths} trajectories{spent}")
+    for line in sorted(said):
+        typer.echo(line)
 
 
 def print_decision(question: "Question") -> None:
@@ -72,7 +97,10 @@ def measure_each(
 
     ensure_writable(parts.parent)
     stay = f"finished parts stay in {parts}, the same command goes on"
-    with interruptible(stay), alone_in(None if jax.process_index() else parts), bar("measuring") as progress:
+    # The only source of the only question counts by itself; several report shares.
+    alone = len(questions) == 1 and [s.least is not None for s in sources_of(questions[0])] == [True]
+    shown = bar("measuring", "evaluations" if alone else None)
+    with interruptible(stay), alone_in(None if jax.process_index() else parts), shown as progress:
         return [
             measure(sources_of(question), parts, share(progress, number, len(questions)))
             for number, question in enumerate(questions)
@@ -80,7 +108,10 @@ def measure_each(
 
 
 def remove_parts(parts: Path) -> None:
-    """Remove the finished parts of a measurement whose result is written."""
+    """Remove the finished parts of a measurement whose result is written; of several processes the first does."""
     import shutil
 
-    shutil.rmtree(parts, ignore_errors=True)
+    import jax
+
+    if jax.process_index() == 0:
+        shutil.rmtree(parts, ignore_errors=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from paper_figures.commands.model_options import ChangeOptions
 from paper_figures.commands.option_groups import option, values
 from paper_figures.commands.options import DryRun, ModelDtype, OutputFolder
 
@@ -87,6 +88,7 @@ class ComputationOptions:
 def sample(
     *,
     pictures: PictureOptions,
+    change: ChangeOptions,
     files: FileOptions,
     batch: Batch = 4,
     computation: ComputationOptions,
@@ -114,7 +116,7 @@ def sample(
 
     folder = Path("samples") if out is None else out
     with jax.enable_x64(computation.dtype == "float64"):
-        plan = plan_pictures(**values(pictures, files, computation))
+        plan = plan_pictures(**values(pictures, files, computation), changes=change.settings)
         typer.echo(_cost(plan, folder))
         if dry_run:
             typer.echo("nothing was made")

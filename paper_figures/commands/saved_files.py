@@ -32,6 +32,7 @@ from paper_figures.figures import job
 from paper_figures.figures.registry import FIGURES, Figure
 from paper_figures.formats.curves import WINDOW_SHARE, window_or_none
 from paper_figures.formats.numbers import Number, numbers_of, up_to, with_error
+from paper_figures.pages.view import write_view
 from paper_figures.studies import comparison, data, sweep, sweep_cell, sweep_laws, tables, training
 from paper_figures.terminal import cell, console
 
@@ -75,6 +76,31 @@ def show_file(path: Path, view: View, out: Path | None = None, *, quiet: bool = 
     return target
 
 
+def show_page(path: Path, view: View, page: Path) -> Path:
+    """Print the facts of a result and write the page that shows its lines.
+
+    Args:
+        path: NetCDF file of a curve, a figure, a sweep, a data set, a comparison or a training.
+        view: units of the printed facts; on the page both are chosen.
+        page: the page's file.
+
+    Raises:
+        ValueError: when the file is none of these, or `page` has another suffix.
+    """
+    if page.suffix != ".html":
+        raise ValueError(f"html must end in .html, got {page}")
+    if path.suffix == ".json":
+        raise ValueError(f"FILE must be NetCDF for a page, got {path}; its picture is drawn without html")
+    shown, result = _read_dataset(path)
+    shown.describe(result, view)
+    is_curve = result.attrs["format"] == gmm_curve.FORMAT
+    facts = _curve_facts(EntropyCurve.from_dataset(result), View()) if is_curve else []
+    written = write_view(page, result, path.name, facts)
+    if written is None:
+        raise ValueError(f"FILE must hold a curve or another quantity along a dimension, got none in {path}")
+    return written
+
+
 def _read_dataset(path: Path) -> "tuple[_Shown, xr.Dataset]":
     dataset = load_dataset(path)
     kind = dataset.attrs.get("format")
@@ -114,6 +140,8 @@ def draw_beside(path: Path, view: View) -> None:
 def _default_target(path: Path, view: View) -> Path:
     chosen = [view.axis] if view.axis else []
     chosen += [view.units] if view.units != View().units else []
+    # The command that wrote window.json drew window.png from the curves beside it, which JSON does not hold.
+    chosen += ["json"] if path.suffix == ".json" else []
     return path.with_name("-".join([path.stem, *chosen]) + ".png")
 
 
@@ -165,10 +193,10 @@ def _fastest_fact(curve: EntropyCurve, per: str) -> str:
 
 
 def _window_fact(curve: EntropyCurve) -> str:
-    found = window_or_none(curve)
-    if found is None:
+    interval = window_or_none(curve)
+    if interval is None:
         return "not covered by the curve's noise range"
-    low, middle, high = found.sigma
+    low, middle, high = interval.sigma
     return f"sigma/alpha = {low:.5g} .. {high:.5g}, half of it by {middle:.5g}"
 
 
@@ -263,29 +291,29 @@ class _Shown(NamedTuple):
 
 _WINDOW = _Shown(_describe_window, window_picture.draw_alone, lambda window, _: tables.of_window(window))
 _SCHEDULES = _Shown(
-    _describe_schedules, guidance_picture.draw_schedules, lambda found, _: tables.of_schedules(found)
+    _describe_schedules, guidance_picture.draw_schedules, lambda schedules, _: tables.of_schedules(schedules)
 )
 _SHOWN = {
     gmm_curve.FORMAT: _Shown(  # `EntropyCurve` says what is missing
-        _describe_curve, _draw_saved_curve, lambda found, view: tables.of_curve(found, view.units)
+        _describe_curve, _draw_saved_curve, lambda curve, view: tables.of_curve(curve, view.units)
     ),
     job.FORMAT: _Shown(
         _describe_figure, _draw_figure, _numbers, ("figure", "settings", "figure_version", "fingerprint")
     ),
     sweep.FORMAT: _Shown(
-        _describe_sweep, sweep_picture.draw, lambda found, _: tables.of_sweep(found), sweep.NAMES
+        _describe_sweep, sweep_picture.draw, lambda dataset, _: tables.of_sweep(dataset), sweep.NAMES
     ),
     data.FORMAT: _Shown(_describe_data, data_picture.draw, _numbers, data.NAMES),
     training.FORMAT: _Shown(
         _describe_training,
         training_picture.draw_training,
-        lambda found, _: tables.of_training(found),
+        lambda dataset, _: tables.of_training(dataset),
         training.NAMES,
     ),
     comparison.FORMAT: _Shown(
         comparison_table.print_table,
         comparison_picture.draw,
-        lambda found, _: tables.of_comparison(found),
+        lambda dataset, _: tables.of_comparison(dataset),
         comparison.NAMES,
     ),
 }

@@ -116,7 +116,7 @@ def train(
 
 
 def _command_line(request: "Request") -> str:
-    """The command line that asks for this, without its folder."""
+    """The command line of this training, without its folder."""
     given = [
         f"--{field.name.replace('_', '-')} {getattr(request, field.name)}"
         for field in dataclasses.fields(request)

@@ -13,7 +13,7 @@ from rich.progress import DownloadColumn, Progress, TimeRemainingColumn, Transfe
 from neural import checkpoints
 from neural.checkpoints import PRESETS, Checkpoint, CheckpointError, hub
 from neural.checkpoints.hugging_face import fetch_repository
-from neural.checkpoints.presets import Repository, cache_folder, known
+from neural.checkpoints.presets import Repository, cache_folder, published_files
 from neural.edm2 import check_network
 from paper_figures.progress import bars
 from paper_figures.terminal import console
@@ -28,9 +28,9 @@ def show_presets() -> None:
     for name, preset in PRESETS.items():
         out.print(f"{name}: {preset.about}")
         if preset.repository is not None:
-            held = preset.repository
-            state = "fetched" if not held.missing() else "not fetched"
-            out.print(f"  {held.address} (about {held.size / _MEGABYTE:.0f} MB, {state})")
+            repository = preset.repository
+            state = "fetched" if not repository.missing() else "not fetched"
+            out.print(f"  {repository.address} (about {repository.size / _MEGABYTE:.0f} MB, {state})")
         for file in preset.files:
             size = "size unknown" if file.size is None else f"about {file.size / _MEGABYTE:.0f} MB"
             out.print(f"  {file.address} ({size}, {'fetched' if file.path.exists() else 'not fetched'})")
@@ -47,7 +47,7 @@ def fetch_preset(name: str, revision: str | None = None) -> None:
     Raises:
         ValueError: for an unknown name, a revision of what has none, and as `hub.fetch` and `fetch_repository`.
     """
-    files = known(name)
+    files = published_files(name)
     if isinstance(files, Repository):
         with _bars() as shown:
             folder = fetch_repository(files, revision, lambda file: _reporter(shown, file.name))
@@ -122,10 +122,10 @@ def _check_folder(folder: Path) -> None:
     from neural.stable_diffusion import files
 
     alone = (folder / "config.json").is_file()
-    held = files.read_files(folder, (files.VAE,) if alone else files.PARTS)
+    contents = files.read_files(folder, (files.VAE,) if alone else files.PARTS)
     out = _console()
-    out.print(f"{folder}: {_stable_diffusion(held.networks)}")
-    for part, network in held.networks.items():
+    out.print(f"{folder}: {_stable_diffusion(contents.networks)}")
+    for part, network in contents.networks.items():
         _check_finite(folder / part, Checkpoint(network.tensors, {}))
         dtypes = Counter(tensor.dtype.name for tensor in network.tensors.values())
         values = sum(math.prod(tensor.shape) for tensor in network.tensors.values())
@@ -135,7 +135,7 @@ def _check_folder(folder: Path) -> None:
         weights = path.with_suffix("")
         out.print(f"{weights.relative_to(folder)} sha256: {hub.verify(weights)} (as recorded)")
     if not alone:
-        out.print(f"tokenizer: {'found' if held.tokenizer else 'none; prompts need one'}")
+        out.print(f"tokenizer: {'found' if contents.tokenizer else 'none; prompts need one'}")
 
 
 def _stable_diffusion(networks: Mapping[str, Any]) -> str:

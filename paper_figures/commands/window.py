@@ -1,14 +1,23 @@
 """``speciation window``: the noise interval in which a model decides between classes or prompts."""
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from paper_figures.commands.model_options import Batch, DecisionOptions, Each, ModelOptions, TrajectoryOptions
+from paper_figures.commands.hosts import join, silent_unless
+from paper_figures.commands.model_options import ChangeOptions, DecisionOptions, ModelOptions, QuestionOptions
 from paper_figures.commands.option_groups import values
-from paper_figures.commands.options import NetworkOptions, ResultOptions
-from paper_figures.commands.run_model import announce, folder_of, measure_each, parts_of, remove_parts
+from paper_figures.commands.options import Distributed, NetworkOptions, ResultOptions
+from paper_figures.commands.run_model import (
+    announce,
+    folder_of,
+    measure_each,
+    parts_of,
+    print_costs,
+    remove_parts,
+)
 from paper_figures.drawing.view import View
 
 if TYPE_CHECKING:
@@ -51,16 +60,16 @@ Estimator = Annotated[
 def window(
     *,
     model: ModelOptions,
+    change: ChangeOptions,
     decision: DecisionOptions,
     sampler: Sampler = None,
     share: Share = 0.8,
     estimator: Estimator = "online",
     allow_partial: AllowPartial = False,
-    trajectories: TrajectoryOptions,
-    each: Each = False,
-    batch: Batch = None,
+    trajectories: QuestionOptions,
     network: NetworkOptions,
     result: ResultOptions,
+    distributed: Distributed = None,
 ) -> None:
     """In which noise interval does this model decide between these classes or prompts?
 
@@ -71,34 +80,39 @@ def window(
     Examples: speciation window --model zoo:digits --classes 3 8
               speciation window --model edm2-xs --classes "golden retriever" tabby --sampler edm:32
     """
+    is_first = join(distributed)
     import jax
 
     from paper_figures.commands.window_words import in_words
     from paper_figures.studies import asked, sources
     from paper_figures.studies import window as study
 
-    with jax.enable_x64(network.dtype == "float64"):
-        questions = asked.questions(
-            asked.Asked(**values(model, decision, trajectories, network), each=each, batch=batch)
-        )
+    with silent_unless(is_first), jax.enable_x64(network.dtype == "float64"):
+        ours = asked.Asked(**values(model, decision, trajectories, network), settings=change.settings)
+        if estimator == "gap" and ours.precision is not None:
+            raise ValueError("`precision` needs `estimator` online; give `samples` for the gap")
+        questions = asked.questions(asked.to_a_precision(ours) if estimator == "online" else ours)
         grids = study.grids(questions[0].model, sampler)
         study.check_share(share)
         by = sources.online if estimator == "online" else sources.gap
-        announce(questions, sum(by(question).evaluations for question in questions))
+        announce(questions, [by(question) for question in questions])
         if result.dry_run:
             typer.echo("nothing was computed")
             return
         folder = folder_of("window", model.model, result.out)
         measured = measure_each(questions, lambda question: [by(question)], parts_of("window", folder))
         runs, windows = [], []
-        for question, found in zip(questions, measured, strict=True):
-            ((name, levels),) = found.items()
+        for question, source in zip(questions, measured, strict=True):
+            ((name, levels),) = source.items()
             runs += levels
             windows += study.windows(question, name, levels, share, grids, allow_partial=allow_partial)
+    if not is_first:
+        return
     study.write(folder, runs, windows)
     remove_parts(parts_of("window", folder))
-    for line in (line for found in windows for line in in_words(found)):
+    for line in (line for interval in windows for line in in_words(interval)):
         typer.echo(line)
+    print_costs(runs)
     _draw(folder, runs, windows, result)
 
 
@@ -109,8 +123,9 @@ def _draw(folder: "Path", runs: "Runs", windows: "Sequence[MeasuredWindow]", vie
     from paper_figures.drawing.style import PICTURES, save_pictures
     from paper_figures.studies.window import stems
 
-    for stem, level_runs, found in zip(stems(windows), runs, windows, strict=True):
+    for stem, level_runs, measured in zip(stems(windows), runs, windows, strict=True):
         pictures = [folder / f"{stem}{suffix}" for suffix in PICTURES]
-        save_pictures(lambda runs=level_runs, found=found: drawing.draw(pool(runs), found, view), pictures)
+        draw = functools.partial(drawing.draw, pool(level_runs), measured, view)
+        save_pictures(draw, pictures)
         for path in (folder / f"{stem}.json", *pictures, folder / f"{stem}.nc"):
             typer.echo(f"window: {path}")

@@ -28,10 +28,10 @@ def _in_units(place: Place) -> str:
     return f"σ/α = {sigma}{interval}, log SNR = {log_snr}, t = {place.t:.5g}"
 
 
-def _share_in_words(found: Decided, prior_entropy: float) -> str:
-    share = f"{found.share:.1%}" + ("" if found.stderr is None else f" ± {found.stderr:.1%}")
-    high = with_error(found.entropy_high, found.entropy_high_stderr)
-    low = with_error(found.entropy_low, found.entropy_low_stderr)
+def _share_in_words(decided: Decided, prior_entropy: float) -> str:
+    share = f"{decided.share:.1%}" + ("" if decided.stderr is None else f" ± {decided.stderr:.1%}")
+    high = with_error(decided.entropy_high, decided.entropy_high_stderr)
+    low = with_error(decided.entropy_low, decided.entropy_low_stderr)
     return (
         f"decided: {share} of H[Z] = {prior_entropy:.4g} nat; H from {high} at most noise to {low} at least"
     )

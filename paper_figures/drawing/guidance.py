@@ -27,12 +27,12 @@ def draw(measured: Sequence[MeasuredSchedule], view: View) -> Figure:
     figure, axes = style.new_figure(2, 2, height=5.0)
     axis = view.on("sigma")
     low, high = _where_decided(measured)
-    for one, line in zip(measured, style.kinds(len(measured)), strict=True):
-        style.draw_entropy(axes[0, 0], one.curve, view, axis, label=style.literal(one.name), **line)
-        style.draw_rate(axes[0, 1], one.curve, view, axis, **line)
-        shown, noise = one.curve.in_units(view.units), one.curve.axis(axis)
+    for guided, line in zip(measured, style.kinds(len(measured)), strict=True):
+        style.draw_entropy(axes[0, 0], guided.curve, view, axis, label=style.literal(guided.name), **line)
+        style.draw_rate(axes[0, 1], guided.curve, view, axis, **line)
+        shown, noise = guided.curve.in_units(view.units), guided.curve.axis(axis)
         style.band(axes[1, 0], noise, shown.cross_entropy, shown.cross_entropy_stderr, **line)
-        _draw_weight(axes[1, 1], one, axis, (low, high), line)
+        _draw_weight(axes[1, 1], guided, axis, (low, high), line)
     axes[1, 0].set_ylabel(rf"$E[-\log p(\mathrm{{target}}\,|\,x_t)]$  ({view.unit})")
     axes[1, 1].set_ylabel("mean weight $w$")
     for ax in axes.flat:
@@ -46,22 +46,26 @@ def draw(measured: Sequence[MeasuredSchedule], view: View) -> Figure:
     return figure
 
 
-def _draw_weight(ax: Axes, one: MeasuredSchedule, axis: str, ends: tuple[float, float], line: dict) -> None:
+def _draw_weight(
+    ax: Axes, guided: MeasuredSchedule, axis: str, ends: tuple[float, float], line: dict
+) -> None:
     """The weight itself where it depends on the noise level alone, else its mean at the curve's points."""
-    if one.schedule.of_state:
-        order = np.argsort(one.curve.sigma)
-        ax.plot(one.curve.axis(axis)[order], one.weight[order], **line)
+    if guided.schedule.of_state:
+        order = np.argsort(guided.curve.sigma)
+        ax.plot(guided.curve.axis(axis)[order], guided.weight[order], **line)
         return
-    noise, weight = weights_at_levels(one.schedule, ends, _LEVELS)
-    ax.plot(style.to_axis(one.curve, axis)(noise), weight, **line)
+    noise, weight = weights_at_levels(guided.schedule, ends, _LEVELS)
+    ax.plot(style.to_axis(guided.curve, axis)(noise), weight, **line)
 
 
 def _where_decided(measured: Sequence[MeasuredSchedule]) -> tuple[float, float]:
     """log(σ/α) between which information is produced and weights jump, with one e-fold of noise on either side."""
-    places = [math.log(level) for one in measured for level in one.schedule.jumps if 0 < level < math.inf]
-    for one in measured:
-        rate = np.abs(one.curve.rate_per_log_noise()[0])
-        places += np.log(one.curve.sigma)[rate > _SHOWN_RATE * np.nanmax(rate)].tolist()
+    places = [
+        math.log(level) for guided in measured for level in guided.schedule.jumps if 0 < level < math.inf
+    ]
+    for guided in measured:
+        rate = np.abs(guided.curve.rate_per_log_noise()[0])
+        places += np.log(guided.curve.sigma)[rate > _SHOWN_RATE * np.nanmax(rate)].tolist()
     return min(places) - 1, max(places) + 1
 
 
@@ -77,12 +81,14 @@ def draw_schedules(schedules: Mapping[str, Guidance], view: View) -> Figure:
             "axis must be sigma, log-snr or timestep for schedules, got t: they belong to no process"
         )
     names = {
-        "noise": [name for name, one in schedules.items() if not one.of_state],
-        "ratio": [name for name, one in schedules.items() if one.of_state and one.needs_ratio],
-        "gap": [name for name, one in schedules.items() if one.of_state and not one.needs_ratio],
+        "noise": [name for name, schedule in schedules.items() if not schedule.of_state],
+        "ratio": [name for name, schedule in schedules.items() if schedule.of_state and schedule.needs_ratio],
+        "gap": [
+            name for name, schedule in schedules.items() if schedule.of_state and not schedule.needs_ratio
+        ],
     }
     draws = {"noise": _over_noise, "ratio": _over_ratio, "gap": _over_gap}
-    panels = [kind for kind, found in names.items() if found]
+    panels = [kind for kind, shown in names.items() if shown]
     figure, axes = style.new_figure(1, len(panels), height=3.0)
     looks = dict(zip(schedules, style.kinds(len(schedules)), strict=True))
     for ax, kind in zip(axes.flat, panels, strict=True):

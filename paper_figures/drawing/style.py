@@ -96,24 +96,28 @@ def _break_titles(picture: Figure) -> bool:
     broken = False
     for ax in titled:
         text = ax.set_title(ax.get_title("left"), loc="left")
-        room = _room_right(ax, titled, picture)
-        if text.get_window_extent().width > room > 0:
-            text.set_text(_in_lines(text.get_text(), math.ceil(text.get_window_extent().width / room)))
+        width = _width_until_next(ax, titled, picture)
+        if text.get_window_extent().width > width > 0:
+            text.set_text(_in_lines(text.get_text(), math.ceil(text.get_window_extent().width / width)))
             broken = True
     return broken
 
 
-def _room_right(ax: Axes, titled: Iterable[Axes], picture: Figure) -> float:
+def _width_until_next(ax: Axes, titled: Iterable[Axes], picture: Figure) -> float:
     """Pixels from the panel's left edge to that of the next panel in its row, or to the end of the page."""
     box = ax.get_window_extent()
     others = [other.get_window_extent() for other in titled]
-    level = [one.x0 for one in others if one.x0 > box.x0 + 1 and one.y0 < box.y1 <= one.y1 + 1]
+    level = [
+        box_of_other.x0
+        for box_of_other in others
+        if box_of_other.x0 > box.x0 + 1 and box_of_other.y0 < box.y1 <= box_of_other.y1 + 1
+    ]
     return min([*level, picture.bbox.width]) - box.x0 - _TITLE_GAP * picture.dpi
 
 
 def _in_lines(text: str, lines: int) -> str:
     """A title broken at spaces outside formulas into so many lines of about the same length."""
-    solid = re.sub(r"(?<!\\)\$.*?(?<!\\)\$", lambda found: found[0].replace(" ", "\0"), text)
+    solid = re.sub(r"(?<!\\)\$.*?(?<!\\)\$", lambda match: match[0].replace(" ", "\0"), text)
     return textwrap.fill(solid, len(solid) // lines + 4, break_long_words=False).replace("\0", " ")
 
 
@@ -263,7 +267,7 @@ def fit_height(ax: Axes) -> None:
     low, high = sorted(ax.get_xlim())
     drawn = [line.get_xydata() for line in ax.lines if line.get_transform() == ax.transData]
     drawn += [path.vertices for band in ax.collections for path in band.get_paths()]
-    points = np.concatenate([np.asarray(one, float).reshape(-1, 2) for one in drawn])
+    points = np.concatenate([np.asarray(values, float).reshape(-1, 2) for values in drawn])
     seen = points[(points[:, 0] >= low) & (points[:, 0] <= high), 1]
     seen = seen[np.isfinite(seen)]
     if seen.size and np.ptp(seen) > 0:

@@ -94,16 +94,16 @@ def _steps(sampler: SamplerSteps) -> str:
 def _shade(ax: Axes, window: MeasuredWindow, place: ToAxis) -> None:
     """The window in grey, its ends and middle as lines, their 95% intervals in colour."""
     _span(ax, place, (window.low.sigma, window.high.sigma), color="0.92")
-    for one in (window.low, window.median, window.high):
-        _mark_place(ax, one, place, "-" if one is window.median else ":")
+    for end in (window.low, window.median, window.high):
+        _mark_place(ax, end, place, "-" if end is window.median else ":")
 
 
-def _mark_place(ax: Axes, one: Place, place: ToAxis, dashes: str) -> None:
-    at = float(place(np.log(one.sigma)))
+def _mark_place(ax: Axes, mark: Place, place: ToAxis, dashes: str) -> None:
+    at = float(place(np.log(mark.sigma)))
     if np.isfinite(at):
         ax.axvline(at, color="0.35", linewidth=0.8, linestyle=dashes)
-    if one.interval is not None:
-        _span(ax, place, one.interval, color="#c98a1b", alpha=0.25, linewidth=0)
+    if mark.interval is not None:
+        _span(ax, place, mark.interval, color="#c98a1b", alpha=0.25, linewidth=0)
 
 
 def _span(ax: Axes, place: ToAxis, sigmas: tuple[float, float], **look: Any) -> None:

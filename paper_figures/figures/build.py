@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.progress import ProgressColumn, Task
 from rich.text import Text
@@ -20,14 +20,17 @@ from paper_figures.drawing.view import View
 from paper_figures.figures.job import Job
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.interruption import reliable_interrupts
-from paper_figures.progress import Progress, bars
+from paper_figures.progress import bars
+
+if TYPE_CHECKING:
+    from neural.progress import Progress
 
 # Held while index.html is written, which shows all figures of a folder: two writers would leave one out.
 _page: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
 
-def make(job: Job, view: View, progress: Progress | None = None) -> bool:
-    """Make one figure: its data unless they are on disk, then its pictures, and the page that shows it.
+def make(job: Job, view: View, progress: "Progress | None" = None) -> bool:
+    """Make one figure: its data unless they are on disk, then its pictures and the page of its lines, and index.html.
 
     Args:
         job: which figure.
@@ -39,19 +42,46 @@ def make(job: Job, view: View, progress: Progress | None = None) -> bool:
     """
     from paper_figures.drawing.style import PICTURES, save_pictures
     from paper_figures.figures import page
+    from paper_figures.pages.view import write_view
 
-    dataset = job.load()
+    dataset = _on_disk(job)
     reused = dataset is not None
     if dataset is None:
-        dataset = job.save(_measured(job, progress) if job.figure.is_experiment else _computed(job))
+        dataset = _measured(job, progress) if job.figure.is_experiment else _computed(job)
+        if not _is_first():
+            return False
+        dataset = job.save(dataset)
+    if not _is_first():
+        return reused
     pictures = [job.path(suffix) for suffix in PICTURES]
     save_pictures(lambda: job.figure.draw(dataset, view), pictures, draft=job.settings.fast)
+    write_view(job.path(".html"), dataset, job.figure.name)
     with _page:
         page.write(job.folder)
     return reused
 
 
-def _measured(job: Job, progress: Progress | None) -> Any:
+def _on_disk(job: Job) -> Any:
+    """Its data, if they are there and can be used, as the first process sees it where several share an experiment."""
+    if not job.figure.is_experiment:
+        return job.load()
+    from gmm.devices import agreed
+
+    is_there = agreed(lambda: [job.load() is not None])[0]
+    dataset = job.load() if is_there else None
+    if is_there and dataset is None:
+        raise ValueError(f"every process must see {job.folder}: name a folder that they share")
+    return dataset
+
+
+def _is_first() -> bool:
+    """Whether this process writes the files."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def _measured(job: Job, progress: "Progress | None") -> Any:
     """The data of an experiment; its finished rows stay beside them for a list of classes that shares some."""
     from paper_figures.studies.experiment import Work
 

@@ -85,19 +85,19 @@ def _along(
 
 def _numbers(curves: dict[str, EntropyCurve], ends: np.ndarray) -> list[Number]:
     """Half-way points against their closed form, the chain rule, and where the paths end."""
-    found = []
+    numbers = []
     for name, curve in curves.items():
         half = window(curve)
         noise = np.exp(half.median)
         exact = PAIRS[name] / np.sqrt(HALF_ENTROPY_RHO) if name in PAIRS else None
-        found.append(number(f"{name}: σ/α at half entropy", noise, noise * half.median_stderr, exact))
+        numbers.append(number(f"{name}: σ/α at half entropy", noise, noise * half.median_stderr, exact))
     whole, coarse, left, right = (curves[n] for n in ("all four", "left | right", "-8 | -4", "6 | 8"))
     gap = whole.entropy - coarse.entropy - 0.5 * (left.entropy + right.entropy)
     error = np.sqrt(sum(c.entropy_stderr**2 for c in (whole, coarse)) + _quarter(left, right))
     worst = int(np.argmax(np.abs(gap)))
-    found.append(number("chain rule, largest gap over t (nat)", gap[worst], error[worst], 0.0))
+    numbers.append(number("chain rule, largest gap over t (nat)", gap[worst], error[worst], 0.0))
     share = np.mean(ends < 0)
-    return [*found, number("share of reverse paths that end left", share, 0.5 / np.sqrt(len(ends)), 0.5)]
+    return [*numbers, number("share of reverse paths that end left", share, 0.5 / np.sqrt(len(ends)), 0.5)]
 
 
 def _quarter(left: EntropyCurve, right: EntropyCurve) -> np.ndarray:

@@ -60,19 +60,19 @@ def _residuals(variance: float) -> list[float]:
 
 def _numbers(dataset: xr.Dataset, curves: list[EntropyCurve]) -> list[Number]:
     logs = np.log(DIMS)
-    found = []
+    numbers = []
     for name, what, offset in (
         ("t_peak", "fastest decision", PEAK_OFFSET),
         ("t_half", "half entropy", HALF_OFFSET),
     ):
         fit = fit_slope(logs, dataset[name].values)
-        found += [
+        numbers += [
             number(f"slope of the time of {what} against log d", fit.value, fit.stderr, 0.5),
             number(f"time of {what} - ½ log d", np.mean(dataset[name] - 0.5 * logs), expected=offset),
         ]
     widths = {d: peak(gmm.vp(), d).width for d in (1e2, 1e8)}
     times = dict(zip(DIMS, dataset.t_peak.values, strict=True))
-    found += [
+    numbers += [
         number("largest dH/dt (nat per unit t)", curves[-1].rate.max(), expected=PEAK_HEIGHT),
         number("full width of dH/dt at half height, d = 10^8", widths[1e8], expected=PEAK_WIDTH),
         number("width / t_s at d = 10^2", widths[1e2] / times[1e2], expected=PEAK_WIDTH / times[1e2]),
@@ -80,9 +80,9 @@ def _numbers(dataset: xr.Dataset, curves: list[EntropyCurve]) -> list[Number]:
     ]
     for variance in dataset.variance.values:
         worst = float(dataset.residual.sel(variance=variance, dim=1e4))
-        found.append(number(f"distance from collapse at d = 10^4, s² = {variance:g} (nat)", worst))
+        numbers.append(number(f"distance from collapse at d = 10^4, s² = {variance:g} (nat)", worst))
     fit = fit_slope(logs[2:], np.log(dataset.residual.sel(variance=0.25)[2:]))
-    return [*found, number("its exponent in d, s² = 0.25", fit.value, fit.stderr, -1.0)]
+    return [*numbers, number("its exponent in d, s² = 0.25", fit.value, fit.stderr, -1.0)]
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

@@ -60,18 +60,18 @@ def _residual(dim: float) -> float:
 def _numbers(dataset: xr.Dataset) -> list[Number]:
     """Slopes where the law is asymptotic: within-class variance 1 is not small against σ² at d = 10."""
     logs, large = np.log(DIMS), slice(2, None)
-    found = []
+    numbers = []
     for name, expected in (("edm", 0.5), ("ve", 1.0)):
         fit = fit_slope(logs[large], np.log(dataset.t_peak.sel(process=name))[large])
-        found.append(number(f"{name}: exponent of t_s in d, d ≥ 10^3", fit.value, fit.stderr, expected))
+        numbers.append(number(f"{name}: exponent of t_s in d, d ≥ 10^3", fit.value, fit.stderr, expected))
     relative = dataset.width / dataset.t_peak
     for name in PROCESSES:
         for d in (1e3, 1e8):
             label = f"{name}: width / t_s at d = 10^{np.log10(d):.0f}"
-            found.append(number(label, relative.sel(process=name, dim=d)))
+            numbers.append(number(label, relative.sel(process=name, dim=d)))
     fit = fit_slope(logs[large], np.log(dataset.residual[large]))
     return [
-        *found,
+        *numbers,
         number("distance from collapse against σ/√d at d = 10^4 (nat)", dataset.residual.sel(dim=1e4)),
         number("its exponent in d", fit.value, fit.stderr, -1.0),
     ]

@@ -89,20 +89,20 @@ def _log_noise(process: gmm.Process, criterion: str) -> float:
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
     large = dataset.sel(dim=slice(FIT_FROM, None))
-    logs, found = np.log(large.dim.values), []
+    logs, numbers = np.log(large.dim.values), []
     for name in dataset.criterion.values:
         times = large.time.sel(criterion=name).values
         if np.isnan(times).all():
-            found.append(number(f"{name}: slope against log d (no threshold)", np.nan))
+            numbers.append(number(f"{name}: slope against log d (no threshold)", np.nan))
             continue
         slope = fit_slope(logs, times)
-        found.append(number(f"{name}: slope against log d, d ≥ 100", slope.value, slope.stderr, 0.5))
+        numbers.append(number(f"{name}: slope against log d, d ≥ 100", slope.value, slope.stderr, 0.5))
         offset = times[-1] - 0.5 * logs[-1]
-        found.append(number(f"{name}: t - ½ log d at d = 10^8", offset, expected=OFFSETS[str(name)]))
+        numbers.append(number(f"{name}: t - ½ log d at d = 10^8", offset, expected=OFFSETS[str(name)]))
     gap = np.abs(dataset.published_agreement - dataset.exact_agreement).values
-    found.append(number("published clone agreement, largest distance from quadrature", gap.max()))
+    numbers.append(number("published clone agreement, largest distance from quadrature", gap.max()))
     crossing = binary_clone_agreement(1.0)
-    return [*found, number("agreement at ρ = 1 (published mark: 0.775)", crossing, expected=0.775)]
+    return [*numbers, number("agreement at ρ = 1 (published mark: 0.775)", crossing, expected=0.775)]
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

@@ -75,11 +75,11 @@ def _thresholds(criterion: str) -> list[float]:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for classes, (share, half, clone) in TABLE.items():
         at = dataset.sel(classes=float(classes))
         name = f"K = {classes:.0e}" if classes > 1000 else f"K = {classes}"
-        found += [
+        numbers += [
             number(f"{name}: H/log K at ρ = 2 log K", at.entropy_share_at_kink, expected=share),
             number(f"{name}: ρ at half entropy", at.threshold.sel(criterion="half-entropy"), expected=half),
             number(f"{name}: ρ at clone midpoint", at.threshold.sel(criterion="cloning"), expected=clone),
@@ -88,8 +88,8 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
     log_classes = np.log(largest.classes)
     for criterion, limit in (("half-entropy", 1.0), ("cloning", 2.0)):
         ratio = largest.threshold.sel(criterion=criterion) / log_classes
-        found.append(number(f"ρ / log K at K = 10^12, {criterion} (limit K → ∞)", ratio, expected=limit))
-    return found
+        numbers.append(number(f"ρ / log K at K = 10^12, {criterion} (limit K → ∞)", ratio, expected=limit))
+    return numbers
 
 
 def draw(dataset: xr.Dataset, _view: View) -> Figure:

@@ -127,22 +127,22 @@ def _sampled(times: np.ndarray, settings: Settings) -> dict[str, EntropyCurve]:
 
 
 def _numbers(dataset: xr.Dataset, exact: dict[str, EntropyCurve]) -> list[Number]:
-    found = []
+    numbers = []
     for name in (BRANCH, WITHIN):
         curve = exact[name]
-        found.append(number(f"{name}: t of fastest decision", fastest_time(gmm.vp(), curve)))
-        found.append(number(f"{name}: t at half entropy", half_entropy_time(gmm.vp(), curve)))
+        numbers.append(number(f"{name}: t of fastest decision", fastest_time(gmm.vp(), curve)))
+        numbers.append(number(f"{name}: t at half entropy", half_entropy_time(gmm.vp(), curve)))
         low, high = np.exp(dataset.window.sel(decision=name))
-        found += [number(f"{name}: window in σ/α, low", low), number(f"{name}: window in σ/α, high", high)]
+        numbers += [number(f"{name}: window in σ/α, low", low), number(f"{name}: window in σ/α, high", high)]
     # Curvature at the centre of one branch: E_2/b_2 is the top eigenvalue within it. The global between-class
     # covariance shows the same direction b_1 times weaker.
     (b1, b2), (_, e2) = BRANCHING, ENERGIES
-    found.append(number("level 2, curvature within its branch: t", 0.5 * np.log(e2 / b2)))
+    numbers.append(number("level 2, curvature within its branch: t", 0.5 * np.log(e2 / b2)))
     label = "level 2, curvature by its eigenvalue in the global covariance: t"
-    found.append(number(label, 0.5 * np.log(e2 / (b1 * b2))))
+    numbers.append(number(label, 0.5 * np.log(e2 / (b1 * b2))))
     # The points of a curve share their noise: their deviations are not independent.
     z = dataset.z.values
-    return [*found, number(f"sampled against quadrature, largest |z| of {z.size}", np.abs(z).max())]
+    return [*numbers, number(f"sampled against quadrature, largest |z| of {z.size}", np.abs(z).max())]
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:
@@ -184,10 +184,10 @@ def _draw_agreement(
 ) -> None:
     for name, line in zip((LEAF, BRANCH), lines[:2], strict=True):
         ax.plot(exact[name].axis(axis), np.asarray(exact[name].clone_agreement), label=name, **line)
-        found = sampled[name]
-        value, stderr = (np.asarray(a) for a in (found.clone_agreement, found.clone_agreement_stderr))
+        curve = sampled[name]
+        value, stderr = (np.asarray(a) for a in (curve.clone_agreement, curve.clone_agreement_stderr))
         bars = style.BAND_STDERRS * stderr
-        ax.errorbar(found.axis(axis), value, bars, fmt="o", markersize=2.5, color=line["color"])
+        ax.errorbar(curve.axis(axis), value, bars, fmt="o", markersize=2.5, color=line["color"])
     style.noise_axis(ax, axis)
     ax.set_ylabel("clone agreement")
     ax.legend()

@@ -75,20 +75,20 @@ def _sampled(dim: int, times: np.ndarray, settings: Settings) -> EntropyCurve:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = [
+    numbers = [
         number(f"condensation time, κ = {kappa}", dataset.condensation.sel(kappa=kappa), expected=value)
         for kappa, value in TABLE.items()
     ]
     for d in dataset.dim.values:
         at = dataset.sel(dim=d)
-        found.append(
+        numbers.append(
             number(f"H/d at the condensation time, d = {d}", at.critical_entropy, at.critical_stderr)
         )
     process = gmm.vp()
     for d, value in COLLAPSE.items():
         time = collapse_time(process, 20_000, d)
-        found.append(number(f"collapse of 20,000 points, d = {d}", time, expected=value))
-    return found
+        numbers.append(number(f"collapse of 20,000 points, d = {d}", time, expected=value))
+    return numbers
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

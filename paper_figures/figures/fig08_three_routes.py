@@ -125,22 +125,22 @@ def _best(job: Callable[[], EntropyCurve]) -> float:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for route in ROUTES:
         for name, what in (("z_entropy", "entropy"), ("z_rate", "rate")):
             z = dataset[name].sel(route=route).values
             used = z[z != 0]
             spread = np.sqrt(2 / len(used))
-            found.append(number(f"{route}, {what}: mean z²", np.mean(used**2), spread, 1.0))
-            found.append(number(f"{route}, {what}: largest |z| of {len(used)}", np.abs(used).max()))
+            numbers.append(number(f"{route}, {what}: mean z²", np.mean(used**2), spread, 1.0))
+            numbers.append(number(f"{route}, {what}: largest |z| of {len(used)}", np.abs(used).max()))
     cost = dataset.seconds
     for dim in FULL_DIMS[1:]:
         label = f"seconds a noise level, full, d = {dim}"
-        found.append(number(label, cost.sel(way="full", cost_dim=dim)))
+        numbers.append(number(label, cost.sel(way="full", cost_dim=dim)))
     for dim in EVERY_DIM[1::2]:
         label = f"seconds a noise level, reduced, d = {dim:.0e}"
-        found.append(number(label, cost.sel(way="reduced", cost_dim=dim)))
-    return found
+        numbers.append(number(label, cost.sel(way="reduced", cost_dim=dim)))
+    return numbers
 
 
 _MARKERS = {"reduced": ("o", "#1f4e9e"), "full": ("s", "#b3341f"), "quadrature": ("^", "#1b1b1b")}

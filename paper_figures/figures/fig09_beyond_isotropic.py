@@ -5,6 +5,7 @@ import xarray as xr
 from jaxtyping import PRNGKeyArray
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import brentq
 from scipy.special import expit
 
 import gmm
@@ -37,8 +38,9 @@ SHAPE_VARIANCES = (0.5, 1.5)
 CRITERIA = ("half entropy", "cloning", "fastest decision")
 # Balanced pair, variance 1 (quadrature): half entropy, clone midpoint, maximum of dH/dt.
 BALANCED = (1.0440133154525, 0.8508444376142, 1.508330628786)
-# Holds every criterion's rho for the priors above, finely enough for interpolation to 1e-5.
+# Holds every criterion's rho for the priors above.
 RHO_GRID = np.geomspace(0.02, 40.0, 4000)
+_LOG_RANGE = np.log(RHO_GRID[[0, -1]])
 
 
 def spectrum() -> np.ndarray:
@@ -130,31 +132,31 @@ def _thresholds(prior: float) -> tuple[float, float, float]:
     half, peak = (
         float(energy * expit(-2 * find(exact, gmm.vp(), noise))) for find in (half_entropy_of, fastest_of)
     )
-    # E Σp² = 1 + dH/drho: its midpoint is where the slope has half its initial value π(1-π)·2.
-    slope = np.asarray(binary_entropy_rate(RHO_GRID, prior))
-    clone = np.interp(-prior * (1 - prior), slope, np.log(RHO_GRID))
+    # E Σp² = 1 + dH/drho: its midpoint is where the slope has half its initial value 2π(1-π).
+    above = lambda x: float(binary_entropy_rate(np.exp(x), prior)) + prior * (1 - prior)
+    clone = float(brentq(above, *_LOG_RANGE))  # type: ignore[arg-type]
     return half, float(np.exp(clone)), peak
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for curve, name in zip(unstack(dataset, "alignment"), dataset.alignment.values, strict=True):
         label = f"t at half entropy, {name} eigenvector".replace("variance eigenvector", "variance")
-        found.append(number(label, half_entropy_time(gmm.vp(), curve)))
+        numbers.append(number(label, half_entropy_time(gmm.vp(), curve)))
     gap = []
     for curve, index in zip(unstack(dataset, "direction", "sampled_"), ALIGNMENTS.values(), strict=True):
         exact = pair_curve(curve.t, ENERGY, spectrum()[index])
         gap.append((curve.entropy - exact.entropy) / curve.entropy_stderr)
     deviations = np.abs(np.concatenate(gap))
     label = f"sampled against quadrature, largest |z| of {deviations.size}"
-    found.append(number(label, deviations.max()))
+    numbers.append(number(label, deviations.max()))
     for criterion, balanced in zip(CRITERIA, BALANCED, strict=True):
         at = dataset.threshold.sel(criterion=criterion)
-        found.append(number(f"ρ, {criterion}, prior ½", at.sel(many_priors=0.5), expected=balanced))
-        found.append(number(f"ρ, {criterion}, prior {PRIOR_RANGE[0]}", at.isel(many_priors=0)))
+        numbers.append(number(f"ρ, {criterion}, prior ½", at.sel(many_priors=0.5), expected=balanced))
+        numbers.append(number(f"ρ, {criterion}, prior {PRIOR_RANGE[0]}", at.isel(many_priors=0)))
     same = unstack(dataset, "shape", "shape_")[0]
     return [
-        *found,
+        *numbers,
         number("t at half entropy, same mean, variances 0.5 and 1.5", half_entropy_time(gmm.vp(), same)),
     ]
 

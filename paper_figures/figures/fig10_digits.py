@@ -57,7 +57,7 @@ def compute(settings: Settings) -> xr.Dataset:
     learn, held_out = data.split(HELD_OUT_SHARE, settings.seed)
     times = np.geomspace(0.05, 4.0, settings.size(48, 20))
     key_curves, key_noise = jax.random.split(settings.key())
-    found = models(learn, settings.seed)
+    laws = models(learn, settings.seed)
     samples = settings.size(2048, 512)
     curves = {
         name: gmm.class_entropy(
@@ -70,11 +70,11 @@ def compute(settings: Settings) -> xr.Dataset:
             # Midpoints of far too many pairs to help.
             boundary=False,
         )
-        for name, model in found.items()
+        for name, model in laws.items()
     }
-    classes = [name for name in found if name != POINTS]
+    classes = [name for name in laws if name != POINTS]
     noise = jax.random.normal(key_noise, (settings.size(8, 2), *held_out.x.shape))
-    scores = [cross_entropy(found[name], gmm.vp(), times, held_out, noise) for name in classes]
+    scores = [cross_entropy(laws[name], gmm.vp(), times, held_out, noise) for name in classes]
     dataset = stack(list(curves.values()), "model", list(curves)).assign_coords(scored=classes)
     dataset = dataset.assign(
         held_out=(("scored", "point"), [mean for mean, _ in scores]),
@@ -128,29 +128,29 @@ def cross_entropy(
         )
         return -jnp.take_along_axis(by_class, y[None, :, None], axis=-1)[..., 0].mean(axis=0)
 
-    found = np.stack([np.asarray(surprise(process.alpha(t), process.sigma(t))) for t in times])
-    return found.mean(axis=1), found.std(axis=1, ddof=1) / np.sqrt(found.shape[1])
+    surprises = np.stack([np.asarray(surprise(process.alpha(t), process.sigma(t))) for t in times])
+    return surprises.mean(axis=1), surprises.std(axis=1, ddof=1) / np.sqrt(surprises.shape[1])
 
 
 def _numbers(dataset: xr.Dataset, curves: dict[str, EntropyCurve], points: int) -> list[Number]:
-    found = []
+    numbers = []
     for name, curve in curves.items():
-        found.append(number(f"{name}: t at half entropy", half_entropy_time(gmm.vp(), curve)))
-        found.append(number(f"{name}: t of fastest decision", fastest_time(gmm.vp(), curve)))
-    found.append(number("½ log Λ, Λ the top covariance eigenvalue", dataset.half_log_top_eigenvalue))
+        numbers.append(number(f"{name}: t at half entropy", half_entropy_time(gmm.vp(), curve)))
+        numbers.append(number(f"{name}: t of fastest decision", fastest_time(gmm.vp(), curve)))
+    numbers.append(number("½ log Λ, Λ the top covariance eigenvalue", dataset.half_log_top_eigenvalue))
     # Biroli et al. 2024, isotropic Gaussian data of variance 1: n = e^{κd} points.
     spread = np.expm1(2 * np.log(points) / 64)
-    found.append(number("collapse time of as many isotropic Gaussian points", 0.5 * np.log1p(1 / spread)))
+    numbers.append(number("collapse time of as many isotropic Gaussian points", 0.5 * np.log1p(1 / spread)))
     for name in dataset.scored.values:
         scored = dataset.sel(scored=name)
         excess = scored.held_out - curves[str(name)].entropy
         agree = curves[str(name)].t[np.flatnonzero(excess.values > AGREEMENT)]
         label = f"{name}: held-out cross-entropy exceeds entropy by {AGREEMENT} nat below t"
-        found.append(number(label, agree.max() if len(agree) else 0.0))
+        numbers.append(number(label, agree.max() if len(agree) else 0.0))
         best = int(np.argmin(scored.held_out.values))
         label = f"{name}: least held-out cross-entropy (nat)"
-        found.append(number(label, scored.held_out[best], scored.held_out_stderr[best]))
-    return found
+        numbers.append(number(label, scored.held_out[best], scored.held_out_stderr[best]))
+    return numbers
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

@@ -121,7 +121,7 @@ def _maps(key: jax.Array, samples: int) -> xr.Dataset:
     paths = _paths(APART, MANY_STEPS, key, samples)
     share = 1 / CLASSES
     sure = np.minimum(paths.log_ratio + np.log(share), 0.0)
-    found = {
+    entropies = {
         "classes": _mean(_entropy(paths.log_posterior)),
         "unconditional": _mean(_coin(expit(paths.log_ratio))),
         "share": _mean(_coin(np.exp(sure))),
@@ -131,38 +131,40 @@ def _maps(key: jax.Array, samples: int) -> xr.Dataset:
     exact = simplex_entropy(CLASSES, APART * (1 - share) * snr / (1 + snr))
     return xr.Dataset(
         {
-            "maps": (("map", "map_point"), np.stack([mean for mean, _ in found.values()])),
-            "maps_stderr": (("map", "map_point"), np.stack([stderr for _, stderr in found.values()])),
+            "maps": (("map", "map_point"), np.stack([mean for mean, _ in entropies.values()])),
+            "maps_stderr": (("map", "map_point"), np.stack([stderr for _, stderr in entropies.values()])),
             "maps_exact": ("map_point", np.asarray(exact)),
             "floor": ((), float(_coin(np.array(p)))),
         },
-        coords={"map": list(found), "map_sigma": ("map_point", np.exp(-0.5 * paths.log_snr))},
+        coords={"map": list(entropies), "map_sigma": ("map_point", np.exp(-0.5 * paths.log_snr))},
     )
 
 
 def _numbers(
     dataset: xr.Dataset, measured: dict[str, list[EntropyCurve]], exact: list[EntropyCurve]
 ) -> list[Number]:
-    found = []
+    numbers = []
     for method in METHODS:
         for level, curve, truth in zip(LEVELS, measured[method], exact, strict=True):
             gap = np.abs(curve.entropy - truth.entropy)
             worst = int(np.argmax(gap))
             label = f"{method}, {level}: largest error of the entropy, nat"
-            found.append(number(label, gap[worst], curve.entropy_stderr[worst]))
+            numbers.append(number(label, gap[worst], curve.entropy_stderr[worst]))
     for name, against in (("plain", "law"), ("true", "exact")):
         off = np.abs(dataset[f"steps_{name}"].values - dataset[f"steps_{against}"].values)
         stderr = dataset[f"steps_{name}_stderr"].values
         used = stderr > 1e-9
         z = (off[used] / stderr[used]).max()
-        found.append(number(f"long steps, {name} variance against {against}: largest |z| of {used.sum()}", z))
+        numbers.append(
+            number(f"long steps, {name} variance against {against}: largest |z| of {used.sum()}", z)
+        )
     bias = dataset.steps_exact - dataset.steps_plain
-    found.append(number("long steps, plain variance: largest bias, nat", bias.max()))
+    numbers.append(number("long steps, plain variance: largest bias, nat", bias.max()))
     # No expectation: its steps' errors go on beside the floor, and shrink with their number alone.
-    found.append(number("published map: floor, nat", dataset.floor))
-    found.append(number("published map: entropy at the end, nat", dataset.maps.sel(map="unconditional")[-1],
+    numbers.append(number("published map: floor, nat", dataset.floor))
+    numbers.append(number("published map: entropy at the end, nat", dataset.maps.sel(map="unconditional")[-1],
                         dataset.maps_stderr.sel(map="unconditional")[-1]))  # fmt: skip
-    return found
+    return numbers
 
 
 _COLORS = {"branch": "#1f4e9e", "leaf": "#b3341f"}

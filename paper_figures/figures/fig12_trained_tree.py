@@ -45,22 +45,22 @@ def compute(settings: Settings) -> xr.Dataset:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for level, name in zip(dataset.level.values, LEVELS, strict=True):
         part = dataset.sel(level=level, estimator=measured.ONLINE)
         for place in ("low", "median", "high"):
             at = LANDMARKS.index(place)
             label = f"{name} level, log σ at the {'middle' if place == 'median' else place + ' end'} of its window"
             value, stderr = part.landmark[at], part.landmark_stderr[at]
-            found.append(number(label, value, stderr, part.exact_landmark[at]))
+            numbers.append(number(label, value, stderr, part.exact_landmark[at]))
     for estimator in dataset.estimator.values:
         off = dataset.landmark.sel(estimator=estimator) - dataset.exact_landmark
-        found.append(
+        numbers.append(
             number(f"{estimator}: largest error of a window in log σ", float(np.abs(off[:, 2:]).max()))
         )
         gap = np.abs(dataset.entropy.sel(estimator=estimator) - dataset.here).max("point")
-        found.append(number(f"{estimator}: largest error of an entropy (nat)", float(gap.max())))
-    return found
+        numbers.append(number(f"{estimator}: largest error of an entropy (nat)", float(gap.max())))
+    return numbers
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

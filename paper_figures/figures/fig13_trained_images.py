@@ -63,17 +63,17 @@ def curves_of(dataset: xr.Dataset, name: str) -> dict[str, EntropyCurve]:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for name, shown in DATA.items():
         for label, curve in curves_of(dataset, name).items():
-            found.append(number(f"{shown}, {label}: σ at half entropy", np.exp(half_entropy(curve).value)))
+            numbers.append(number(f"{shown}, {label}: σ at half entropy", np.exp(half_entropy(curve).value)))
             try:
                 low, high = np.exp(window_ends(curve))
             except ValueError:  # a curve that is still gaining at its end has no window
                 continue
-            found.append(number(f"{shown}, {label}: σ at the low end of the window", low))
-            found.append(number(f"{shown}, {label}: σ at the high end of the window", high))
-    return found
+            numbers.append(number(f"{shown}, {label}: σ at the low end of the window", low))
+            numbers.append(number(f"{shown}, {label}: σ at the high end of the window", high))
+    return numbers
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

@@ -30,12 +30,12 @@ def compute(_settings: Settings) -> xr.Dataset:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for classes in np.unique(dataset.classes):
         part = dataset.isel(cell=dataset.classes.values == classes)
         value, stderr = weighted_slope(part.dim.values, part.t_half.values, part.t_half_stderr.values)
         exact, _ = weighted_slope(part.dim.values, part.exact_t_half.values, part.t_half_stderr.values)
-        found.append(
+        numbers.append(
             number(f"slope of the time of half entropy in log d, K = {classes}", value, stderr, exact)
         )
     pairs = dataset.classes.values == 2
@@ -44,12 +44,12 @@ def _numbers(dataset: xr.Dataset) -> list[Number]:
             d for d in dataset.dim.values[dataset.classes.values == classes] if d in dataset.dim.values[pairs]
         ]
         value, stderr, exact = _shift(dataset, int(classes), both)
-        found.append(number(f"shift of that time from K = 2 to K = {classes}", value, stderr, exact))
-    found.append(
+        numbers.append(number(f"shift of that time from K = 2 to K = {classes}", value, stderr, exact))
+    numbers.append(
         number("largest loss of a network above the optimum, given the class (%)", 100 * dataset.gap.max())
     )
     z = (dataset.t_half - dataset.exact_t_half) / dataset.t_half_stderr
-    return [*found, number(f"largest |z| of {z.size} times against the exact ones", np.abs(z).max())]
+    return [*numbers, number(f"largest |z| of {z.size} times against the exact ones", np.abs(z).max())]
 
 
 def weighted_slope(dims: np.ndarray, times: np.ndarray, stderrs: np.ndarray) -> tuple[float, float]:

@@ -68,13 +68,15 @@ def _pair(settings: Settings, key: jax.Array) -> xr.Dataset:
         "steps": settings.size(100, 50),
     }
     same = jax.random.clone  # the same noise under every weight
-    found = [gmm.guided_entropy(mixture, process, times, gmm.cfg(w), key=same(key), **call) for w in WEIGHTS]
+    sampled = [
+        gmm.guided_entropy(mixture, process, times, gmm.cfg(w), key=same(key), **call) for w in WEIGHTS
+    ]
     surprise = {"surprise": (("weight", "point"), [c.cross_entropy for c in exact])}
-    surprise |= {"sampled_surprise": (("weight", "sampled_point"), [c.cross_entropy for c in found])}
+    surprise |= {"sampled_surprise": (("weight", "sampled_point"), [c.cross_entropy for c in sampled])}
     surprise |= {
-        "sampled_surprise_stderr": (("weight", "sampled_point"), [c.cross_entropy_stderr for c in found])
+        "sampled_surprise_stderr": (("weight", "sampled_point"), [c.cross_entropy_stderr for c in sampled])
     }
-    curves = [stack(exact, "weight", WEIGHTS), stack(found, "weight", WEIGHTS, prefix="sampled_")]
+    curves = [stack(exact, "weight", WEIGHTS), stack(sampled, "weight", WEIGHTS, prefix="sampled_")]
     return xr.merge([*curves, xr.Dataset(surprise, {"weight": list(WEIGHTS)})])
 
 
@@ -103,7 +105,7 @@ def _classes(settings: Settings, key: jax.Array) -> xr.Dataset:
     counts = settings.size((2, 5, 10, 30, 100, 300, 1000), (2, 30, 300))
     rows = [[_one_count(k, w, settings, jax.random.fold_in(key, k)) for w in GUIDED] for k in counts]
     dims = ("classes", "weight_guided")
-    data = {name: (dims, np.array([[one[name] for one in row] for row in rows])) for name in rows[0][0]}
+    data = {name: (dims, np.array([[values[name] for values in row] for row in rows])) for name in rows[0][0]}
     return xr.Dataset(data, {"classes": list(counts), "weight_guided": list(GUIDED)})
 
 
@@ -111,16 +113,19 @@ def _one_count(classes: int, w: float, settings: Settings, key: jax.Array) -> di
     samples = settings.size(128 if classes > 100 else 1024, 256)
     rho = np.geomspace(0.1, 6, 14) * np.log(classes)
     plain = orthogonal_entropy(classes, rho)
-    found, one = {}, {}
+    guided, row = {}, {}
     for s in SAMPLERS:
         call = {"key": key, "samples": samples, "steps": settings.size(50, 30), "sampler": s}
-        found[s] = guided_whitened(classes, np.append(rho, ENERGY), w, **call)
-        one |= {f"{s}_shift": float(found[s].shift.value), f"{s}_shift_stderr": float(found[s].shift.stderr)}
+        guided[s] = guided_whitened(classes, np.append(rho, ENERGY), w, **call)
+        row |= {
+            f"{s}_shift": float(guided[s].shift.value),
+            f"{s}_shift_stderr": float(guided[s].shift.stderr),
+        }
     noise, half = 0.5 * np.log(ENERGY / rho - 1), 0.5 * np.log(classes)
-    entropy, stderr = (part[:-1] for part in found["sde"].entropy)
+    entropy, stderr = (part[:-1] for part in guided["sde"].entropy)
     place = np.interp(-half, -entropy, noise)
     error = np.interp(place, noise[::-1], np.abs(stderr / np.gradient(entropy, noise))[::-1])
-    return one | {"earlier": float(place - np.interp(-half, -plain, noise)), "earlier_stderr": float(error)}
+    return row | {"earlier": float(place - np.interp(-half, -plain, noise)), "earlier_stderr": float(error)}
 
 
 def _many(settings: Settings, key: jax.Array) -> xr.Dataset:
@@ -128,9 +133,9 @@ def _many(settings: Settings, key: jax.Array) -> xr.Dataset:
     dims = settings.size((10, 20, 30, 40), (10, 20))
     shift = np.full((len(SAMPLERS), len(dims), 2), np.nan)
     for j, d in enumerate(dims):
-        one = jax.random.fold_in(key, d)
-        means = np.asarray(jax.random.normal(one, (round(np.exp(KAPPA * d)), d), np.float64))
-        call = {"key": one, "samples": 256, "steps": settings.size(40, 30)}
+        key_of_dim = jax.random.fold_in(key, d)
+        means = np.asarray(jax.random.normal(key_of_dim, (round(np.exp(KAPPA * d)), d), np.float64))
+        call = {"key": key_of_dim, "samples": 256, "steps": settings.size(40, 30)}
         for i, s in enumerate(SAMPLERS):
             shift[i, j] = np.array(
                 guided_whitened(means, [1.0], MANY_WEIGHT, sampler=s, **call).shift
@@ -145,30 +150,30 @@ def _many(settings: Settings, key: jax.Array) -> xr.Dataset:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for w in WEIGHTS:
         at = dataset.sel(weight=w)
         for t, entropy, surprise in zip(AT, ENTROPY[w], SURPRISE[w], strict=True):
             here = at.isel(sampled_point=int(np.argmin(np.abs(at.sampled_t.values - t))))
-            found.append(
+            numbers.append(
                 number(f"H at t = {t}, w = {w:g}", here.sampled_entropy, here.sampled_entropy_stderr, entropy)
             )
             stderr = here.sampled_surprise_stderr
-            found.append(
+            numbers.append(
                 number(f"-log p(target) at t = {t}, w = {w:g}", here.sampled_surprise, stderr, surprise)
             )
     for w in GUIDED:
         for s in SAMPLERS:
             at = dataset.sel(weight_guided=w, sampler=s, few=100)
             label = f"shift of the final mean, {SHARE[s]}, w = {w:g}"
-            found.append(number(label, at.sampled_shift, at.sampled_shift_stderr, SHIFT[w][s]))
+            numbers.append(number(label, at.sampled_shift, at.sampled_shift_stderr, SHIFT[w][s]))
     last = dataset.isel(dim=-1)
     for s in SAMPLERS:
         at = last.sel(sampler=s)
         limit = f"(limit {float(at.many_limit):.3f})"
         label = f"shift of a coordinate, d = {int(last.dim)}, κ = {KAPPA}, {SHARE[s]} {limit}"
-        found.append(number(label, at.many_shift, at.many_shift_stderr))
-    return found
+        numbers.append(number(label, at.many_shift, at.many_shift_stderr))
+    return numbers
 
 
 _LINES = {"sde": "-", "flow": (0, (4, 1.5))}
@@ -196,10 +201,10 @@ def _colors() -> dict[float, str]:
 
 
 def _draw_pair(axes: np.ndarray, dataset: xr.Dataset, view: View, axis: str) -> None:
-    exact, found = unstack(dataset, "weight"), unstack(dataset, "weight", "sampled_")
+    exact, sampled = unstack(dataset, "weight"), unstack(dataset, "weight", "sampled_")
     for i, w in enumerate(WEIGHTS):
         line = style.sequence(len(WEIGHTS))[i] | {"linestyle": "-"}
-        noise, x = exact[i].axis(axis), found[i].axis(axis)
+        noise, x = exact[i].axis(axis), sampled[i].axis(axis)
         order = np.argsort(noise)
         points = {"color": line["color"], "marker": "os^"[i], "linestyle": "none", "markerfacecolor": "none"}
         points |= {"elinewidth": 0.8, "markersize": 3}
@@ -208,9 +213,9 @@ def _draw_pair(axes: np.ndarray, dataset: xr.Dataset, view: View, axis: str) -> 
         axes[0].plot(noise[order], view.information(dataset.surprise[i].values)[order], **dashed)
         axes[1].plot(noise[order], view.information(style.rate_on(exact[i], axis)[0])[order], **line)
         for ax, (value, stderr) in (
-            (axes[0], (found[i].entropy, found[i].entropy_stderr)),
+            (axes[0], (sampled[i].entropy, sampled[i].entropy_stderr)),
             (axes[0], (dataset.sampled_surprise[i].values, dataset.sampled_surprise_stderr[i].values)),
-            (axes[1], style.rate_on(found[i], axis)),
+            (axes[1], style.rate_on(sampled[i], axis)),
         ):
             label = f"$w={w:g}$" if ax is axes[1] else None
             ax.errorbar(

@@ -39,20 +39,20 @@ def compute(_settings: Settings) -> xr.Dataset:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    numbers = []
     for name in NAMES:
         here = dataset.sel(network=name)
         for shown, curve in zip(SHOWN, unstack(here, "shown"), strict=True):
             place = crossing(curve, 0.5 * curve.prior_entropy)
-            found.append(number(f"{name}, {shown}: σ at half entropy", np.exp(place)))
+            numbers.append(number(f"{name}, {shown}: σ at half entropy", np.exp(place)))
         for kind in ("plain", *KINDS):
             at = here if kind == "plain" else here.sel(kind=kind, w=4.0)
             prefix, label = ("plain_", "unguided") if kind == "plain" else ("", f"{kind} at strength 4")
             miss, miss_error = 1 - at[f"{prefix}accuracy"], at[f"{prefix}accuracy_stderr"]
-            found.append(number(f"{name}, {label}: mass on other classes", miss, miss_error))
+            numbers.append(number(f"{name}, {label}: mass on other classes", miss, miss_error))
             distance = at[f"{prefix}distance"], at[f"{prefix}distance_stderr"]
-            found.append(number(f"{name}, {label}: kernel distance", *distance))
-    return found
+            numbers.append(number(f"{name}, {label}: kernel distance", *distance))
+    return numbers
 
 
 def draw(dataset: xr.Dataset, view: View) -> Figure:

@@ -71,7 +71,7 @@ def _weights(settings: Settings) -> xr.Dataset:
     every = {name: every[name] for name in ("cfg", "window", "profile", "feedback", "power")}
     every |= {"negative": gmm.negative(1.0), "dynamic negative": gmm.dynamic_negative(0.5)}
     rho = np.geomspace(0.05, 0.995 * ENERGY, settings.size(40, 20))
-    weight = [guided_pair(ENERGY, one, rho).weight for one in every.values()]
+    weight = [guided_pair(ENERGY, schedule, rho).weight for schedule in every.values()]
     low, _, high = gmm.window(curve).sigma
     data = {"weight": (("schedule", "noise"), weight)}
     coords = {"schedule": list(every), "noise": np.sqrt(ENERGY / rho - 1)}
@@ -86,10 +86,10 @@ def _pair(weights: tuple[float, ...]) -> xr.Dataset:
     """Surprise and KL of the final law, by the grid."""
     curve = _pair_curve(PAIR)
     finals = [[_final(schedule) for schedule in schedules(curve, w).values()] for w in weights]
-    found = np.array([[(one.cross_entropy[0], one.divergence[0]) for one in row] for row in finals])
+    ends = np.array([[(end.cross_entropy[0], end.divergence[0]) for end in row] for row in finals])
     dims = ("pair_w", "kind")
     plain = _final(gmm.cfg(1.0))
-    data = {"surprise": (dims, found[..., 0]), "divergence": (dims, found[..., 1])}
+    data = {"surprise": (dims, ends[..., 0]), "divergence": (dims, ends[..., 1])}
     data |= {"plain_surprise": ((), plain.cross_entropy[0])}
     return xr.Dataset(data, {"pair_w": list(weights), "kind": list(KINDS)})
 
@@ -115,14 +115,14 @@ def _classes(weights: tuple[float, ...], samples: int, steps: int, key: jax.Arra
                     "steps": steps,
                     "sampler": sampler,
                 }
-                one = gmm.guided_whitened(CLASSES, [ENERGY], schedule, **call)  # type: ignore[arg-type]
-                rows["miss"].append(1 - one.accuracy.value[0])
-                rows["miss_stderr"].append(one.accuracy.stderr[0])
+                guided = gmm.guided_whitened(CLASSES, [ENERGY], schedule, **call)  # type: ignore[arg-type]
+                rows["miss"].append(1 - guided.accuracy.value[0])
+                rows["miss_stderr"].append(guided.accuracy.stderr[0])
                 rows["distance"].append(
-                    gmm.sliced_distance(one.states, one.plain, jax.random.clone(key_directions))
+                    gmm.sliced_distance(guided.states, guided.plain, jax.random.clone(key_directions))
                 )
-                rows["diversity"].append(one.diversity.value)
-                rows["shift"].append(one.shift.value)
+                rows["diversity"].append(guided.diversity.value)
+                rows["shift"].append(guided.shift.value)
     shape = (len(SAMPLERS), len(weights), len(KINDS))
     data = {f"classes_{name}": (("sampler", "w", "kind"), np.reshape(v, shape)) for name, v in rows.items()}
     plain = gmm.guided_whitened(CLASSES, [ENERGY], 1.0, key=key_path, samples=4 * samples, steps=1)
@@ -162,27 +162,27 @@ def _mixture_quantiles(levels: np.ndarray) -> np.ndarray:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = [number("pair: surprise without guidance, nat", dataset.plain_surprise)]
+    numbers = [number("pair: surprise without guidance, nat", dataset.plain_surprise)]
     w = QUOTED
     for kind in KINDS:
         at = dataset.sel(pair_w=w, kind=kind)
-        found.append(number(f"pair, {kind} at strength {w:g}: surprise, nat", at.surprise))
-        found.append(number(f"pair, {kind} at strength {w:g}: KL from the class, nat", at.divergence))
+        numbers.append(number(f"pair, {kind} at strength {w:g}: surprise, nat", at.surprise))
+        numbers.append(number(f"pair, {kind} at strength {w:g}: KL from the class, nat", at.divergence))
     for s in SAMPLERS:
         for kind in KINDS:
             at = dataset.sel(w=w, kind=kind, sampler=s)
             label = f"ten classes, {s}, {kind} at strength {w:g}"
-            found.append(number(f"{label}: mass on other classes", at.classes_miss, at.classes_miss_stderr))
-            found.append(number(f"{label}: sliced distance, s.d.", at.classes_distance))
+            numbers.append(number(f"{label}: mass on other classes", at.classes_miss, at.classes_miss_stderr))
+            numbers.append(number(f"{label}: sliced distance, s.d.", at.classes_distance))
     for s in SAMPLERS:
         for kind in KINDS[1:]:
             label = f"ten classes, {s}: distance of {kind} over that of cfg 2, both with the same mass on other classes"
-            found.append(number(label, _same_commitment(dataset, s, kind)))
+            numbers.append(number(label, _same_commitment(dataset, s, kind)))
     for steps in dataset.steps.values:
         for grid in GRIDS:
             at = dataset.sel(steps=steps, grid=grid, solver="heun")
-            found.append(number(f"Heun, {steps} steps, {grid}: error in all coordinates", at.in_all))
-    return found
+            numbers.append(number(f"Heun, {steps} steps, {grid}: error in all coordinates", at.in_all))
+    return numbers
 
 
 def _same_commitment(dataset: xr.Dataset, sampler: str, kind: str) -> float:

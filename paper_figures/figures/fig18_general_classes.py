@@ -110,22 +110,22 @@ def _law(mixture: gmm.Mixture) -> float:
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
     logs = np.log(dataset.grown.values)
-    found = []
+    numbers = []
     for name, growth in GROWTH.items():
         slope = fit_slope(logs[-3:], dataset.half.sel(structure=name).values[-3:])
-        found.append(
+        numbers.append(
             number(f"slope of half entropy against log d, {name}", slope.value, slope.stderr, growth)
         )
     gap = dataset.half.sel(structure="covariances") - dataset.law.sel(structure="covariances")
-    found.append(
+    numbers.append(
         number(
             "covariances: exact time less its limit, the law, at the largest d", gap.values[-1], expected=0.0
         )
     )
     for name in CRITERIA:
         times = dataset.criterion_time.sel(criterion=name).values
-        found.append(number(f"{name} - ¼ log d, d = 10^6", times[-1] - 0.25 * np.log(DIMS[-1])))
-    return found + [
+        numbers.append(number(f"{name} - ¼ log d, d = 10^6", times[-1] - 0.25 * np.log(DIMS[-1])))
+    return numbers + [
         number(f"t at half entropy, images, {name}", value)
         for name, value in zip(IMAGES, dataset.image_half.values, strict=True)
     ]

@@ -14,9 +14,9 @@ from paper_figures.drawing.view import View
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.studies import experiment
-from paper_figures.studies.asked import Asked, questions
+from paper_figures.studies.asked import Asked
 from paper_figures.studies.comparison import LANDMARKS, curve_of
-from paper_figures.studies.experiment import Row, Work
+from paper_figures.studies.experiment import Row, Work, rows_of
 from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
 from paper_figures.studies.sources import ONLINE
 
@@ -39,19 +39,19 @@ MOST_NAMES = 25
 
 def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
     """One row for each class; those to highlight first."""
-    highlight = list(settings.highlight) or _known(HIGHLIGHT, model)
+    highlight = list(settings.highlight) or _names_of(model, HIGHLIGHT)
     paths = settings.paths or settings.size(PATHS, FAST_PATHS)
     asked = Asked(model.name, preset="paper", each=True, steps=settings.steps, seed=settings.seed)
-    found: dict[str, Row] = {}
+    by_name: dict[str, Row] = {}
     for names, samples in ((highlight, TIMES_HIGHLIGHTED * paths), (_classes(settings, model), paths)):
         if not names:
             continue
-        for one in questions(dataclasses.replace(asked, classes=names, samples=samples), model):
-            found.setdefault(one.decision.name, Row(one.decision.name, one))
-    return list(found.values())
+        for row in rows_of(dataclasses.replace(asked, classes=names, samples=samples), model):
+            by_name.setdefault(row.name, row)
+    return list(by_name.values())
 
 
-def _known(names: tuple[str, ...], model: Model) -> list[str]:
+def _names_of(model: Model, names: tuple[str, ...]) -> list[str]:
     """Those names that the network has; a network of other classes has none of them."""
     return [name for name in names if name in model.names]
 
@@ -68,12 +68,12 @@ def _classes(settings: ExperimentSettings, model: Model) -> list[str]:
 def plan(settings: ExperimentSettings) -> Plan:
     """What it costs."""
     model = model_or_stand_in(settings.weights[0])
-    sizes: dict[int, list[Row]] = {}
+    by_paths: dict[int, list[Row]] = {}
     for row in rows(settings, model):
-        sizes.setdefault(row.question.trajectories, []).append(row)
+        by_paths.setdefault(row.question.trajectories, []).append(row)
     costs = [
-        Cost("classes", len(some), paths, sum(row.question.evaluations() for row in some))
-        for paths, some in sizes.items()
+        Cost("classes", len(equal), paths, sum(row.question.evaluations() for row in equal))
+        for paths, equal in by_paths.items()
     ]
     return Plan(network_of(settings.weights[0]), costs)
 
@@ -93,12 +93,12 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
 
 
 def _numbers(dataset: xr.Dataset) -> list[Number]:
-    found = []
+    ranked = []
     for rank, name in enumerate(map(str, dataset.level.values), start=1):
         place, stderr = _half(dataset, name)
         label = f"{rank}. {name}: σ/α at half entropy"
-        found.append(number(label, float(np.exp(place)), float(np.exp(place) * stderr)))
-    return found
+        ranked.append(number(label, float(np.exp(place)), float(np.exp(place) * stderr)))
+    return ranked
 
 
 def _half(dataset: xr.Dataset, name: str) -> tuple[float, float]:
@@ -139,11 +139,11 @@ def draw(dataset: xr.Dataset, view: View) -> Figure:
 def _draw_ranks(ax: Axes, dataset: xr.Dataset, names: list[str], looks: dict) -> None:
     part = dataset.isel(source=0, landmark=LANDMARKS.index("half"))
     for rank, name in enumerate(names):
-        one = part.sel(level=name)
-        ends = np.exp([float(one.place_low), float(one.place_high)])
+        half = part.sel(level=name)
+        ends = np.exp([float(half.place_low), float(half.place_high)])
         color = looks[name]["color"] if "label" in looks[name] else "0.4"
         ax.plot(ends, [rank, rank], color=color, linewidth=1, linestyle="-")
-        ax.plot(np.exp(float(one.place)), rank, "o", color=color, markersize=3)
+        ax.plot(np.exp(float(half.place)), rank, "o", color=color, markersize=3)
     style.noise_axis(ax, "sigma")
     ax.invert_yaxis()
     if len(names) <= MOST_NAMES:

@@ -54,8 +54,13 @@ def rows(settings: ExperimentSettings, model: Model) -> dict[str, list[Row]]:
 def plan(settings: ExperimentSettings) -> Plan:
     """What it costs."""
     costs = [
-        Cost(label, len(some), some[0].question.trajectories, sum(row.question.evaluations() for row in some))
-        for label, some in rows(settings, model_or_stand_in(settings.weights[0])).items()
+        Cost(
+            label,
+            len(of_tracker),
+            of_tracker[0].question.trajectories,
+            sum(row.question.evaluations() for row in of_tracker),
+        )
+        for label, of_tracker in rows(settings, model_or_stand_in(settings.weights[0])).items()
     ]
     return Plan(network_of(settings.weights[0]), costs)
 
@@ -64,11 +69,11 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
     """Curves of every level of every partition, by both trackers."""
     model = experiment.model_for(KIND, settings.weights)
     asked = rows(settings, model)
-    measured = experiment.measure([row for some in asked.values() for row in some], work)
+    measured = experiment.measure([row for of_tracker in asked.values() for row in of_tracker], work)
     size = len(measured) // len(asked)
     named = {
-        label: [_named(row.name, part) for row, part in zip(some, measured[i * size :], strict=False)]
-        for i, (label, some) in enumerate(asked.items())
+        label: [_named(row.name, part) for row, part in zip(of_tracker, measured[i * size :], strict=False)]
+        for i, (label, of_tracker) in enumerate(asked.items())
     }
     dataset = experiment.together(named).assign_attrs(experiment.facts(model))
     return attach(dataset, numbers(dataset))

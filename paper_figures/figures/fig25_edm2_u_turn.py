@@ -1,12 +1,15 @@
 """U-turns of an EDM2 network judged by DINOv2, beside the posterior that the network itself has."""
 
+import dataclasses
 import functools
 
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
+from gmm.estimate import Estimate
 from neural import load_judge, load_vae
+from neural.checkpoints import hashes, locate
 from neural.models import Model
 from neural.pictures import ToPictures, decoded
 from neural.vision.classes import class_judge
@@ -15,8 +18,8 @@ from paper_figures.drawing.view import View
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.studies import experiment, judged_u_turn
-from paper_figures.studies.asked import Asked, questions
-from paper_figures.studies.experiment import Row, Work
+from paper_figures.studies.asked import Asked
+from paper_figures.studies.experiment import Row, Work, rows_of
 from paper_figures.studies.judged_u_turn import Turned
 from paper_figures.studies.plan import Plan
 
@@ -25,23 +28,42 @@ Samples of a class are noised to a level and denoised by the unconditional EDM2 
 for ImageNet says whether the class is the same. (a) Bands: E p(class | X_t) by the network's own tracked posterior,
 with the class's share of one in a thousand. Points: the judge's mean posterior of the class afterwards, with bars of
 two standard errors. Thin lines: the judge's posterior of the samples before, which is what it can reach. (b) Points
-less the prediction times that. Where the class is decided, the tracked posterior is too small: by a tenth for 48
-steps, by 0.06 for 384, on an exact mixture of eight classes. Ours: the classes, the number of samples, the judge.
+less the prediction times that. The tracked
+posterior is tied to one at the least noise, since a clean sample belongs to its class; untied it would be too small by
+a tenth at 48 steps. Ours: the classes, the number of samples, the judge.
 """
 
 KIND = "edm2"
 CLASSES = ("golden retriever", "minivan", "lemon")
-SAMPLES, FAST_SAMPLES, STEPS = 128, 8, 32
+SAMPLES, STEPS = (128, 8), (32, 8)
+"""Of the figure and of its fast version."""
 
 
 def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
     """One row for each class."""
     classes = list(settings.classes) or [name for name in CLASSES if name in model.names]
-    asked = Asked(
-        model.name, tracker="unconditional", each=True, classes=classes or [model.names[0]], seed=settings.seed,
-        steps=settings.steps or settings.size(STEPS, 8), samples=settings.paths or settings.size(SAMPLES, FAST_SAMPLES),
-    )  # fmt: skip
-    return [Row(one.decision.name, one) for one in questions(asked, model)]
+    asked = Asked(model.name, classes=classes or [model.names[0]])
+    return each_alone(settings, model, asked, SAMPLES, STEPS)
+
+
+def each_alone(
+    settings: ExperimentSettings, model: Model, asked: Asked, samples: tuple[int, int], steps: tuple[int, int]
+) -> list[Row]:
+    """One row for each class or prompt that is asked for, against the unconditional network.
+
+    Args:
+        settings: of the figure, whose numbers of paths and steps come first.
+        model: the network.
+        asked: the classes or prompts.
+        samples: trajectories of the figure and of its fast version.
+        steps: of a trajectory, likewise.
+    """
+    sizes = {
+        "samples": settings.paths or settings.size(*samples),
+        "steps": settings.steps or settings.size(*steps),
+    }
+    alone = dataclasses.replace(asked, tracker="unconditional", each=True, seed=settings.seed, **sizes)
+    return rows_of(alone, model)
 
 
 def plan(settings: ExperimentSettings) -> Plan:
@@ -60,20 +82,21 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
             f"weights must name a network, its autoencoder and a judge, got {len(settings.weights)}"
         )
     model = experiment.model_for(KIND, settings.weights)
-    pictures, judge = _pictures(model, settings.weights[1]), load_judge(settings.weights[2])
-    share = 1 / len(model.names)
+    pictures, judge = pictures_of(model, settings.weights[1]), load_judge(settings.weights[2])
+    share = Estimate(np.asarray(1 / len(model.names)), np.asarray(0.0))
     turned = [
         Turned(row, class_judge(judge, pictures, [row.question.decision.conditions[0]]), share)
         for row in rows(settings, model)
     ]
-    dataset = judged_u_turn.measure(turned, work).assign_attrs(
+    known = [hashes(locate(name)) for name in settings.weights[1:]]
+    dataset = judged_u_turn.measure(turned, known, work).assign_attrs(
         experiment.facts(model, judge=settings.weights[2])
     )
     return attach(dataset, numbers(dataset))
 
 
-def _pictures(model: Model, autoencoder: str) -> ToPictures:
-    """From the network's states to images."""
+def pictures_of(model: Model, autoencoder: str) -> ToPictures:
+    """From the network's states to 8-bit images."""
     if model.pictures is not None:
         return model.pictures
     vae = load_vae(autoencoder)
@@ -82,26 +105,18 @@ def _pictures(model: Model, autoencoder: str) -> ToPictures:
 
 def numbers(dataset: xr.Dataset) -> list[Number]:
     """The judge's accuracy, and the largest difference from the prediction."""
-    found = []
+    measured = []
     for name in map(str, dataset.level.values):
         part = dataset.sel(level=name)
-        found.append(
-            number(
-                f"{name}: the judge's posterior of a sample",
-                float(part.accuracy),
-                float(part.accuracy_stderr),
-            )
-        )
-        off = abs(part.u_turn - part.predicted * part.accuracy)
-        at = int(np.argmax(off.values))
-        found.append(
-            number(
-                f"{name}: largest |judged - predicted × accuracy|",
-                float(off[at]),
-                float(part.u_turn_stderr[at]),
-            )
-        )
-    return found
+        accuracy, error = float(part.accuracy), float(part.accuracy_stderr)
+        difference = abs(part.u_turn - part.predicted * part.accuracy)
+        at = int(np.argmax(difference.values))
+        largest, largest_error = float(difference[at]), float(part.u_turn_stderr[at])
+        measured += [
+            number(f"{name}: the judge's posterior of a sample", accuracy, error),
+            number(f"{name}: largest |judged - predicted × accuracy|", largest, largest_error),
+        ]
+    return measured
 
 
 def draw(dataset: xr.Dataset, _view: View) -> Figure:

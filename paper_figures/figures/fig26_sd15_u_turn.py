@@ -6,17 +6,18 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from neural import load_judge
+from neural.checkpoints import hashes, locate
 from neural.models import Model
 from neural.vision.classes import prompt_judge
 from paper_figures.drawing import judged_u_turn as drawing
 from paper_figures.drawing.view import View
-from paper_figures.figures.fig25_edm2_u_turn import numbers
+from paper_figures.figures.fig25_edm2_u_turn import each_alone, numbers
 from paper_figures.figures.settings import ExperimentSettings
 from paper_figures.formats.numbers import attach
 from paper_figures.studies import experiment, judged_u_turn
-from paper_figures.studies.asked import Asked, questions
+from paper_figures.studies.asked import Asked
 from paper_figures.studies.experiment import Row, Work
-from paper_figures.studies.judged_u_turn import Turned, share_of
+from paper_figures.studies.judged_u_turn import Turned
 from paper_figures.studies.plan import Plan
 
 CAPTION = """
@@ -24,8 +25,9 @@ Samples of a prompt are noised to a level and denoised by Stable Diffusion 1.5 u
 its zero-shot posterior among some prompts, whether the image still shows the same. (a) Bands: E p(prompt | X_t) by
 the network's own tracked posterior, with the prompt's share of the samples without a prompt, as CLIP sees them.
 Points: CLIP's mean posterior afterwards, with bars of two standard errors. (b) Points less the prediction times
-CLIP's posterior of the samples before. Where the class is decided, the tracked posterior is too small: by a tenth for
-48 steps, by 0.06 for 384, on an exact mixture of eight classes. All choices are ours: prompts, the other prompts that
+CLIP's posterior of the samples before. The tracked
+posterior is tied to one at the least noise, since a clean sample belongs to its class; untied it would be too small by
+a tenth at 48 steps. All choices are ours: prompts, the other prompts that
 stand for everything else, the number of samples.
 """
 
@@ -35,16 +37,14 @@ OTHERS = (
     "a photo of a person", "a photo of a landscape", "a photo of a building", "a photo of food", "a photo of a plant",
     "a drawing", "a page of text", "a photo of an animal", "a photo of an object",
 )  # fmt: skip
-SAMPLES, FAST_SAMPLES, STEPS = 64, 4, 32
+SAMPLES, STEPS = (64, 4), (32, 6)
+"""Of the figure and of its fast version."""
 
 
 def rows(settings: ExperimentSettings, model: Model) -> list[Row]:
     """One row for each prompt."""
-    asked = Asked(
-        model.name, tracker="unconditional", each=True, prompts=settings.prompts or PROMPTS, seed=settings.seed,
-        steps=settings.steps or settings.size(STEPS, 6), samples=settings.paths or settings.size(SAMPLES, FAST_SAMPLES),
-    )  # fmt: skip
-    return [Row(one.decision.name, one) for one in questions(asked, model)]
+    asked = Asked(model.name, prompts=settings.prompts or PROMPTS)
+    return each_alone(settings, model, asked, SAMPLES, STEPS)
 
 
 def plan(settings: ExperimentSettings) -> Plan:
@@ -62,16 +62,19 @@ def compute(settings: ExperimentSettings, work: Work) -> xr.Dataset:
         raise ValueError(f"weights must name a network and a judge, got {len(settings.weights)}")
     model, judge = experiment.model_for(KIND, settings.weights), load_judge(settings.weights[1])
     assert model.pictures is not None
-    asked = rows(settings, model)
-    others = [row.name for row in asked]
-    turned = []
-    for row in asked:
-        rest = [*(name for name in others if name != row.name), *OTHERS]
-        judged = prompt_judge(judge, model.pictures, [row.name], rest)
-        share = share_of(judged, model, row.question.samples, row.question.steps, settings.seed)
-        turned.append(Turned(row, judged, share))
+    measured = rows(settings, model)
+    prompts = [row.name for row in measured]
+    # Each prompt is judged against all others, so that one table of posteriors serves for the shares.
+    others = [[*(one for one in prompts if one != prompt), *OTHERS] for prompt in prompts]
+    judges = [
+        prompt_judge(judge, model.pictures, [prompt], rest)
+        for prompt, rest in zip(prompts, others, strict=True)
+    ]
+    known = [prompts, others, hashes(locate(settings.weights[1]))]
+    shares = judged_u_turn.shares_of(judges, model, measured[0].question, known, work.folder)
+    turned = [Turned(*each) for each in zip(measured, judges, shares, strict=True)]
     facts = experiment.facts(model, judge=settings.weights[1], others=OTHERS)
-    dataset = judged_u_turn.measure(turned, work).assign_attrs(facts)
+    dataset = judged_u_turn.measure(turned, known, work).assign_attrs(facts)
     return attach(dataset, numbers(dataset))
 
 

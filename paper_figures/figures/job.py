@@ -7,11 +7,11 @@ so that the two cannot be taken for each other. Every file is written aside and 
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paper_figures.figures.registry import Figure
 from paper_figures.figures.settings import ExperimentSettings, Settings
-from paper_figures.files import fingerprint, save_dataset
+from paper_figures.files import save_dataset
 
 # Heavy packages are imported where they are used: `speciation figures --dry-run` does without them.
 if TYPE_CHECKING:
@@ -31,16 +31,23 @@ class Job:
     @property
     def fingerprint(self) -> str:
         """What data on disk must carry to be used for this job: equal only if the data would be."""
+        from gmm.fingerprint import fingerprint
+
         known = [self.figure.name, self.figure.version, self.settings.as_dict()]
         return fingerprint(known + self._contents())[:16]
 
-    def _contents(self) -> list[dict[str, str]]:
-        """Hashes of the weights that an experiment asks: another file of the same name is another network."""
+    def _contents(self) -> list[Any]:
+        """Hashes of the weights of an experiment: another file of the same name is another network."""
         if not isinstance(self.settings, ExperimentSettings):
             return []
         from neural.checkpoints import hashes, locate
 
-        return [hashes(locate(name)) for name in self.settings.weights]
+        weights = [hashes(locate(name)) for name in self.settings.weights]
+        if not self.settings.reference:
+            return weights
+        from paper_figures.studies.references import facts
+
+        return [*weights, *facts(self.settings.reference)]
 
     def path(self, suffix: str) -> Path:
         """Where its file of that suffix lies."""

@@ -61,13 +61,13 @@ def _section(folder: Path, figure: Figure, stem: str) -> str:
         return ""
     try:
         attributes = _attributes(data, data.stat().st_mtime_ns)
-        return _described(figure, stem, attributes) if attributes.get("format") == FORMAT else ""
+        return _described(folder, figure, stem, attributes) if attributes.get("format") == FORMAT else ""
     except (ValueError, KeyError, TypeError, OSError):
         warnings.warn(f"{data} is damaged; the page leaves it out", stacklevel=2)
         return ""
 
 
-def _described(figure: Figure, stem: str, attributes: dict[str, str]) -> str:
+def _described(folder: Path, figure: Figure, stem: str, attributes: dict[str, str]) -> str:
     settings = json.loads(attributes["settings"])
     link = html.escape(stem, quote=True)
     facts = (
@@ -79,9 +79,17 @@ def _described(figure: Figure, stem: str, attributes: dict[str, str]) -> str:
 <a href="{link}.pdf"><img src="{link}.png" alt="{html.escape(figure.description, quote=True)}"></a>
 <p>{html.escape(figure.caption)}</p>
 {_table(json.loads(attributes.get(ATTRIBUTE, "[]")))}
-<p class="facts"><a href="{link}.pdf">PDF</a> · <a href="{link}.nc">data (NetCDF)</a> ·
+<p class="facts">{_view(folder, stem)}<a href="{link}.pdf">PDF</a> · <a href="{link}.nc">data (NetCDF)</a> ·
 {html.escape(facts)}</p>
 """
+
+
+def _view(folder: Path, stem: str) -> str:
+    """A link to the page of the figure's lines where it lies beside the data."""
+    if not (folder / f"{stem}.html").is_file():
+        return ""
+    link = html.escape(stem, quote=True)
+    return f'<a href="{link}.html"><strong>curves and values, to choose from</strong></a> · '
 
 
 @functools.cache

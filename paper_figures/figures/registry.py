@@ -6,8 +6,8 @@ A figure's module has two functions and a text:
     draw(dataset, view: View) -> Figure           from the dataset alone
     CAPTION: str                                  what is shown and how it was made
 
-and is imported only when it is used. An experiment, which asks a published network, is a figure whose `compute` takes
-an `ExperimentSettings` and where to keep what is finished, and whose `plan(settings)` says what it costs.
+and is imported only when it is used. An experiment measures a published network: its `compute` takes
+an `ExperimentSettings` and where to keep finished parts, and its `plan(settings)` returns what it costs.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Figure:
         by_default: False for what needs downloads or hours: made only when asked for by name.
         times_itself: True if seconds are among its numbers: its programs are compiled with care even for a
             quick look.
-        weights: of an experiment: the networks that it asks unless others are named.
+        weights: of an experiment: the networks that it measures by default.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Figure:
 
     @property
     def is_experiment(self) -> bool:
-        """Whether it asks a published network."""
+        """Whether it measures a published network."""
         return bool(self.weights)
 
     def cost(self, fast: bool) -> float:
@@ -142,7 +142,7 @@ FIGURES = {
             "beyond-isotropic",
             "fig09_beyond_isotropic",
             "what directions, unequal priors and unequal shapes change",
-            seed=9, version="2", seconds=18, fast_seconds=5,
+            seed=9, version="3", seconds=18, fast_seconds=5,
         ),
         Figure(
             "digits",
@@ -238,14 +238,21 @@ FIGURES = {
             "edm2-u-turn",
             "fig25_edm2_u_turn",
             "EDM2: noised and denoised again, judged by DINOv2, beside the network's own posterior",
-            seed=25, version="1", seconds=0, fast_seconds=0, by_default=False,
+            seed=25, version="2", seconds=0, fast_seconds=0, by_default=False,
             weights=("edm2-xs", "sd-vae-ft-mse", "dinov2-l"),
         ),
         Figure(
             "sd15-u-turn",
             "fig26_sd15_u_turn",
             "Stable Diffusion 1.5: noised and denoised again, judged by CLIP, beside the network's own posterior",
-            seed=26, version="1", seconds=0, fast_seconds=0, by_default=False, weights=("sd15", "clip-l"),
+            seed=26, version="2", seconds=0, fast_seconds=0, by_default=False, weights=("sd15", "clip-l"),
+        ),
+        Figure(
+            "edm2-quality",
+            "fig27_edm2_quality",
+            "EDM2: FID, FD-DINOv2, precision and recall over guidance weight and interval, and the measured window",
+            seed=27, version="1", seconds=0, fast_seconds=0, by_default=False,
+            weights=("edm2-xs", "sd-vae-ft-mse", "inception-fid", "dinov2-l"),
         ),
     )
 }  # fmt: skip

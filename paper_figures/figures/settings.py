@@ -60,6 +60,8 @@ class ExperimentSettings(Settings):
         schedules: guidance schedules in their text form.
         paths: trajectories of a curve that is not highlighted.
         steps: network evaluations of a trajectory.
+        images: generated images of a schedule.
+        reference: folders of real images, or files of statistics of them.
     """
 
     weights: tuple[str, ...] = ()
@@ -70,3 +72,5 @@ class ExperimentSettings(Settings):
     schedules: tuple[str, ...] = ()
     paths: int | None = None
     steps: int | None = None
+    images: int | None = None
+    reference: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ def stack(
 
     Args:
         curves: n curves of T points each, in nats.
-        dimension: name of the dimension that tells them apart.
+        dimension: name of the dimension along which they are stacked.
         labels: (n,) its coordinate.
         prefix: put before every variable's name, so that several families fit one Dataset.
 
@@ -71,8 +71,8 @@ def window_or_none(curve: EntropyCurve) -> Window | None:
 
 def window_ends(curve: EntropyCurve) -> tuple[float, float]:
     """log(σ/α) between which the central 80% of a curve's information lies; NaN where the curve does not hold it."""
-    found = window_or_none(curve)
-    return (math.nan, math.nan) if found is None else (found.low, found.high)
+    interval = window_or_none(curve)
+    return (math.nan, math.nan) if interval is None else (interval.low, interval.high)
 
 
 def fastest_time(process: Process, curve: EntropyCurve) -> float:

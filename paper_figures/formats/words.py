@@ -20,13 +20,13 @@ def words(
     Raises:
         ValueError: on an empty or unknown word; the message offers the nearest known one.
     """
-    found = [word.strip() for text in given for word in text.split(",")]
-    if "" in found:
+    separated = [word.strip() for text in given for word in text.split(",")]
+    if "" in separated:
         raise ValueError(f"{argument} must list names, got an empty one in {' '.join(given)!r}")
-    for word in found:
+    for word in separated:
         if allowed is not None and word not in allowed:
             raise ValueError(f"{argument} must list known names, got {word!r}{_nearest(word, allowed)}")
-    return list(dict.fromkeys(found)) if unique else found
+    return list(dict.fromkeys(separated)) if unique else separated
 
 
 def numbers(argument: str, given: Sequence[str]) -> list[float]:

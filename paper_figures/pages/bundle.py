@@ -1,5 +1,6 @@
 """One file that holds a whole page: the plotting library, our script, its data and the style."""
 
+import html
 import json
 import string
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ def write_page(
     Args:
         path: the file.
         body: HTML of the page's content, with an element of id "plot" for the pictures; trusted.
-        title: the page's title; trusted.
+        title: the page's title, as text.
         scripts: names of our scripts in this folder, in order.
         layout: the pictures, models of Bokeh.
         data: what the scripts read, as JSON; texts from files may be in it, for the scripts to show as text.
@@ -35,7 +36,7 @@ def write_page(
         OSError: when the file cannot be written.
     """
     page = string.Template(asset("page.html")).substitute(
-        title=title,
+        title=html.escape(title),
         body=body,
         style=asset("page.css"),
         library=_library(),

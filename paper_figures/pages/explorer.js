@@ -5,6 +5,7 @@
 /** @typedef {Record<string, any>} State */
 
 const BITS = Math.LN2;
+/** @type {State} */
 const DEFAULTS = {
   mode: "flat", classes: 10, dim: 1000, separation: 1, variance: 1, prior: 0.01, family: "simplex", process: "vp",
   coarse: 4, fine: 10, inner: 0.3, weight: 2, sampler: "sde", axis: "t", units: "nats", grid: "edm", steps: 32,
@@ -24,6 +25,7 @@ const SLIDERS = {
 };
 const LEAST_VARIANCE = 1e-4; // the slider's left end stands for none
 const CLEAN = 1e-3;
+/** @type {Record<string, string>} */
 const MARKS = {
   "entropy-rate": "fastest", "half-entropy": "half known", cloning: "cloning", "free-entropy": "free entropy",
   curvature: "curvature", "sde-instability": "SDE unstable", "flow-instability": "flow unstable",
@@ -37,6 +39,13 @@ const COLOURS = ["#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#0072b2
   const bytes = Uint8Array.from(atob(DATA.table.values), (c) => c.charCodeAt(0));
   return { ...DATA.table, values: new Float32Array(bytes.buffer) };
 })();
+/** @type {Record<string, {label: string, log: boolean, at: (level: number) => number}>} */
+const SHARED_AXES = {
+  "log-snr": { label: "log SNR, log(α²/σ²)", log: false, at: (v) => v },
+  sigma: { label: "noise level σ/α", log: true, at: (v) => Math.exp(-0.5 * v) },
+  timestep: { label: "timestep of Stable Diffusion 1.5", log: false, at: timestepAt },
+};
+
 const PANELS = ["h", "rate", "agree"];
 
 // ---------------------------------------------------------------------------------------------- the curve of a state
@@ -263,7 +272,7 @@ function draw(all, marks, ends) {
   const position = (/** @type {number} */ v) => (axis.log ? Math.log10(axis.at(v)) : axis.at(v));
   const [main, other] = all;
   const x = main.level.map(position);
-  const keep = x.map((v, i) => i).filter((i) => Number.isFinite(x[i]));
+  const keep = x.map((_, i) => i).filter((i) => Number.isFinite(x[i]));
   const scale = unitScale(main.prior);
   const columns = (/** @type {Curve|undefined} */ curve) => ({
     h: keep.map((i) => (curve ? curve.h[i] * scale : NaN)),
@@ -293,9 +302,9 @@ function draw(all, marks, ends) {
   PANELS.forEach((name, i) => {
     const panel = model(`panel-${name}`);
     panel.y_range.setv({ start: 0, end: tops[i] });
-    panel.left[0].axis_label = titles[i];
+    panel.left[0].axis_label = labelOf(titles[i]);
     panel.below[0].axis_label = i === 2 ? axis.label : "";
-    if (panel.below[0].log_shown !== axis.log) tickWords(panel, axis.log);
+    if (panel.below[0].log_shown !== axis.log) tickWords(panel.below[0], axis.log);
     panel.below[0].log_shown = axis.log;
   });
 }
@@ -311,7 +320,7 @@ function labels(places, /** @type {number} */ low, /** @type {number} */ high, /
     x.push(before);
   }
   model("labels").data = { x, y: places.map(() => top * 0.985),
-    name: places.map((m) => MARKS[/** @type {keyof MARKS} */ (m.name)]) };
+    name: places.map((m) => MARKS[m.name]) };
 }
 
 /** @param {(level: number) => number} position @param {number} prior */
@@ -321,7 +330,7 @@ function drawMeasured(position, prior) {
     const curve = DATA.measured[index];
     const own = state.units === "share" ? 1 / curve.prior : unitScale(prior);
     const inside = (/** @type {number} */ v) => Number.isFinite(position(v));
-    const keep = curve.level.map((_, /** @type {number} */ i) => i).filter((/** @type {number} */ i) => inside(curve.level[i]));
+    const keep = curve.level.map((/** @type {number} */ _, /** @type {number} */ i) => i).filter((/** @type {number} */ i) => inside(curve.level[i]));
     const pick = (/** @type {(i: number) => number} */ f) => keep.map(f);
     lines.xs.push(pick((i) => position(curve.level[i])));
     lines.h.push(pick((i) => curve.h[i] * own));
@@ -355,7 +364,7 @@ function write(all, marks, ends) {
     row.dataset.level = String(level);
     const inside = Number.isFinite(level);
     const time = inside ? CLOCKS[state.process].time(level) : NaN;
-    row.append(element("th", MARKS[/** @type {keyof MARKS} */ (name)], { scope: "row" }), element("td", shown(time), { class: "n" }),
+    row.append(element("th", MARKS[name], { scope: "row" }), element("td", shown(time), { class: "n" }),
       element("td", shown(inside ? sigma(level) : NaN), { class: "n" }), element("td", shown(level), { class: "n" }),
       element("td", `${DATA.criteria[name][0]} (${DATA.criteria[name][1]})`));
     return row;
@@ -454,7 +463,7 @@ function remembered() {
 
 /** The setting as the address holds it: what differs from the default. */
 function fragment() {
-  const pairs = Object.entries(state).filter(([name, value]) => value !== DEFAULTS[/** @type {keyof DEFAULTS} */ (name)] || name === "mode");
+  const pairs = Object.entries(state).filter(([name, value]) => value !== DEFAULTS[name] || name === "mode");
   const extra = overlaid.size ? [["over", [...overlaid].join(".")]] : [];
   return new URLSearchParams([...pairs.map(([name, value]) => [name, String(value)]), ...extra]).toString();
 }
@@ -649,10 +658,12 @@ async function begin() {
   build();
   await Plots.embed.embed_item(DATA.plot);
   $("accuracy").textContent = `Accuracy: equal classes are interpolated in a table of the exact functions (format ` +
-    `${DATA.table.version}), with an error below ${DATA.tableError} of H[Z]; priors and trees are quadratures with an error below ` +
+    `${DATA.table.version}), with an error below ${DATA.tableError.toExponential()} of H[Z]; priors and trees are quadratures with an error below ` +
     `1e-6 of H[Z], guided pairs are solved to 1e-4 nats. speciation ${DATA.version}, ${DATA.format}.`;
   restore();
-  theme(() => paint(PANELS.map((name) => model(`panel-${name}`))));
+  const all = PANELS.map((name) => model(`panel-${name}`));
+  fit(all);
+  theme(() => paint(all));
   update();
   addEventListener("hashchange", () => {
     restore();

@@ -14,6 +14,7 @@ from bokeh.plotting import figure
 from gmm.curve import EntropyCurve
 from paper_figures.pages import flat_table
 from paper_figures.pages.bundle import asset, write_page
+from paper_figures.pages.panel import new_panel, numbers
 from paper_figures.shipped.measure import ESTIMATORS, load
 from theory import CRITERIA
 
@@ -81,18 +82,7 @@ def _panels() -> list[figure]:
 def _panel(
     field: str, height: int, title: str, sources: dict[str, ColumnDataSource], across: Range1d
 ) -> figure:
-    panel = figure(
-        name=f"panel-{field}",
-        height=height,
-        sizing_mode="stretch_width",
-        x_range=across,
-        y_range=Range1d(start=0, end=1),
-        y_axis_label=title,
-        x_axis_label="t",
-        tools="",
-        toolbar_location=None,
-        min_border_left=68,
-    )
+    panel = new_panel(f"panel-{field}", height, title, across)
     panel.vstrip(x0="x0", x1="x1", source=sources["band"], fill_color=MAIN, fill_alpha=0.13, line_color=None)
     panel.vspan(
         x="x", source=sources["marks"], line_color=MARK, line_width=1, line_dash="dotted", name="lines"
@@ -120,18 +110,18 @@ def _panel(
 
 def _measured() -> list[dict[str, Any]]:
     """The curves of trained networks that ship, in nats, by log SNR."""
-    found = []
+    measured = []
     for name in ("digits", "fashion"):
         dataset = load(name)
         for i in range(4):
             label = str(dataset[f"curve{i}"].values[0])
             if label in ESTIMATORS:
-                found.append(_points(f"{name}: {label}", dataset, f"c{i}_"))
+                measured.append(_points(f"{name}: {label}", dataset, f"c{i}_"))
     tree = load("tree")
     for level in tree.level.values:
         part = tree.sel(level=level).isel(estimator=0)
-        found.append(_points(f"tree, {level}: {part.estimator.item()}", part, ""))
-    return found
+        measured.append(_points(f"tree, {level}: {part.estimator.item()}", part, ""))
+    return measured
 
 
 def _points(name: str, dataset: xr.Dataset, prefix: str) -> dict[str, Any]:
@@ -152,8 +142,3 @@ def _points(name: str, dataset: xr.Dataset, prefix: str) -> dict[str, Any]:
     return {"name": name, "prior": curve.prior_entropy} | {
         key: numbers(value) for key, value in parts.items()
     }
-
-
-def numbers(values: Any) -> list[float | None]:
-    """Numbers for a page, six digits of each; None for what is not finite."""
-    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in np.asarray(values, float)]

@@ -26,19 +26,13 @@ function shown(/** @type {number} */ value, digits = 5) {
   return String(Number(value.toPrecision(digits)));
 }
 
-/** @type {Record<string, {label: string, log: boolean, at: (level: number) => number}>} */
-const SHARED_AXES = {
-  "log-snr": { label: "log SNR, log(α²/σ²)", log: false, at: (v) => v },
-  sigma: { label: "noise level σ/α", log: true, at: (v) => Math.exp(-0.5 * v) },
-  timestep: { label: "timestep of Stable Diffusion 1.5", log: false, at: timestepAt },
-};
-
-/** Ticks of an axis that may show powers of ten. @param {any} panel @param {boolean} log */
-function tickWords(panel, log) {
-  const axis = panel.below[0];
+/** Words at the ticks of an axis, by what they stand for: numbers, powers of ten, or names of the places 0, 1, ...
+ * @param {any} axis @param {boolean} log @param {string[]} names */
+function tickWords(axis, log, names = []) {
+  /** @type {(tick: number) => string} */
+  const word = (tick) => (names.length ? names[tick] ?? "" : log ? shown(10 ** tick, 2) : shown(tick, 6));
   // The library's formatter of plain numbers, or ours: no code is made from text on this page.
-  axis.formatter.doFormat = (/** @type {number[]} */ ticks) =>
-    ticks.map((tick) => (log ? shown(10 ** tick, 2) : shown(tick, 6)));
+  axis.formatter.doFormat = (/** @type {number[]} */ ticks) => ticks.map(word);
   axis.formatter.change.emit();
 }
 
@@ -82,6 +76,21 @@ function theme(changed) {
   set();
 }
 
+/** Whether the screen is narrow, as in the style sheet. */
+const smallScreen = matchMedia("(max-width: 56rem)");
+/** An axis' label, short where a picture is low. @param {string} text */
+const labelOf = (text) => (smallScreen.matches ? text.replace("clone agreement", "agreement") : text);
+
+/** Lower pictures where the screen is narrow, so that they leave room for what moves them. @param {any[]} panels */
+function fit(panels) {
+  const heights = panels.map((panel) => panel.height);
+  const set = () => panels.forEach((panel, i) => {
+    panel.height = smallScreen.matches ? Math.round(0.52 * heights[i]) : heights[i];
+  });
+  smallScreen.addEventListener("change", set);
+  set();
+}
+
 /** Offer a file. @param {Blob} blob @param {string} name */
 function download(blob, name) {
   const link = document.createElement("a");
@@ -94,7 +103,8 @@ function download(blob, name) {
 /** The view of a model that is drawn on its own. @returns {any} */
 function viewOf(/** @type {any} */ wanted) {
   const roots = Plots.index.roots ?? Object.values(Plots.index);
-  const search = (/** @type {any} */ view) => {
+  /** @type {(view: any) => any} */
+  const search = (view) => {
     if (view.model === wanted) return view;
     for (const child of view.child_views ?? []) {
       const found = search(child);

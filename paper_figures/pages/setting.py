@@ -101,17 +101,17 @@ def parse_setting(text: str) -> Setting:
     Raises:
         ValueError: when a value is outside its range.
     """
-    found: dict[str, str | float] = {}
+    fields: dict[str, str | float] = {}
     for name, value in parse_qsl(text.lstrip("#")):
         if name in _CHOICES:
             if value not in _CHOICES[name]:
                 raise ValueError(
                     f"setting must have {name} in {', '.join(_CHOICES[name])}, got {value!r:.60}"
                 )
-            found[name] = value
+            fields[name] = value
         elif name in _RANGES:
-            found[name] = _number(name, value)
-    return Setting(**found)  # type: ignore[arg-type]
+            fields[name] = _number(name, value)
+    return Setting(**fields)  # type: ignore[arg-type]
 
 
 def _number(name: str, text: str) -> float:

@@ -18,8 +18,9 @@ const softplus = (/** @type {number} */ x) => Math.max(x, 0) + Math.log1p(Math.e
 const linspace = (low, high, count) =>
   Array.from({ length: count }, (_, i) => low + ((high - low) * i) / (count - 1));
 
-/** Root of a function that is positive at `low` and not at `high`. @param {(x: number) => number} f */
-function bisect(f, /** @type {number} */ low, /** @type {number} */ high) {
+/** Root of a function that is positive at `left` and not at `right`. @param {(x: number) => number} f */
+function bisect(f, /** @type {number} */ left, /** @type {number} */ right) {
+  let [low, high] = [left, right];
   for (let i = 0; i < 60; i++) {
     const middle = 0.5 * (low + high);
     if (f(middle) > 0) low = middle;
@@ -242,17 +243,23 @@ function kernel(/** @type {number} */ shift, /** @type {number} */ variance, /**
   return [nearest - down, weights];
 }
 
-/** E f(x + shift + √variance u) on the grid; f is `left` before it and `right` after it.
- * @param {Float64Array} f @param {[number, Float64Array]} gaussian */
+/** What a function may differ by from its value far away and count as that: an entropy changes by less than 1e-10. */
+const NEGLIGIBLE = 1e-15;
+
+/** E f(x + shift + √variance u) on the grid; f is `left` before it and `right` after it. Sums go over the part of the grid
+ * where f is neither, which is short beside the Gaussian. @param {Float64Array} f @param {[number, Float64Array]} gaussian */
 function smooth(f, gaussian, left = 0, right = 0) {
   const [offset, weights] = gaussian;
   const [size, width] = [f.length, weights.length];
   const [out, mass] = [new Float64Array(size), new Float64Array(width + 1)];
   for (let j = 0; j < width; j++) mass[j + 1] = mass[j] + weights[j];
+  let [first, last] = [0, size];
+  while (first < last && Math.abs(f[first] - left) <= NEGLIGIBLE) first++;
+  while (last > first && Math.abs(f[last - 1] - right) <= NEGLIGIBLE) last--;
   for (let i = 0; i < size; i++) {
     const start = i + offset;
-    const low = Math.min(Math.max(0, -start), width);
-    const high = Math.max(Math.min(width, size - start), low);
+    const low = Math.min(Math.max(0, first - start), width);
+    const high = Math.max(Math.min(width, last - start), low);
     let sum = left * mass[low] + right * (mass[width] - mass[high]);
     for (let j = low; j < high; j++) sum += weights[j] * f[start + j];
     out[i] = sum;
@@ -268,16 +275,16 @@ function tree(branching, rhos) {
   const step = TREE_STEPS[Math.min(...rhos) >= 0.55 ? 0 : 1];
   const size = branching.reduce((sum, b) => sum + Math.log(b), 0);
   const [total, above] = [rhos.reduce((a, b) => a + b, 0), levels > 1 ? rhos[0] : 0];
-  const below = total - rhos[0];
   const spread = SPREAD * Math.sqrt(total);
   const low = -Math.max(size + 18, spread) - above / 2 - SPREAD * Math.sqrt(above);
-  const count = Math.ceil((below / 2 + spread + 5 - low) / step) + 1;
-  const x = Float64Array.from({ length: count }, (_, i) => low + step * i);
-  const lambda = x.map((v) => Math.exp(Math.min(v, 600)));
+  const count = Math.ceil(((total - rhos[0]) / 2 + spread + 5 - low) / step) + 1;
   // 1 - ψ^b, χ ψ^(b-1) and -(ψ^b)' of a node with all its children; what is undecided; what diverged below.
-  let off = lambda.map((v) => -Math.expm1(-v));
-  let on = lambda.map((v) => Math.exp(-v));
-  let slope = lambda.map((v) => v * Math.exp(-v));
+  const [off, on, slope] = [new Float64Array(count), new Float64Array(count), new Float64Array(count)];
+  for (let i = 0; i < count; i++) {
+    const lambda = Math.exp(Math.min(low + step * i, 600));
+    [off[i], on[i]] = [-Math.expm1(-lambda), Math.exp(-lambda)];
+    slope[i] = lambda * on[i];
+  }
   let delta = new Float64Array(count);
   /** @type {Float64Array[]} */ let diverged = [];
   const integral = (/** @type {Float64Array} */ f) => f.reduce((a, b) => a + b, 0) * step;
@@ -285,19 +292,21 @@ function tree(branching, rhos) {
   for (let l = levels - 1; l >= 0; l--) {
     const [b, rho] = [branching[l], rhos[l]];
     const [away, along] = [kernel(-rho / 2, rho, step), kernel(rho / 2, rho, step)];
-    const missing = smooth(off, away, 0, 1);
-    const logPsi = missing.map((q) => Math.log1p(-Math.min(q, 1 - 1e-16)));
-    const chi = smooth(on, along, 1, 0);
-    const eta = smooth(slope, away);
-    const others = logPsi.map((v) => Math.exp((b - 1) * v));
-    delta = smooth(delta, along).map((v, i) => v - chi[i] * Math.expm1((b - 1) * logPsi[i]));
-    diverged = diverged.map((weight) => smooth(weight, along).map((v, i) => v * others[i]));
-    diverged.push(chi.map((v, i) => (b - 1) * v * eta[i] * Math.exp((b - 2) * logPsi[i])));
-    if (l === levels - 1) [innerH, innerLeaves] = [integral(delta), integral(diverged[0])];
-    if (l === 0) break;
-    slope = eta.map((v, i) => b * others[i] * v);
-    off = logPsi.map((v) => -Math.expm1(b * v));
-    on = chi.map((v, i) => v * others[i]);
+    const [missing, eta, chi] = [smooth(off, away, 0, 1), smooth(slope, away), smooth(on, along, 1, 0)];
+    // Nothing is undecided below the leaves, and smoothing does not change an integral, all that the top needs.
+    if (l > 0 && l < levels - 1) delta = smooth(delta, along);
+    diverged = diverged.map((weight) => smooth(weight, along));
+    const here = new Float64Array(count);
+    for (let i = 0; i < count; i++) {
+      const logPsi = Math.log1p(-Math.min(missing[i], 1 - 1e-16));
+      const others = Math.exp((b - 1) * logPsi);
+      delta[i] -= chi[i] * Math.expm1((b - 1) * logPsi);
+      for (const weight of diverged) weight[i] *= others;
+      here[i] = (b - 1) * chi[i] * eta[i] * Math.exp((b - 2) * logPsi);
+      [off[i], on[i], slope[i]] = [-Math.expm1(b * logPsi), chi[i] * others, b * others * eta[i]];
+    }
+    diverged.push(here);
+    if (l === levels - 1) [innerH, innerLeaves] = [integral(delta), integral(here)];
   }
   return { h: integral(delta), leaves: diverged.reverse().map(integral), innerH, innerLeaves };
 }
@@ -305,8 +314,9 @@ function tree(branching, rhos) {
 /** Entropies of the coarse class and of both, their derivatives along ρ → (1+ε)ρ, and the agreements.
  * @param {number[]} branching @param {number[]} rhos */
 function treePoint(branching, rhos) {
-  // Beyond, no draw leaves the true path any more: (N-1) e^{-ρ/4} < 1e-12, N the number of leaves.
-  const most = 4 * (28 + Math.log(branching[0] * branching[1]));
+  // Beyond, no draw leaves the true path any more: (N-1) e^{-ρ/4} < 1e-11, N the number of leaves.
+  const most = 4 * (25.4 + Math.log(branching[0] * branching[1]));
+  if (rhos[0] >= most) return fineAlone(branching[1], Math.min(rhos[1], most));
   const whole = tree(branching, rhos.map((rho) => Math.min(rho, most)));
   const first = -0.5 * whole.leaves[0];
   const second = -0.5 * (whole.leaves[0] + whole.leaves[1]);
@@ -317,6 +327,13 @@ function treePoint(branching, rhos) {
     moved: [fine - within * rhos[1], fine],
     agree: [1 + 2 * first, 1 + 2 * second],
   };
+}
+
+/** `treePoint` where the coarse class is decided: a tree of one level. @param {number} branches @param {number} rho */
+function fineAlone(branches, rho) {
+  const { h, leaves } = tree([branches], [rho]);
+  const within = -0.5 * leaves[0];
+  return { h: [0, h], moved: [0, within * rho], agree: [1, 1 + 2 * within] };
 }
 
 // ---------------------------------------------------------------------------------------------- guided pairs
@@ -361,7 +378,7 @@ function guidedSde(weight, prior, logRho, inside, step) {
   const count = Math.ceil((7 + reach - low) / step) + 1;
   const q = Float64Array.from({ length: count }, (_, i) => low + step * i);
   const shift = 2 * (weight - 1) * (1 - prior) * Math.exp(0.5 * logRho[0]);
-  let mass = q.map((v) => Math.exp(-0.5 * (v - shift) ** 2));
+  const mass = q.map((v) => Math.exp(-0.5 * (v - shift) ** 2));
   const [right, left] = [new Float64Array(count), new Float64Array(count)];
   const [upper, rest] = [new Float64Array(count), new Float64Array(count)];
   const [rho, h, surprise] = [[FIRST_RHO], /** @type {number[]} */ ([]), /** @type {number[]} */ ([])];
@@ -505,7 +522,7 @@ function crossing(curve, field, value, sign = 1) {
 /** Level of the largest |dH/dt|; NaN where it lies at an end. @param {Curve} curve @param {Clock} clock */
 function fastest(curve, clock) {
   const inside = curve.level.map((v) => v >= clock.last && v <= clock.first);
-  const log = curve.level.map((v, i) => Math.log(Math.max(-curve.dh[i], 1e-300)));
+  const log = curve.level.map((_, i) => Math.log(Math.max(-curve.dh[i], 1e-300)));
   const chained = clock.name === "ddpm";
   const total = log.map((v, i) => (inside[i] ? v + (chained ? 0 : Math.log(-clock.slope(curve.level[i]))) : -Infinity));
   const best = total.indexOf(Math.max(...total));
@@ -547,9 +564,3 @@ function instability(clock, between, variance, share, high) {
   const above = grid.findIndex((v) => excess(v) > 0);
   return above < 1 ? NaN : bisect((v) => -excess(v), grid[above - 1], grid[above]);
 }
-
-if (typeof module !== "undefined")
-  module.exports = {
-    CLOCKS, CHAIN, flatFamily, pair, tree, treePoint, guidedPair, valueAt, crossing, fastest, instability, shares,
-    levelAt, linspace, timestepAt, bisect,
-  };

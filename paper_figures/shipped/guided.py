@@ -96,16 +96,16 @@ def _curves(model: Model, key: jax.Array, sizes: tuple[int, ...]) -> tuple[Entro
     ask: dict[str, Any] = {"samples": sizes[0], "times": times}
     conditions = model.denoiser.conditions
     plain = online_entropy(model.denoiser, conditions, key=jax.random.clone(key), **ask)
-    found = [plain]
+    curves = [plain]
     for shown in SHOWN[1:]:
         kind, w = shown.split()
         schedule = schedules(plain, float(w))[kind]
         more = {"guidance": schedule, "guide": model.unconditional}
-        found.append(online_entropy(model.denoiser, conditions, key=jax.random.clone(key), **ask, **more))
+        curves.append(online_entropy(model.denoiser, conditions, key=jax.random.clone(key), **ask, **more))
         print(f"{model.name}: entropy under {shown} measured")
-    surprise = [plain.entropy, *(c.cross_entropy for c in found[1:])]
-    errors = [plain.entropy_stderr, *(c.cross_entropy_stderr for c in found[1:])]
-    dataset = stack(found, "shown", SHOWN)
+    surprise = [plain.entropy, *(c.cross_entropy for c in curves[1:])]
+    errors = [plain.entropy_stderr, *(c.cross_entropy_stderr for c in curves[1:])]
+    dataset = stack(curves, "shown", SHOWN)
     return plain, dataset.assign(
         surprise=(("shown", "point"), surprise), surprise_stderr=(("shown", "point"), errors)
     )
@@ -122,11 +122,11 @@ def _qualities(
     times = model.grid.times(model.process, sizes[2])
 
     def one(schedule: Guidance) -> list[Estimate]:
-        found = sample_quality(
+        quality = sample_quality(
             model.denoiser, schedule, data=data, judge=judge, key=jax.random.clone(key), samples=sizes[1],
             times=times, guide=model.unconditional,
         )  # fmt: skip
-        return [found.accuracy, found.distance, found.diversity]
+        return [quality.accuracy, quality.distance, quality.diversity]
 
     rows = [[one(schedule) for schedule in schedules(plain, w).values()] for w in WEIGHTS]
     print(f"{model.name}: quality measured")
@@ -144,12 +144,15 @@ def _grids(model: Model, plain: EntropyCurve, points: np.ndarray, key: jax.Array
     """Kernel distance of unconditional samples from the law, by the grid of the sampler (Heun)."""
     noise = jax.random.normal(key, (samples, *model.shape))
     low, high = max(model.grid.sigma_min, 0.02), model.grid.sigma_max
-    found = np.empty((len(GRIDS), len(GRID_STEPS), 2))
+    distances = np.empty((len(GRIDS), len(GRID_STEPS), 2))
     for i, grid in enumerate(GRIDS):
         for j, steps in enumerate(GRID_STEPS):
             times = grid_times(grid, plain, model.process, steps, low, high)
             made = np.asarray(heun(model.unconditional, noise, times=times)).reshape(samples, -1)
-            found[i, j] = gmm.kernel_distance(made, points)
+            distances[i, j] = gmm.kernel_distance(made, points)
     dims = ("grid", "steps")
-    data_vars = {"grid_distance": (dims, found[..., 0]), "grid_distance_stderr": (dims, found[..., 1])}
+    data_vars = {
+        "grid_distance": (dims, distances[..., 0]),
+        "grid_distance_stderr": (dims, distances[..., 1]),
+    }
     return xr.Dataset(data_vars, {"grid": list(GRIDS), "steps": list(GRID_STEPS)})

@@ -49,23 +49,23 @@ def load(name: str) -> xr.Dataset:
 
 def measure_law(seed: int, folder: Path) -> xr.Dataset:
     """Half-entropy times of networks over dimensions and class counts, beside the exact ones."""
-    found, exact = [], []
+    cells, exact = [], []
     for dim, classes in law.cells():
         time = float(speciation_time(gmm.vp(), dim, classes=classes, criterion="half-entropy"))
         half_rho = dim * np.exp(-2 * time)
-        found.append(law.learned(dim, classes, half_rho, seed=seed, folder=folder))
+        cells.append(law.learned(dim, classes, half_rho, seed=seed, folder=folder))
         exact.append(time)
-    curves = [pool(cell.runs) for cell in found]
-    times = [read_off(cell.runs, _half_time) for cell in found]
-    names = [f"d={cell.dim}, K={cell.classes}" for cell in found]
+    curves = [pool(cell.runs) for cell in cells]
+    times = [read_off(cell.runs, _half_time) for cell in cells]
+    names = [f"d={cell.dim}, K={cell.classes}" for cell in cells]
     dataset = stack(curves, "cell", names)
     return dataset.assign(
-        dim=("cell", [cell.dim for cell in found]),
-        classes=("cell", [cell.classes for cell in found]),
+        dim=("cell", [cell.dim for cell in cells]),
+        classes=("cell", [cell.classes for cell in cells]),
         t_half=("cell", [float(t.value[0]) for t in times]),
         t_half_stderr=("cell", [float(t.stderr[0]) for t in times]),
         exact_t_half=("cell", exact),
-        gap=("cell", [cell.gap for cell in found]),
+        gap=("cell", [cell.gap for cell in cells]),
     ).assign_attrs(
         steps=law.STEPS, batch=law.BATCH, width=law.WIDTH, depth=law.DEPTH, paths=law.PATHS * law.RUNS
     )
@@ -96,9 +96,9 @@ def measure_tree(seed: int, _folder: Path) -> xr.Dataset:
         print(f"{len(runs)} of {RUNS} runs measured")
     parts = []
     for level, name in enumerate(model.levels):
-        own = [[run[level] for run in each] for each in (runs, gaps)]
-        readings = [read_off(each, landmarks) for each in own]
-        part = stack([pool(each) for each in own], "estimator", ESTIMATORS).assign(
+        of_level = [[run[level] for run in runs_of_level] for runs_of_level in (runs, gaps)]
+        readings = [read_off(runs_of_level, landmarks) for runs_of_level in of_level]
+        part = stack([pool(runs_of_level) for runs_of_level in of_level], "estimator", ESTIMATORS).assign(
             landmark=(("estimator", "place"), np.stack([r.value for r in readings])),
             landmark_stderr=(("estimator", "place"), np.stack([r.stderr for r in readings])),
             exact_landmark=("place", landmarks(exact_tree(spec, times)[level])),
@@ -149,11 +149,11 @@ def measure_images(name: str, paths: int, levels: int, points: int) -> Callable[
 
 def _data_curves(data: LabelledData, times: np.ndarray, key: Any, points: int) -> dict[str, EntropyCurve]:
     empirical, partition = gmm.families.empirical(data.x, data.y)
-    fitted, own = gmm.families.fitted(data.x, data.y, covariance="full")
+    fitted, classes = gmm.families.fitted(data.x, data.y, covariance="full")
     ask = {"key": key, "samples": points}
     return {
         EXACT: gmm.class_entropy(empirical, gmm.edm(), times, partition=partition, **ask),
-        SURROGATE: gmm.class_entropy(fitted, gmm.edm(), times, partition=own, **ask),
+        SURROGATE: gmm.class_entropy(fitted, gmm.edm(), times, partition=classes, **ask),
     }
 
 

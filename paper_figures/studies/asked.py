@@ -1,10 +1,12 @@
-"""The question that a person asks in words: names of a model and of classes become a `Question`."""
+"""Questions from words: names of a model and of classes become a `Question`."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from neural.decisions import Decision, by_classes, by_prompts, every_class, read_partition
 from neural.estimators import PAPER
+from neural.estimators.precise import STEPS
 from neural.models import Model, load_model
 from paper_figures.formats.words import words
 from paper_figures.studies.question import Question
@@ -12,11 +14,15 @@ from paper_figures.studies.question import Question
 # Trajectories by kind of model, so that a first answer takes minutes on two cores; FEW for any other kind.
 SAMPLES = {"mixture": 1024, "trained": 512, "trained images": 192, "edm2": 64}
 FEW = 16
+# Standard error in log(σ/α) of half entropy and of a window's ends, where nothing else is asked for.
+PRECISION = 0.05
+# With a precision, fewer trajectories than this are never too many.
+LEAST_LIMIT = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """What a person asks for; None leaves the choice to the model or the preset.
+    """A question in words; None leaves the choice to the model or the preset.
 
     Attributes:
         model: name or path.
@@ -25,9 +31,11 @@ class Asked:
         prior: "classes" or "cells": what has equal probabilities beforehand.
         preset: "paper" for the set-up of arXiv 2602.09651.
         each: whether every class or prompt is a question of its own, against the unconditional network.
-        samples, steps, tracker, batch, eta, seed: as in `Question`.
+        samples, precision, steps, tracker, batch, eta, seed: as in `Question`; with a precision, `samples` is the
+            largest number of trajectories.
         dtype: precision that the network computes in.
         trust_code: whether an own model may be loaded, which executes its code.
+        settings: of the model's kind, as in `neural.load_model`.
     """
 
     model: str
@@ -37,6 +45,7 @@ class Asked:
     per_cell: int | None = None
     prior: str | None = None
     samples: int | None = None
+    precision: float | None = None
     steps: int | None = None
     tracker: str | None = None
     preset: str | None = None
@@ -46,6 +55,14 @@ class Asked:
     seed: int = 0
     dtype: str = "float32"
     trust_code: bool = False
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def to_a_precision(asked: Asked) -> Asked:
+    """The same with the default precision, where nothing is asked for that it would replace."""
+    plain = asked.tracker in (None, "classes") and asked.preset is None and not asked.each
+    fixed = asked.samples is not None or asked.steps is not None or asked.precision is not None
+    return dataclasses.replace(asked, precision=PRECISION) if plain and not fixed else asked
 
 
 def questions(asked: Asked, model: Model | None = None) -> list[Question]:
@@ -82,7 +99,7 @@ def question(asked: Asked, model: Model | None = None) -> Question:
     """
     _check_one_decision(asked)
     if model is None:
-        model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code)
+        model = load_model(asked.model, dtype=asked.dtype, trust_code=asked.trust_code, **asked.settings)
     tracker = asked.tracker or ("unconditional" if asked.preset == "paper" else "classes")
     decision = _decision(asked, model, least=2 if tracker == "classes" else 1)
     paper = PAPER.get(model.kind, PAPER["edm2"]) if asked.preset == "paper" else None
@@ -96,18 +113,23 @@ def question(asked: Asked, model: Model | None = None) -> Question:
             f"`tracker` {tracker} needs an unconditional network, and {model.name} has none; "
             "`tracker` classes needs none"
         )
+    if asked.steps is not None:
+        steps = asked.steps
     return Question(
         model=model,
         decision=decision,
         prior=decision.prior(asked.prior or ("classes" if paper is None else "cells")),
         samples=samples if asked.samples is None else asked.samples,
-        steps=steps if asked.steps is None else asked.steps,
+        steps=steps,
         grid=dataclasses.replace(model.grid, spacing="time") if equal_indices else model.grid,
         seed=asked.seed,
         tracker=tracker,
         start="state" if paper is None else "prior",
         batch=asked.batch,
         eta=asked.eta,
+        precision=asked.precision,
+        # A precision then never takes much more than the trajectories that are computed without one.
+        most=asked.samples or max(LEAST_LIMIT, samples * steps // STEPS),
     )
 
 

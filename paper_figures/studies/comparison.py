@@ -9,8 +9,8 @@ import numpy as np
 import xarray as xr
 
 from gmm.curve import EntropyCurve, versions
-from gmm.landmarks import LANDMARKS, landmarks
-from gmm.pooling import Reading, pool, read_off
+from gmm.landmarks import LANDMARKS, known_landmarks, landmarks
+from gmm.pooling import Reading, from_estimate, pool, read_off
 from gmm.schema import from_json
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.studies.question import Question
@@ -43,10 +43,14 @@ class Line:
 
 def lines_of(measured: Mapping[str, Runs], seed: int) -> dict[str, list[Line]]:
     """For every source one line for each level."""
-    return {
-        name: [Line(pool(runs), read_off(runs, _landmarks, seed=seed)) for runs in levels]
-        for name, levels in measured.items()
-    }
+    return {name: [_line(runs, seed) for runs in levels] for name, levels in measured.items()}
+
+
+def _line(runs: list[EntropyCurve], seed: int) -> Line:
+    """The line of some runs; of a single one that is not exact, errors follow from those of its curve."""
+    if len(runs) == 1 and np.any(runs[0].entropy_stderr != 0):
+        return Line(runs[0], from_estimate(known_landmarks(runs[0], SHARE)))
+    return Line(pool(runs), read_off(runs, _landmarks, seed=seed))
 
 
 def asks(question: Question, names: Sequence[str]) -> dict[str, str]:
@@ -119,9 +123,9 @@ def dataset_of(
         )
     coords = {"source": list(lines), "level": list(levels), "landmark": list(LANDMARKS)}
     kept = {name: json.dumps(value, default=str) for name, value in attributes.items()}
-    found = xr.Dataset(data, coords, {"format": FORMAT, "versions": json.dumps(versions()), **kept})
-    found = found.assign_attrs(reference=reference or "")
-    return attach(found, numbers(found))
+    dataset = xr.Dataset(data, coords, {"format": FORMAT, "versions": json.dumps(versions()), **kept})
+    dataset = dataset.assign_attrs(reference=reference or "")
+    return attach(dataset, numbers(dataset))
 
 
 def _table(lines: Mapping[str, Sequence[Line]], of: Any) -> np.ndarray:
@@ -190,18 +194,18 @@ def shift(dataset: xr.Dataset, source: str, level: str, mark: str) -> tuple[floa
 
 def numbers(dataset: xr.Dataset) -> list[Number]:
     """The numbers of a comparison: places of every source, and differences from the reference."""
-    found = []
+    listed = []
     for level in map(str, dataset.level.values):
         for source in map(str, dataset.source.values):
             where = f"{level}, {source}"
             for mark in LANDMARKS:
                 at = {"source": source, "level": level, "landmark": mark}
                 sigma = float(np.exp(dataset.place.sel(at)))
-                found.append(
+                listed.append(
                     number(f"{where}: σ/α at {mark}", sigma, sigma * float(dataset.place_stderr.sel(at)))
                 )
-            found += _floor(dataset, source, level, where) + _differences(dataset, source, level, where)
-    return found
+            listed += _floor(dataset, source, level, where) + _differences(dataset, source, level, where)
+    return listed
 
 
 def _floor(dataset: xr.Dataset, source: str, level: str, where: str) -> list[Number]:

@@ -16,19 +16,21 @@ import numpy as np
 import xarray as xr
 
 import gmm
-from gmm.checks import check_values, choose
+from gmm.checks import choose
 from gmm.clock import times_at
 from gmm.curve import EntropyCurve, load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.devices import agreed
 from gmm.files import alone_in
-from paper_figures.files import fingerprint, save_dataset
+from gmm.fingerprint import fingerprint
+from neural.progress import Progress
+from paper_figures.files import save_dataset
 from paper_figures.formats.curves import join, stack
 from paper_figures.formats.numbers import Number, attach, number
 from paper_figures.formats.words import slug
-from paper_figures.progress import Progress, share
+from paper_figures.progress import share
 from paper_figures.studies.checks import GIB, check_memory_limit, check_sampling
-from paper_figures.studies.exact_laws import exact_law_curve, is_exact
+from paper_figures.studies.exact_laws import exact_law, exact_law_curve, exact_times, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.sampled_times import NONE, Time, agreement_time, half_time, peak_time
 from theory import Problem, speciation_time
@@ -39,7 +41,7 @@ from theory.labelled import (
     pair_log_snr,
     times_of,
 )
-from theory.landmarks import fastest_of, half_agreement_of, half_entropy_of, remembered
+from theory.landmarks import fastest_of, half_agreement_of, half_entropy_of
 
 FORMAT = "speciation-data/1"
 CLASS, POINT, GAUSSIAN, ROUND = "class", "point", "Gaussian classes", "Gram matrix"
@@ -103,9 +105,7 @@ class StudySettings:
 
     def __post_init__(self) -> None:
         choose("process", self.process, tuple(gmm.PROCESSES))
-        choose("dtype", self.dtype, ("float32", "float64"))
-        check_values("levels", self.levels, ">= 16 for a window and a maximum", lambda count: count >= 16)
-        check_sampling(self.samples, self.seed)
+        check_sampling(self.samples, self.seed, self.dtype, levels=self.levels)
 
 
 def memory(data: LabelledData, settings: StudySettings) -> int:
@@ -245,12 +245,12 @@ def _study(
         chance = 1 / len(data.x) if law.name == POINT else float(moments.prior @ moments.prior)
         places[law.name] = _places(law, curves[law.name], process, chance)
     eigenvalues = np.linalg.eigvalsh(moments.total())[::-1]
-    found = speciation_times(places, moments, float(eigenvalues[0]), process)
+    times_of_source = speciation_times(places, moments, float(eigenvalues[0]), process)
     directions = opening_directions(moments)
     dataset = stack(list(curves.values()), "curve", list(curves)).assign_coords(
-        {"criterion": list(CRITERIA), "class": list(data.classes), "source": list(found)}
+        {"criterion": list(CRITERIA), "class": list(data.classes), "source": list(times_of_source)}
     )
-    values = np.array([[by.get(name, NONE) for name in CRITERIA] for by in found.values()])
+    values = np.array([[by.get(name, NONE) for name in CRITERIA] for by in times_of_source.values()])
     dataset = dataset.assign(
         {
             "time": (("source", "criterion"), values[..., 0]),
@@ -271,7 +271,7 @@ def _study(
             pair_log_snr=(("class", "other"), pairs), pair_time=(("class", "other"), times_of(process, pairs))
         )
     dataset = dataset.assign_coords(other=list(data.classes))
-    return attach(dataset, _numbers(dataset, found, curves[POINT]))
+    return attach(dataset, _numbers(dataset, times_of_source, curves[POINT]))
 
 
 def class_moments(data: LabelledData) -> ClassMoments:
@@ -348,14 +348,14 @@ def _curve(
     exact = is_exact(law.mixture, law.partition)
 
     def piece(number: int, progress: Progress | None) -> EntropyCurve:
-        some = times[starts[number] : starts[number] + PIECE]
+        part = times[starts[number] : starts[number] + PIECE]
         if exact:
-            found = exact_law_curve(law.mixture, process, some, law.partition)
+            curve = exact_law_curve(law.mixture, process, part, law.partition)
         else:
-            found = gmm.class_entropy(
+            curve = gmm.class_entropy(
                 law.mixture,
                 process,
-                some,
+                part,
                 partition=law.partition,
                 # One key for all: differences between curves are then smaller than their errors.
                 key=jax.random.key(settings.seed),
@@ -363,7 +363,7 @@ def _curve(
                 boundary=law.name not in (CLASS, POINT),  # midpoints of far too many pairs of points to help
                 progress=progress,
             )
-        return dataclasses.replace(found, per_cell=None, per_cell_stderr=None)
+        return dataclasses.replace(curve, per_cell=None, per_cell_stderr=None)
 
     return join(list(parts.each([f"{slug(law.name)}-{start:04d}" for start in starts], piece, progress)))
 
@@ -376,15 +376,14 @@ def _places(law: Law, curve: EntropyCurve, process: gmm.Process, chance: float) 
             "half-entropy": half_time(curve),
             "cloning": agreement_time(curve, chance),
         }
-    exact = remembered(lambda times: exact_law_curve(law.mixture, process, times, law.partition))
     noise = np.sort(-0.5 * curve.log_snr)
-    found = [
-        fastest_of(exact, process, noise),
-        half_entropy_of(exact, process, noise),
-        half_agreement_of(exact, process, noise, chance),
-    ]
-    times = times_at(process, np.array(found))
-    return dict(zip(("entropy-rate", "half-entropy", "cloning"), map(_without_error, times), strict=True))
+    places = {
+        "entropy-rate": lambda exact: fastest_of(exact, process, noise),
+        "half-entropy": lambda exact: half_entropy_of(exact, process, noise),
+        "cloning": lambda exact: half_agreement_of(exact, process, noise, chance),
+    }
+    curves = exact_law(law.mixture, process, law.partition)
+    return dict(zip(places, exact_times(list(places.values()), process, *curves), strict=True))
 
 
 def _without_error(value: float | np.ndarray) -> Time:
@@ -404,22 +403,22 @@ def speciation_times(
         process: forward process.
     """
     of_covariance = _without_error(times_of(process, np.array(covariance_log_snr(largest))))
-    found = {"covariance": {"covariance": of_covariance}} | {name: dict(by) for name, by in places.items()}
+    times = {"covariance": {"covariance": of_covariance}} | {name: dict(by) for name, by in places.items()}
     opening = opening_directions(moments).log_snr
     first = opening[0] if len(opening) else math.nan
-    found[GAUSSIAN]["curvature"] = _without_error(times_of(process, np.array(first)))
+    times[GAUSSIAN]["curvature"] = _without_error(times_of(process, np.array(first)))
     top = float(moments.between[0])
     if top > 0:
         options = {"variance": moments.variance, "family": "pair"}
         for criterion in CRITERIA[:4]:
             value = speciation_time(process, top, criterion=criterion, **options)
-            found[ROUND][criterion] = _without_error(value)
-    return found
+            times[ROUND][criterion] = _without_error(value)
+    return times
 
 
-def _numbers(dataset: xr.Dataset, found: dict[str, dict[str, Time]], points: EntropyCurve) -> list[Number]:
+def _numbers(dataset: xr.Dataset, times: dict[str, dict[str, Time]], points: EntropyCurve) -> list[Number]:
     numbers = []
-    for source, by in found.items():
+    for source, by in times.items():
         for criterion, time in by.items():
             numbers.append(number(f"{source}: {criterion}, t", time.value, time.stderr or None))
     collapse = half_time(points)

@@ -4,9 +4,10 @@ A row's file is named by everything that its numbers follow from. A list of clas
 keeps the rows that are the same.
 """
 
+import contextlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,11 +16,13 @@ import xarray as xr
 
 from gmm.curve import versions
 from gmm.files import alone_in, write_whole
+from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from neural.models import Model, load_model
-from paper_figures.files import fingerprint, save_dataset
-from paper_figures.progress import Progress
+from neural.progress import Progress
+from paper_figures.files import save_dataset
 from paper_figures.studies import sources
+from paper_figures.studies.asked import Asked, questions
 from paper_figures.studies.comparison import dataset_of, lines_of
 from paper_figures.studies.parts import Parts
 from paper_figures.studies.question import Question
@@ -51,6 +54,11 @@ class Row(NamedTuple):
         return fingerprint(self.question.facts())[:20]
 
 
+def rows_of(asked: Asked, model: Model) -> list[Row]:
+    """One row for each question that is asked, named by its decision."""
+    return [Row(question.decision.name, question) for question in questions(asked, model)]
+
+
 def model_for(kind: str, weights: Sequence[str], dtype: str = "float32") -> Model:
     """The network of an experiment, which must be of the kind that the experiment is about.
 
@@ -75,10 +83,8 @@ def measure(rows: Sequence[Row], work: Work) -> list[xr.Dataset]:
 
     def compute(number: int, progress: Progress | None) -> xr.Dataset:
         question = rows[number].question
-        chunks = None if folder is None else folder / "chunks"
-        runs = sources.measure([sources.online(question)], chunks, progress)
-        if chunks is not None and jax.process_index() == 0:
-            shutil.rmtree(chunks, ignore_errors=True)
+        with chunks_of(folder, rows[number].file) as chunks:
+            runs = sources.measure([sources.online(question)], chunks, progress)
         levels = [level.name for level in question.decision.levels]
         return dataset_of(lines_of(runs, question.seed), levels, None, question=question.facts())
 
@@ -86,12 +92,25 @@ def measure(rows: Sequence[Row], work: Work) -> list[xr.Dataset]:
         return list(store.each([row.file for row in rows], compute, work.progress))
 
 
-def write_manifest(folder: Path | None, rows: Sequence[Row]) -> None:
-    """Write manifest.json: seeds, sizes and files of all rows of an experiment."""
+@contextlib.contextmanager
+def chunks_of(folder: Path | None, name: str) -> Iterator[Path | None]:
+    """The folder for parts of one row, removed when the row is finished; None where nothing is kept."""
+    chunks = None if folder is None else folder / "chunks" / name
+    yield chunks
+    if chunks is not None:
+        shutil.rmtree(chunks, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other rows have theirs there
+            chunks.parent.rmdir()
+
+
+def write_manifest(folder: Path | None, rows: Sequence[Row], **more: Any) -> None:
+    """Write manifest.json: seeds, sizes and files of all rows of an experiment, and what else it generates."""
     if folder is None or jax.process_index() != 0:
         return
     entries = [{"name": row.name, "file": f"{row.file}.nc", **row.question.facts()} for row in rows]
-    text = json.dumps({"format": FORMAT, "rows": entries, "versions": versions()}, indent=1, default=str)
+    text = json.dumps(
+        {"format": FORMAT, "rows": entries, **more, "versions": versions()}, indent=1, default=str
+    )
     write_whole(folder / "manifest.json", text.encode())
 
 
@@ -105,9 +124,9 @@ def together(names: Mapping[str, Sequence[xr.Dataset]]) -> xr.Dataset:
     for name, rows in names.items():
         column = xr.concat(rows, dim="level", combine_attrs="drop", join="outer")
         columns.append(column.assign_coords(source=[name]))
-    found = xr.concat(columns, dim="source", combine_attrs="drop", join="outer")
+    combined = xr.concat(columns, dim="source", combine_attrs="drop", join="outer")
     first = next(iter(names.values()))[0].attrs
-    return found.assign_attrs(format=first["format"], versions=first["versions"], reference="")
+    return combined.assign_attrs(format=first["format"], versions=first["versions"], reference="")
 
 
 def renamed(rows: Sequence[Row], measured: Sequence[xr.Dataset]) -> list[xr.Dataset]:

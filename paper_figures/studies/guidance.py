@@ -13,8 +13,9 @@ from gmm.guidance import Guidance
 from gmm.guidance_specs import needs_curve, parse_guidance, save_guidance
 from neural.estimators import online_entropy, posterior_paths
 from neural.models import Model
+from neural.progress import Progress
 from paper_figures.formats.words import slug
-from paper_figures.progress import Progress, share
+from paper_figures.progress import share
 from paper_figures.studies.question import Question
 
 # The plain conditional dynamics: always measured, since the other schedules are compared with it and timed by it.
@@ -105,12 +106,12 @@ def measure(
     """
     shares = (share(progress, number, count(texts)) for number in range(count(texts)))
     plain = _measured(question, guide, PLAIN, parse_guidance(PLAIN)[PLAIN], folder, next(shares))
-    found = {PLAIN: plain}
+    measured = {PLAIN: plain}
     for text in texts:
         for name, schedule in parse_guidance(text, plain.curve).items():
-            if name not in found:
-                found[name] = _measured(question, guide, name, schedule, folder, next(shares, None))
-    return list(found.values())
+            if name not in measured:
+                measured[name] = _measured(question, guide, name, schedule, folder, next(shares, None))
+    return list(measured.values())
 
 
 def _measured(
@@ -126,7 +127,8 @@ def _measured(
         question.model.denoiser,
         question.decision.conditions,
         partition=question.partitions[0],
-        samples=question.samples,
+        samples=most_samples(question),
+        precision=question.precision,
         folder=folder,
         progress=progress,
         **options,
@@ -135,9 +137,15 @@ def _measured(
         # Without guidance trajectories are the model's own, and the two agree for any model.
         more = {"cross_entropy": curve.entropy, "cross_entropy_stderr": curve.entropy_stderr}
         curve = dataclasses.replace(curve, **more)
-    facts = {"schedule": name, "guidance": schedule.as_dict(), **question.facts()}
+    measured = {"schedule": name, "guidance": schedule.as_dict(), "samples": curve.metadata["samples"]}
+    facts = question.facts() | measured
     curve = dataclasses.replace(curve, metadata={**curve.metadata, **facts})
     return MeasuredSchedule(name, schedule, curve, _mean_weight(question, schedule, curve, options))
+
+
+def most_samples(question: Question) -> int:
+    """Trajectories of a schedule, at most."""
+    return question.samples if question.precision is None else question.most
 
 
 def _options(question: Question, guide: Model | None, schedule: Guidance) -> dict[str, Any]:
@@ -200,7 +208,7 @@ def weights_at_levels(
 
 def write(folder: Path, measured: Sequence[MeasuredSchedule]) -> None:
     """Write guidance.json, and one curve file for each schedule."""
-    for one in measured:
-        facts = {**one.curve.metadata, "mean_weight": one.weight.tolist()}
-        dataclasses.replace(one.curve, metadata=facts).save(folder / f"guidance-{slug(one.name)}.nc")
-    save_guidance(folder / "guidance.json", {one.name: one.schedule for one in measured})
+    for guided in measured:
+        facts = {**guided.curve.metadata, "mean_weight": guided.weight.tolist()}
+        dataclasses.replace(guided.curve, metadata=facts).save(folder / f"guidance-{slug(guided.name)}.nc")
+    save_guidance(folder / "guidance.json", {guided.name: guided.schedule for guided in measured})

@@ -1,21 +1,21 @@
 """What guidance does to a published network's decision: entropy, information and cross-entropy by schedule."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 
 import jax
 import xarray as xr
 
 from gmm.files import alone_in
+from gmm.fingerprint import fingerprint
 from gmm.netcdf import load_whole
 from neural.models import Model
-from paper_figures.files import fingerprint, save_dataset
+from neural.progress import Progress
+from paper_figures.files import save_dataset
 from paper_figures.formats.numbers import attach
-from paper_figures.progress import Progress
 from paper_figures.studies import guidance
 from paper_figures.studies.comparison import dataset_of, numbers, saved_line
-from paper_figures.studies.experiment import Row, Work, facts, write_manifest
+from paper_figures.studies.experiment import Row, Work, chunks_of, facts, write_manifest
 from paper_figures.studies.parts import Parts
 from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
 
@@ -23,8 +23,8 @@ from paper_figures.studies.plan import Cost, Plan, model_or_stand_in, network_of
 def cost(row: Row, schedules: Sequence[str]) -> Cost:
     """What all schedules of a row cost: every class and the network without a class, at each step of each path."""
     question, count = row.question, guidance.count(schedules)
-    each = question.samples * question.steps * (len(question.decision.conditions) + 1)
-    return Cost(row.name, count, question.samples, count * each)
+    evaluations = question.samples * question.steps * (len(question.decision.conditions) + 1)
+    return Cost(row.name, count, question.samples, count * evaluations)
 
 
 def plan(weights: str, rows: Callable[[Model], Sequence[Row]], schedules: Sequence[str]) -> Plan:
@@ -46,18 +46,17 @@ def measure(rows: Sequence[Row], schedules: Sequence[str], work: Work) -> list[x
     write_manifest(folder, rows)
     store = Parts(folder, ".nc", load_whole, save_dataset)
 
-    def one(number: int, progress: Progress | None) -> xr.Dataset:
-        question, chunks = rows[number].question, None if folder is None else folder / "chunks"
+    def compute_row(number: int, progress: Progress | None) -> xr.Dataset:
+        question = rows[number].question
         guidance.check(question, None, schedules)
-        measured = guidance.measure(question, None, schedules, chunks, progress)
-        if chunks is not None and jax.process_index() == 0:
-            shutil.rmtree(chunks, ignore_errors=True)
-        lines = {one.name: [saved_line(one.curve)] for one in measured}
-        weights = {one.name: one.weight.tolist() for one in measured}
+        with chunks_of(folder, names[number]) as chunks:
+            measured = guidance.measure(question, None, schedules, chunks, progress)
+        lines = {guided.name: [saved_line(guided.curve)] for guided in measured}
+        weights = {guided.name: guided.weight.tolist() for guided in measured}
         return dataset_of(
             lines, [rows[number].name], guidance.PLAIN, question=question.facts(), weights=weights
         )
 
     names = [f"{row.file}-{fingerprint(json.dumps(list(schedules)))[:8]}" for row in rows]
     with alone_in(None if jax.process_index() else folder):
-        return list(store.each(names, one, work.progress))
+        return list(store.each(names, compute_row, work.progress))

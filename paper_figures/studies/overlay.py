@@ -26,15 +26,15 @@ def overlay(files: Sequence[Path]) -> xr.Dataset:
     levels: list[str] = []
     asks: dict[str, str] = {}
     for path in files:
-        names, found, asked = _lines(path, prefix=len(files) > 1)
+        names, of_file, asked_of_file = _lines(path, prefix=len(files) > 1)
         levels = levels or names
         if len(names) != len(levels):
             raise ValueError(
                 f"files must hold curves of as many levels: {files[0]} has {len(levels)}, {path} {len(names)}"
             )
-        for name, of_levels in found.items():
+        for name, of_levels in of_file.items():
             unused = _unused(name, path, lines)
-            lines[unused], asks[unused] = of_levels, asked.get(name, asked_by(of_levels[0].curve))
+            lines[unused], asks[unused] = of_levels, asked_of_file.get(name, asked_by(of_levels[0].curve))
     names = [path.name for path in files]
     return comparison.dataset_of(lines, levels, next(iter(lines)), files=names, asks=asks)
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,10 @@ from neural.checkpoints import read_kept, write_kept
 from neural.decisions.words import members
 from neural.models import Model, load_model
 from neural.pictures import LATENT_CHANNELS, decoded
+from neural.progress import Progress
 from neural.samplers import ancestral, ddim, ddim_times, heun
 from neural.stable_diffusion import load_vae
 from paper_figures.files import save_image
-from paper_figures.progress import Progress
 
 SAMPLERS = ("heun", "ddim", "ancestral")
 # What users of a model usually do: the guidance scale of Stable Diffusion, and its sampler.
@@ -57,6 +57,7 @@ class PictureSettings:
         decoder: autoencoder that turns its latents into pictures; empty where it needs none beside its own.
         schedule: text form of a guidance schedule, in place of the constant w; empty without one.
         latents: whether states are kept as they are, and no pictures made of them.
+        changes: LoRA files and other settings of the model's kind, as results record them.
     """
 
     model: str
@@ -67,6 +68,7 @@ class PictureSettings:
     decoder: str = ""
     schedule: str = ""
     latents: bool = False
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def guidance(self) -> Guidance | float:
@@ -149,6 +151,7 @@ def plan_pictures(
     latents: bool = False,
     for_metrics: bool = False,
     trust_code: bool = False,
+    changes: Mapping[str, Any] | None = None,
 ) -> PicturePlan:
     """The model, loaded, and every picture: each condition with the same seeds, `seed` to `seed` + count - 1.
 
@@ -167,6 +170,7 @@ def plan_pictures(
         schedule: text form of a guidance schedule, in place of `guidance_scale`.
         latents: whether to keep the states instead of pictures of them.
         trust_code: whether an own model may be loaded, which executes its code.
+        changes: settings of the model's kind, as in `load_model`.
         for_metrics: one picture for each of `count` seeds, of a condition that the seed draws; see `Picture.by_number`.
 
     Raises:
@@ -175,9 +179,12 @@ def plan_pictures(
     """
     check_values("count", count, ">= 1", lambda number: number >= 1)
     check_values("seed", seed, "in 0..2^31 - 1 - count", lambda s: (s >= 0) & (s < 2**31 - count))
-    loaded = load_model(model, dtype=dtype, trust_code=trust_code)
+    loaded = load_model(model, dtype=dtype, trust_code=trust_code, **(changes or {}))
     if not latents and loaded.pictures is None and not _needs_decoder(loaded):
-        raise ValueError(f"model must make pictures; the states of {loaded.name}, {loaded.shape}, are none")
+        raise ValueError(
+            f"model must make pictures, unless `latents` is given, which writes states; those of {loaded.name}, "
+            f"{loaded.shape}, are no pictures"
+        )
     settings = _settings(loaded, sampler, steps, guidance_scale, dtype)
     decoder = vae if _needs_decoder(loaded) and not latents else ""
     settings = dataclasses.replace(
@@ -221,6 +228,11 @@ def _pictures(
     named = bool(classes or prompts or model.free_text)
     known = list(zip(model.names, model.conditions or (), strict=True))
     conditions = _conditions(model, classes, prompts) if named else known
+    return drawn_by_seed(conditions, seeds)
+
+
+def drawn_by_seed(conditions: Sequence[tuple[str, Any]], seeds: range) -> list[Picture]:
+    """One picture for each seed, of the condition (name, value) that the seed draws."""
     drawn = [int(np.random.default_rng(seed).integers(len(conditions))) for seed in seeds]
     return [
         Picture(*conditions[number], seed, by_number=True) for number, seed in zip(drawn, seeds, strict=True)
@@ -238,7 +250,7 @@ def _settings(
     check_values("guidance_scale", scale, "a number >= 0", lambda w: (w >= 0) & (w < np.inf))
     if scale != 1 and model.unconditional is None:
         raise ValueError(f"{model.name} has no unconditional network to guide with; use `guidance_scale` 1")
-    return PictureSettings(model.name, sampler, steps, scale, dtype)
+    return PictureSettings(model.name, sampler, steps, scale, dtype, changes=model.facts.get("settings", {}))
 
 
 def _conditions(model: Model, classes: Sequence[str], prompts: Sequence[str]) -> list[tuple[str, Any]]:
@@ -293,7 +305,7 @@ def make(plan: PicturePlan, folder: Path, batch: int, progress: Progress | None 
     each = plan.settings.sampler_evaluations
     for number, some in enumerate(batches):
         ours = _after(progress, number * each, len(batches) * each)
-        states = _batch(model, plan.settings, some, size, ours)
+        states = states_of(model, plan.settings, some, size, ours)
         shown = states if plan.settings.latents else model.pictures(states)  # type: ignore[misc]
         for picture, one in zip(some, shown, strict=False):
             _save(one, picture.path(folder), {SETTINGS_KEY: _as_text(plan.settings, picture)})
@@ -313,10 +325,10 @@ def _after(progress: Progress | None, before: int, total: int) -> Progress | Non
     return None if progress is None else lambda done, _: progress(before + done, total)
 
 
-def _batch(
+def states_of(
     model: Model, settings: PictureSettings, some: Sequence[Picture], size: int, progress: Progress | None
 ) -> jax.Array:
-    """(size, ...) states of some pictures, filled up to `size`."""
+    """(size, ...) states of some pictures, filled up to `size`; raises ValueError when they are not finite."""
     filled = [*some, *[some[-1]] * (size - len(some))]
     dtype = np.float64 if settings.dtype == "float64" else np.float32
     pairs = [jax.random.split(jax.random.key(picture.seed)) for picture in filled]
@@ -359,7 +371,7 @@ def _sample(
 
 
 def _as_text(settings: PictureSettings, picture: Picture) -> str:
-    unset = {name for name in ("schedule", "latents") if not getattr(settings, name)}
+    unset = {name for name in ("schedule", "latents", "changes") if not getattr(settings, name)}
     fields = {name: value for name, value in dataclasses.asdict(settings).items() if name not in unset}
     fields |= {"condition": picture.name, "seed": picture.seed}
     return json.dumps(fields, sort_keys=True)

@@ -52,10 +52,17 @@ class Cost(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What an experiment will compute."""
+    """What an experiment will compute.
+
+    Attributes:
+        network: the size of the network that is asked.
+        costs: of its evaluations.
+        besides: what is not counted, in words.
+    """
 
     network: Network
     costs: Sequence[Cost]
+    besides: str = ""
 
     @property
     def evaluations(self) -> int:

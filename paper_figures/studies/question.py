@@ -31,7 +31,10 @@ class Question:
         decision: what it decides between.
         prior: (K,) probabilities of the decision's conditions.
         samples: trajectories of an estimator, over all runs.
-        steps: noise levels, and network evaluations for each trajectory and condition.
+        precision: standard error in log(σ/α) of half entropy and of the window's ends, up to which the posterior of the
+            model's own trajectories is measured, in one run of at most `most` trajectories; None for `samples`.
+        most: see `precision`.
+        steps: noise levels, and, without a precision, network evaluations for each trajectory and condition.
         grid: where the noise levels lie.
         seed: seed of every random number.
         tracker, start, eta: as in `neural.online_entropy`.
@@ -54,6 +57,8 @@ class Question:
     batch: int | None = None
     eta: float = 1.0
     data_points: int = DATA_POINTS
+    precision: float | None = None
+    most: int = 0
 
     def __post_init__(self) -> None:
         check_stochastic(self.eta)
@@ -61,6 +66,13 @@ class Question:
             raise ValueError(f"samples must be at least 2, got {self.samples}")
         if self.steps < 2:
             raise ValueError(f"steps must be at least 2, got {self.steps}")
+        if self.precision is not None and not 0 < self.precision < np.inf:
+            raise ValueError(f"precision must be positive, got {self.precision:g}")
+        if self.precision is not None and self.tracker != "classes":
+            raise ValueError(
+                f"`precision` needs `tracker` classes, got {self.tracker}, whose entropy may not fall to one half; "
+                "give `samples` instead"
+            )
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be in 0..2^63-1, got {self.seed}")
 
@@ -100,7 +112,7 @@ class Question:
         return jax.random.fold_in(jax.random.fold_in(jax.random.key(self.seed), stream), run)
 
     def evaluations(self) -> int:
-        """Network evaluations of one estimator."""
+        """Network evaluations of one estimator of `samples` trajectories."""
         size = len(self.decision.conditions), self.trajectories, self.steps
         return evaluations(*size, tracker=self.tracker, start=self.start)
 
@@ -120,4 +132,5 @@ class Question:
             "seed": self.seed,
             "tracker": self.tracker,
             "start": self.start,
+            **({} if self.precision is None else {"precision": self.precision, "most": self.most}),
         }

@@ -15,10 +15,11 @@ import gmm
 from gmm.curve import EntropyCurve
 from gmm.datasets import LabelledData
 from gmm.families import empirical, fitted
-from neural.estimators import gap_entropy, online_entropy
+from gmm.fingerprint import fingerprint
+from neural.estimators import gap_entropy, most_evaluations, online_entropy, precise_entropy
 from neural.models import Model
-from paper_figures.files import fingerprint
-from paper_figures.progress import Progress, share
+from neural.progress import Progress
+from paper_figures.progress import share
 from paper_figures.studies.exact_laws import exact_law_curve, is_exact
 from paper_figures.studies.parts import Parts, whole_curve
 from paper_figures.studies.question import RUNS, Question
@@ -47,7 +48,8 @@ class Source:
 
     Attributes:
         name: its label.
-        evaluations: network evaluations that it costs; 0 for an exact curve.
+        evaluations: network evaluations that it costs, at most; 0 for an exact curve.
+        least: how few it may cost, where that depends on what is found; None where it does not.
         runs: how many independent runs it has.
         measure: (run, folder of finished parts, progress) -> one curve for each level.
     """
@@ -56,6 +58,7 @@ class Source:
     evaluations: int
     runs: int
     measure: Callable[[int, Path | None, Progress | None], list[EntropyCurve]]
+    least: int | None = None
 
 
 Runs = list[list[EntropyCurve]]
@@ -72,12 +75,12 @@ def measure(
         parts: folder where finished parts are kept, and found again by a later call of the same.
         progress: called while they are measured.
     """
-    found = {}
+    measured = {}
     for number, source in enumerate(sources):
         ours = share(progress, number, len(sources))
         runs = [source.measure(run, parts, share(ours, run, source.runs)) for run in range(source.runs)]
-        found[source.name] = [list(level) for level in zip(*runs, strict=True)]
-    return found
+        measured[source.name] = [list(level) for level in zip(*runs, strict=True)]
+    return measured
 
 
 # ------------------------------------------------------------------------------------------- trained models
@@ -85,6 +88,29 @@ def measure(
 
 def online(question: Question) -> Source:
     """The model's own posterior along its own trajectories."""
+    return _online(question) if question.precision is None else _precise(question)
+
+
+def _precise(question: Question) -> Source:
+    """The same to a stated precision, in one run that says its own errors."""
+    cost = most_evaluations(len(question.decision.conditions), question.most)
+
+    def measured(run: int, parts: Path | None, progress: Progress | None) -> list[EntropyCurve]:
+        options: dict[str, Any] = _options(question, parts, progress) | {"samples": question.most}
+        key = question.key(1, run)
+        return precise_entropy(
+            question.model.denoiser,
+            question.decision.conditions,
+            precision=question.precision,
+            key=key,
+            **options,
+        )
+
+    return Source(ONLINE, cost[1], 1, measured, least=cost[0])
+
+
+def _online(question: Question) -> Source:
+    """The same with a fixed number of trajectories, in independent runs."""
 
     def measured(run: int, parts: Path | None, progress: Progress | None) -> list[EntropyCurve]:
         return online_entropy(
@@ -209,7 +235,7 @@ def exact_curves(question: Question, names: Sequence[str] | None) -> list[Source
     """The exact curves that a trained model is compared with: of the same question as that of the tracker.
 
     Args:
-        question: the decision, with tracker "classes", or "unconditional": one class against all that the model knows.
+        question: the decision, with tracker "classes", or "unconditional": one class against all classes of the model.
         names: of `AGAINST`; None for those that are known of the model's training.
 
     Raises:

@@ -19,8 +19,8 @@ from gmm.curve import load_dataset, versions
 from gmm.devices import agreed
 from gmm.files import LOCK, alone_in, write_aside
 from neural.checkpoints import read_kept, write_kept
+from neural.progress import Progress
 from paper_figures.files import save_dataset
-from paper_figures.progress import Progress
 from paper_figures.studies import sweep_cell
 from paper_figures.studies.checks import GIB, check_memory_limit
 from paper_figures.studies.parts import Parts
@@ -207,20 +207,20 @@ def _is_finished(path: Path, axes: SweepAxes, settings: SweepSettings) -> bool:
     label = folder / "settings.json"
     if folder.exists() and any(file.name != LOCK for file in folder.iterdir()):
         try:
-            found = json.loads(label.read_text())
+            recorded = json.loads(label.read_text())
         except (OSError, ValueError):
             raise ValueError(f"cannot go on with {folder}: it is no folder of a sweep; remove it") from None
-        _check_same(path, found, wanted, ("settings",))
+        _check_same(path, recorded, wanted, ("settings",))
     else:
         with write_aside(label) as aside:
             aside.write_text(json.dumps(wanted), encoding="utf-8")
     return False
 
 
-def _check_same(path: Path, found: Any, wanted: Mapping[str, str], names: Sequence[str]) -> None:
+def _check_same(path: Path, recorded: Any, wanted: Mapping[str, str], names: Sequence[str]) -> None:
     """Refuse to mix results that follow from other settings."""
     for name in names:
-        theirs = found.get(name) if isinstance(found, dict) else None
+        theirs = recorded.get(name) if isinstance(recorded, dict) else None
         if theirs != wanted[name]:
             raise ValueError(
                 f"{path} holds a sweep of other {name}: it has {theirs}, asked for {wanted[name]}; name "
@@ -233,11 +233,14 @@ def _parts(path: Path | None, points: int) -> Parts[Result]:
     shapes = {name: (points,) if name in POINT_FIELDS else () for name in (*POINT_FIELDS, *SCALARS)}
 
     def read(file: Path) -> Result | None:
-        found = read_kept(file)
-        if found is None or {name: values.shape for name, values in found.tensors.items()} != shapes:
+        checkpoint = read_kept(file)
+        if (
+            checkpoint is None
+            or {name: values.shape for name, values in checkpoint.tensors.items()} != shapes
+        ):
             return None
-        arrays = {name: np.array(values) for name, values in found.tensors.items()}
-        return Result(found.attributes["status"], found.attributes["method"], arrays)
+        arrays = {name: np.array(values) for name, values in checkpoint.tensors.items()}
+        return Result(checkpoint.attributes["status"], checkpoint.attributes["method"], arrays)
 
     def write(result: Result, file: Path) -> None:
         arrays = {name: np.asarray(values) for name, values in result.arrays.items()}

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gmm.checks import check_values, choose
+from gmm.checks import choose
+from gmm.fingerprint import fingerprint
 from gmm.process import PROCESSES
-from paper_figures.files import fingerprint
 from paper_figures.formats.words import tree_shape
 from paper_figures.studies.checks import check_sampling
 
@@ -53,9 +53,7 @@ class SweepSettings:
     def __post_init__(self) -> None:
         choose("family", self.family, FAMILIES)
         choose("method", self.method, METHODS)
-        choose("dtype", self.dtype, ("float32", "float64"))
-        check_values("points", self.points, ">= 16 for a window and a maximum", lambda count: count >= 16)
-        check_sampling(self.samples, self.seed)
+        check_sampling(self.samples, self.seed, self.dtype, points=self.points)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +152,7 @@ def sweep_axes(
     prior: str | float | Sequence[str | float],
     branching: Sequence[str],
 ) -> SweepAxes:
-    """The axes that a person asks for; each is one value or several.
+    """The axes of a sweep; each is one value or several.
 
     Raises:
         ValueError: when `branching` and `classes` do not fit the family, or as `SweepAxes`.

@@ -7,21 +7,20 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-import theory
 from gmm import families
 from gmm.clock import times_at
 from gmm.curve import EntropyCurve
 from gmm.entropy import class_entropy
+from gmm.fingerprint import fingerprint
 from gmm.mixture import Mixture
 from gmm.process import PROCESSES, Process
-from paper_figures.files import fingerprint
+from neural.progress import Progress
 from paper_figures.formats.curves import window_ends
-from paper_figures.progress import Progress
-from paper_figures.studies.exact_laws import TOLERANCE
-from paper_figures.studies.sampled_times import half_time, peak_time
+from paper_figures.studies.exact_laws import exact_law, exact_times
+from paper_figures.studies.sampled_times import Time, half_time, peak_time
 from paper_figures.studies.sweep_axes import UNIFORM, Cell, SweepSettings
 from theory import Problem, entropy_curve, speciation_time, tree_curves, unequal_curve
-from theory.landmarks import fastest_of, half_entropy_of, remembered
+from theory.landmarks import fastest_of, half_entropy_of
 
 OK = "ok"
 POINT_FIELDS = ("t", "log_snr", "entropy", "entropy_stderr", "rate", "rate_stderr")
@@ -112,10 +111,10 @@ def compute(cell: Cell, settings: SweepSettings, progress: Progress | None = Non
         curve = exact(times_at(process, grid))
         scalars = exact_scalars(cell, settings.family, process, grid, exact)
     elif method in LINE_INTEGRALS.values():
-        exact = line_integrals(cell, settings, process)
+        exact, coarse = line_integrals(cell, settings, process)
         curve = exact(times_at(process, grid))
         method = str(curve.metadata["route"])  # three classes may have a structure that is simpler
-        scalars = scalars_of(process, grid, exact)
+        scalars = scalars_of(process, grid, exact, coarse)
     else:
         curve = sampled_curve(cell, settings, process, times_at(process, grid), method == "full", progress)
         scalars = sampled_scalars(curve)
@@ -182,18 +181,18 @@ def exact_scalars(
     return scalars_of(process, grid, exact)
 
 
-def scalars_of(process: Process, grid: np.ndarray, exact: Curve) -> dict[str, float]:
-    """Maximum of the rate and half of the entropy of an exact curve, searched for on it."""
-    places = np.array([find(exact, process, grid) for find in (fastest_of, half_entropy_of)])
-    peak, half = times_at(process, places).tolist()
-    return {"t_peak": peak, "t_peak_stderr": 0.0, "t_half": half, "t_half_stderr": 0.0}
+def scalars_of(
+    process: Process, grid: np.ndarray, exact: Curve, coarse: Curve | None = None
+) -> dict[str, float]:
+    """Maximum of the rate and half of the entropy of an exact curve, searched for on it, with numerical errors."""
+    places = [lambda curve, find=find: find(curve, process, grid) for find in (fastest_of, half_entropy_of)]
+    return _scalars(*exact_times(places, process, exact, coarse))
 
 
-def line_integrals(cell: Cell, settings: SweepSettings, process: Process) -> Curve:
-    """The curve of two to four classes of any means, as a function of times."""
+def line_integrals(cell: Cell, settings: SweepSettings, process: Process) -> tuple[Curve, Curve | None]:
+    """The curve of two to four classes of any means as a function of times, and a coarser one; see `exact_law`."""
     with jax.enable_x64(True):
-        low = mixture(cell, settings, full=False)
-    return remembered(lambda t: theory.exact_curve(low, process, t, tolerance=TOLERANCE))
+        return exact_law(mixture(cell, settings, full=False), process)
 
 
 # ------------------------------------------------------------------------------------------ sampled
@@ -210,8 +209,8 @@ def mixture(cell: Cell, settings: SweepSettings, *, full: bool) -> Mixture:
 
 def means_key(cell: Cell, settings: SweepSettings) -> jax.Array:
     """The random key of a cell's means: every process and every method gets the same problem to solve."""
-    own = fingerprint([settings.family, dataclasses.asdict(dataclasses.replace(cell, process=""))])
-    return jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), int(own[:8], 16)), 1)
+    of_cell = fingerprint([settings.family, dataclasses.asdict(dataclasses.replace(cell, process=""))])
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(settings.seed), int(of_cell[:8], 16)), 1)
 
 
 def cell_key(cell: Cell, settings: SweepSettings) -> jax.Array:
@@ -235,7 +234,10 @@ def sampled_curve(
 
 def sampled_scalars(curve: EntropyCurve) -> dict[str, float]:
     """Maximum of the rate and half of the entropy of a sampled curve, with standard errors."""
-    peak, half = peak_time(curve), half_time(curve)
+    return _scalars(peak_time(curve), half_time(curve))
+
+
+def _scalars(peak: Time, half: Time) -> dict[str, float]:
     values = {"t_peak": peak.value, "t_peak_stderr": peak.stderr}
     return values | {"t_half": half.value, "t_half_stderr": half.stderr}
 

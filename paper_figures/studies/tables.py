@@ -60,9 +60,9 @@ def of_window(window: MeasuredWindow) -> pandas.DataFrame:
 def of_schedules(schedules: Mapping[str, Guidance]) -> pandas.DataFrame:
     """One row for each noise level of each schedule: its weight; empty where that depends on the state."""
     frames = []
-    for name, one in schedules.items():
+    for name, schedule in schedules.items():
         noise, weight = np.array([np.nan]), np.array([np.nan])
-        if not one.of_state:
-            noise, weight = weights_at_levels(one, tuple(np.log(LEVELS)), LEVEL_COUNT)
+        if not schedule.of_state:
+            noise, weight = weights_at_levels(schedule, tuple(np.log(LEVELS)), LEVEL_COUNT)
         frames.append(pandas.DataFrame({"schedule": name, "sigma": np.exp(noise), "weight": weight}))
     return pandas.concat(frames, ignore_index=True)

@@ -15,11 +15,11 @@ from gmm.curve import load_dataset, versions
 from gmm.datasets import LabelledData
 from gmm.files import alone_in
 from neural.models.trained import IMAGE_RANGE
+from neural.progress import Progress
 from neural.samplers import edm_times, heun
 from neural.training import Plan, TrainingState, level_losses, mixture_optimum, nearest_class, train
 from neural.training.evaluation import PREDICTIONS
 from paper_figures.files import ensure_writable, save_dataset
-from paper_figures.progress import Progress
 from paper_figures.studies.cost import operations_per_second
 from paper_figures.studies.training_request import Request
 
@@ -141,8 +141,8 @@ def _held_out(plan: Plan, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
 
 def _states(plan: Plan, data: LabelledData) -> tuple[np.ndarray, np.ndarray]:
     assert plan.state_map is not None
-    some = data.subset(EVALUATED)
-    return some.x.reshape(-1, *plan.state_map.state_shape), some.y
+    evaluated = data.subset(EVALUATED)
+    return evaluated.x.reshape(-1, *plan.state_map.state_shape), evaluated.y
 
 
 def _range(plan: Plan) -> tuple[float, float]:
@@ -157,9 +157,11 @@ def _results(plan: Plan, seed: int, denoiser: Any, losses: np.ndarray, samples: 
     optimum = None
     if plan.family is not None:
         optimum = mixture_optimum(plan.task.mixture)  # type: ignore[union-attr]
-    found = {"held out": level_losses(denoiser, *_held_out(plan, points), sigmas, key=noise, optimum=optimum)}
+    levels = {
+        "held out": level_losses(denoiser, *_held_out(plan, points), sigmas, key=noise, optimum=optimum)
+    }
     if plan.data is not None:
-        found["training"] = level_losses(denoiser, *_states(plan, plan.data), sigmas, key=other)
+        levels["training"] = level_losses(denoiser, *_states(plan, plan.data), sigmas, key=other)
     rates = np.asarray(jax.vmap(plan.recipe.schedule())(jnp.arange(1, len(losses) + 1)))
     data: dict[str, Any] = {
         "step_loss": ("step", losses),
@@ -169,9 +171,9 @@ def _results(plan: Plan, seed: int, denoiser: Any, losses: np.ndarray, samples: 
         "sample_judged_guided": ("sample", samples.judged_guided),
     }
     for name in ("loss", "stderr", "optimum", "excess", "excess_stderr"):
-        rows = np.stack([getattr(part, name) for part in found.values()])
+        rows = np.stack([getattr(part, name) for part in levels.values()])
         data[name] = (("points", "prediction", "sigma"), rows)
-    coordinates = {"points": list(found), "prediction": list(PREDICTIONS), "sigma": sigmas}
+    coordinates = {"points": list(levels), "prediction": list(PREDICTIONS), "sigma": sigmas}
     return xr.Dataset(data, coordinates).assign_attrs(
         format=FORMAT, seed=seed, facts=json.dumps(dict(plan.facts)),
         judge_accuracy=samples.judge_accuracy, versions=json.dumps(versions()),

@@ -103,8 +103,8 @@ def _split(source: str, held_out: int | None) -> tuple[LabelledData, LabelledDat
     place = find_data(source)
     data = load_data(place)
     if place != BUILT_IN and Path(place).is_dir():
-        away = load_data(place, split="test")
-        return data, away if held_out is None else away.subset(held_out)
+        left_out = load_data(place, split="test")
+        return data, left_out if held_out is None else left_out.subset(held_out)
     count = round(len(data.x) * HELD_OUT_SHARE) if held_out is None else held_out
     if not 0 < count < len(data.x):
         raise ValueError(f"held_out must leave points on both sides of {len(data.x)}, got {count}")

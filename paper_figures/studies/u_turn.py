@@ -50,14 +50,14 @@ def turns(question: Question, lines: Mapping[str, Sequence[Line]]) -> xr.Dataset
     x0, labels, judge = _samples(question, key)
     number = np.argsort(question.places)  # of the decision, for each of the model's conditions
     partitions = [gmm.Partition(partition.labels[number]) for partition in question.partitions]
-    found = u_turn(
+    agreements = u_turn(
         question.model.unconditional, x0, labels, times, judge=judge, partitions=partitions,
         key=jax.random.fold_in(key, 1), steps=question.steps, end=0.5 * JUDGE_NOISE,
     )  # fmt: skip
     return xr.Dataset(
         {
-            "u_turn": (("level", "turn"), np.stack([agreement.value for agreement in found])),
-            "u_turn_stderr": (("level", "turn"), np.stack([agreement.stderr for agreement in found])),
+            "u_turn": (("level", "turn"), np.stack([agreement.value for agreement in agreements])),
+            "u_turn_stderr": (("level", "turn"), np.stack([agreement.stderr for agreement in agreements])),
             "turn_log_sigma": ("turn", places),
         },
         {"level": [level.name for level in question.decision.levels]},
@@ -74,8 +74,8 @@ def _samples(question: Question, key: jax.Array) -> tuple[jax.Array, np.ndarray,
     data = data_of(question)
     assert data is not None
     chosen = np.random.default_rng(question.seed).permutation(len(data.x))[:count]
-    some = data.subset(question.data_points, question.seed)
-    points, labels = gmm.families.empirical(some.x, some.y)
+    subset = data.subset(question.data_points, question.seed)
+    points, labels = gmm.families.empirical(subset.x, subset.y)
     near = gmm.diffuse(points, 1.0, JUDGE_NOISE)
 
     def judge(x: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -31,7 +31,7 @@ def grids(model: Model, given: Sequence[str] | None) -> list[Grid]:
     """
     if not given:
         return [model.grid]
-    found = []
+    grids_asked = []
     for word in words("sampler", given):
         name, _, count = word.partition(":")
         is_count = not count or (count.isdecimal() and int(count) >= 2)
@@ -41,8 +41,8 @@ def grids(model: Model, given: Sequence[str] | None) -> list[Grid]:
                 f"sampler must name a grid ({allowed}), with steps >= 2 as in edm:32; got {word!r}"
             )
         steps = int(count) if count else model.grid.steps
-        found.append(dataclasses.replace(model.grid, spacing=name, steps=steps))
-    return found
+        grids_asked.append(dataclasses.replace(model.grid, spacing=name, steps=steps))
+    return grids_asked
 
 
 def check_share(share: float) -> None:
@@ -90,16 +90,16 @@ def _window(
 ) -> MeasuredWindow:
     curve = pool(runs)
     try:
-        found = window(curve, share, allow_partial=allow_partial)
-        check_ends(found, curve)
+        interval = window(curve, share, allow_partial=allow_partial)
+        check_ends(interval, curve)
     except ValueError as error:
         raise ValueError(
             f"{question.model.name} makes no whole decision of {level.name!r} on its own noise levels "
             f"({curve.sigma.min():.3g}..{curve.sigma.max():.3g}): {error}"
         ) from error
     reading = read_off(runs, lambda c: landmarks(c, share)[-3:], seed=question.seed)
-    delta = np.array([found.low_stderr, found.median_stderr, found.high_stderr])
-    places = _places(question, np.array([found.low, found.median, found.high]), reading, delta)
+    delta = np.array([interval.low_stderr, interval.median_stderr, interval.high_stderr])
+    places = _places(question, np.array([interval.low, interval.median, interval.high]), reading, delta)
     labels = level.partition.labels
     conditions = question.decision.conditions
     return MeasuredWindow(
@@ -114,11 +114,19 @@ def _window(
         prior_entropy=curve.prior_entropy,
         **dict(zip(PLACES, places, strict=True)),
         samplers=tuple(
-            steps_of(question.model.process, grid, found.low, found.median, found.high) for grid in samplers
+            steps_of(question.model.process, grid, interval.low, interval.median, interval.high)
+            for grid in samplers
         ),
-        facts={"estimator": estimator, **question.facts(), "versions": versions()},
-        decided=Decided.of(found),
+        facts={"estimator": estimator, **question.facts(), **_spent(curve), "versions": versions()},
+        decided=Decided.of(interval),
     )
+
+
+def _spent(curve: EntropyCurve) -> dict[str, Any]:
+    """What a curve of a stated precision took."""
+    return {
+        name: curve.metadata[name] for name in ("reached", "paths", "evaluations") if name in curve.metadata
+    }
 
 
 def _places(question: Question, log_sigma: np.ndarray, reading: Reading, delta: np.ndarray) -> list[Place]:
@@ -172,10 +180,10 @@ def _or_none(value: np.ndarray) -> float | None:
 
 def write(folder: Path, runs: Runs, windows: Sequence[MeasuredWindow]) -> None:
     """Write window.json and window.nc, or window-1.json and so on where there are several levels."""
-    for stem, level_runs, found in zip(stems(windows), runs, windows, strict=True):
-        facts = {**found.facts, "level": found.question}
+    for stem, level_runs, measured in zip(stems(windows), runs, windows, strict=True):
+        facts = {**measured.facts, "level": measured.question}
         dataclasses.replace(pool(level_runs), metadata=facts).save(folder / f"{stem}.nc")
-        save_window(folder / f"{stem}.json", found)
+        save_window(folder / f"{stem}.json", measured)
 
 
 def stems(windows: Sequence[MeasuredWindow]) -> list[str]:

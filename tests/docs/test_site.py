@@ -70,6 +70,15 @@ def test_pages_make_no_request_and_do_not_overflow(page, name, request):
     assert (_brightness(page) < 128) == ("dark" in request.node.name)
 
 
+def test_the_gallery_leads_to_the_curves_of_each_figure(page):
+    page.goto((SITE / "gallery" / "index.html").as_uri())
+    links = page.locator("a", has_text="Curves and values, to choose from")
+    assert links.count() == page.locator("img.picture").count()
+    links.first.click()
+    page.wait_for_selector("body[data-ready=yes]")
+    assert page.faults == []
+
+
 def test_search_works_from_a_folder(page):
     page.goto((SITE / "search.html").as_uri() + "?q=boundary+points")
     page.wait_for_selector("#search-results li a")

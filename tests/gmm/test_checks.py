@@ -62,6 +62,7 @@ def test_the_first_wrong_value_is_shown():
         check_values("x", np.nan, "positive", positive)
 
 
+@pytest.mark.lenient("an infinity passes where values are unknown")
 def test_right_values_and_unknown_ones_pass():
     check_finite("x", [1.0, 2.0])
     check_finite("x", [])

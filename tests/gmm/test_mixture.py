@@ -241,10 +241,10 @@ def test_score_is_the_gradient_of_the_log_density(slug, dtype):
 @in_every_precision(np.float32)
 def test_float32_scores_lose_no_more_than_rounding(slug, dtype):
     same = jax.tree.map(lambda leaf: leaf.astype(np.float64), PROBLEMS[slug].mixture(dtype))
-    exact = slopes(same, *(level.astype(np.float64) for level in levels(slug, dtype)))
+    exact = np.asarray(slopes(same, *(level.astype(np.float64) for level in levels(slug, dtype))))
     value = found(slug, dtype)[2]
     assert value.dtype == dtype
-    assert (np.abs(value - exact) <= ROUNDINGS * score_rounding(slug, dtype)).all()
+    assert (np.abs(np.asarray(value) - exact) <= ROUNDINGS * score_rounding(slug, dtype)).all()
 
 
 # ------------------------------------------------------------------------------------------------ denoising
@@ -885,6 +885,7 @@ def test_bad_arguments_are_refused_by_name(case):
     check_refused(BAD_CALLS[case])
 
 
+@pytest.mark.lenient("a NaN passes where values are unknown")
 def test_under_jit_what_cannot_be_known_passes_through():
     bad = jnp.array([[np.nan, 0.0], [1.0, 1.0]])
     for function in (log_prob, log_posterior, score):

@@ -80,6 +80,7 @@ def test_components_outside_belong_to_no_cell():
     np.testing.assert_allclose(np.exp(cells), [[0.2, 0.3]], rtol=SUMS)
 
 
+@pytest.mark.lenient("a NaN comes in, and stays in its own cell")
 def test_cell_posteriors_stay_in_the_log_domain():
     logs = jnp.array([[-2000.0, -2001.0, -5000.0, -jnp.inf], [-1.0, jnp.nan, -2.0, -3.0]])
     cells = np.asarray(cell_log_posterior(logs, np.array([0, 0, 1, 2]), 3))
@@ -89,7 +90,7 @@ def test_cell_posteriors_stay_in_the_log_domain():
 
 
 def test_impossible_cells_have_no_gradient_rather_than_none_at_all():
-    logs = jnp.array([[-1.0, -2.0, -jnp.inf, -jnp.inf]])
+    logs = np.array([[-1.0, -2.0, -np.inf, -np.inf]])
     labels = np.array([0, 0, 1, 1])
     gradient = jax.grad(lambda logs: jnp.sum(jnp.exp(cell_log_posterior(logs, labels, 2))))(logs)
     np.testing.assert_allclose(gradient, [[np.exp(-1), np.exp(-2), 0, 0]], rtol=SUMS)

@@ -170,7 +170,7 @@ def test_a_full_disk(writing, tmp_path, held):
 def test_a_disk_without_room(writing, tmp_path, held):
     """The same on a file system of its own, where one may be mounted."""
     name, _, expected = writing
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(tmp_path)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(tmp_path)]
     if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("file systems cannot be mounted here")
     try:

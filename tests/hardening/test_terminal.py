@@ -100,7 +100,7 @@ def test_a_notebooks_backend_and_a_platform_that_is_not_there(curve, tmp_path, h
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "speciation: JAX has no platform 'cuda' here, which JAX_PLATFORMS asks for; unset it or name another"
+        "speciation: JAX has no platform 'cuda' here, but JAX_PLATFORMS is set to it; unset it or name another"
     )
     held("environments", 2)
 

@@ -15,7 +15,7 @@ from scipy import stats
 import gmm
 import theory
 from neural import calibration, gap_entropy, mixture_denoiser, online_entropy
-from neural.estimators.runs import Moments
+from neural.estimators.runs import PathMoments
 from tests.gmm.two_classes import surprise
 
 KEYS, MANY_KEYS, SAMPLES = 40, 200, 1024
@@ -148,7 +148,7 @@ def test_rare_conditions_among_few_trajectories():
 def test_small_numbers_keep_their_spread_in_single_precision():
     """Squares of 1e-25 underflow in float32; the spread of trajectories must not."""
     values = 1e-25 * np.array([1.0, 2.0, 3.0])
-    moments = Moments(3, np.array([[values.mean()]]), np.array([[np.sum((values - values.mean()) ** 2)]]))
+    moments = PathMoments(3, np.array([[values.mean()]]), np.array([[np.sum((values - values.mean()) ** 2)]]))
     assert moments.stderr == pytest.approx(values.std(ddof=1) / np.sqrt(3))
     assert moments.norm == pytest.approx(np.linalg.norm(values))
 

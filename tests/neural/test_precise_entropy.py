@@ -12,6 +12,7 @@ import theory
 from gmm.landmarks import half_entropy
 from gmm.windows import window
 from neural import from_function, mixture_denoiser, online_entropy, precise_entropy
+from neural.estimators import most_evaluations
 from neural.estimators.held import _growth
 
 # |z| > 5 of a normal error: once in 2 million; of Student's with 15 degrees of freedom, which the stated errors are
@@ -151,9 +152,9 @@ def test_evaluations_are_those_that_happen() -> None:
     curve = precise_entropy(model, range(2), key=jax.random.key(0))
     assert curve.metadata["evaluations"] == sum(counted)
     # Classes that are points: the distance of the denoisers is known from the first state on.
-    assert curve.metadata["paths"] == 16
+    assert curve.metadata["paths"] == 32
     exact = theory.binary_entropy(18.0 * np.exp(curve.log_snr))
-    # What the 16 first states tell of the class differs from path to path, and nothing after them does.
+    # What the 32 first states tell of the class differs from path to path, and nothing after them does.
     assert np.all(np.abs(curve.entropy - exact) <= STDERRS * curve.entropy_stderr + 1e-5)
 
 
@@ -176,3 +177,17 @@ def test_growth_is_the_integral_of_an_exponential() -> None:
     y = np.array([-30.0, -1.0, -1e-3, -1e-9, 0.0, 1e-9, 9e-4, 1.0, 5.0])
     wanted = np.where(y == 0, 1, np.expm1(y) / np.where(y == 0, 1, y))
     assert np.allclose(_growth(jnp.asarray(y)), wanted, rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_no_call_costs_more_than_announced() -> None:
+    """Also where steps double, and where a decision is not whole and nothing is ever precise enough."""
+    process = gmm.edm()
+    denoiser = mixture_denoiser(gmm.families.pair(4), process)
+    for times in (None, np.geomspace(80, 3, 12)):
+        curve = precise_entropy(
+            denoiser, range(2), key=jax.random.key(1), precision=1e-3, samples=32, times=times
+        )
+        least, most = most_evaluations(2, 32)
+        assert not curve.metadata["reached"]
+        assert least <= curve.metadata["evaluations"] <= most

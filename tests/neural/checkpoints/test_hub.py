@@ -328,7 +328,7 @@ def test_official_names(name):
 def test_other_names_are_refused(name):
     assert published(name) is None
     with pytest.raises(ValueError, match=f"NAME must be one of {', '.join(PRESETS)}, or an official name"):
-        presets.known(name)
+        presets.published_files(name)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the platform's own place for such files")

@@ -216,8 +216,8 @@ def test_block_numbers_do_not_set_the_amount_of_work(shapes):
         ({"sigma_data": -(10**400)}, "sigma_data must be a positive number, got -10000"),
         ({"clip_act": float("nan")}, "clip_act must be a positive number or None"),
         ({"channels_per_head": 48}, "enc.8x8_block0 has 64 channels, which are not whole heads of"),
-        ({"\x1b[2J\n": "x" * 999}, r"unknown network option .x1b.2J.n='x{79}\.\.\.; this reader knows"),
-        ({"rotary": True}, "unknown network option rotary=True; this reader knows"),
+        ({"\x1b[2J\n": "x" * 999}, r"unknown network option .x1b.2J.n='x{79}\.\.\.; the supported ones are"),
+        ({"rotary": True}, "unknown network option rotary=True; the supported ones are"),
     ],
 )
 def test_options_that_contradict_or_are_unknown(shapes, options, message):

@@ -269,7 +269,7 @@ def test_vocabulary_of_another_model(tmp_path):
     folders.write_tokenizer(tmp_path / "other", [*tiny.MERGES, ("x", "y")])
     with pytest.raises(
         CheckpointError,
-        match=f"has token {tiny.VOCABULARY}, but the text encoder knows {tiny.VOCABULARY} tokens",
+        match=f"has token {tiny.VOCABULARY}, but the text encoder has {tiny.VOCABULARY} tokens",
     ):
         load_sd15(folder, tokenizer=tmp_path / "other")
 

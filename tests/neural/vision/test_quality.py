@@ -66,14 +66,20 @@ def test_a_class_judge_is_the_softmax_of_the_heads_logits():
     found = np.exp(np.asarray(class_judge(judge, lambda x: images[: len(x)], [1, 0])(np.zeros((3, 4)))))
     np.testing.assert_allclose(found[:, :2], p[:, [1, 0]], rtol=1e-5)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-5)
-    with pytest.raises(ValueError, match="classes must be below"):
-        class_judge(judge, lambda x: images, [10**6])(np.zeros((3, 4)))
+    # At once, before anything is sampled.
+    with pytest.raises(ValueError, match="classes must be below 10, the judge's own"):
+        class_judge(judge, lambda x: images, [10])
+    with pytest.raises(ValueError, match="no classes of its own; load it with its linear head"):
+        class_judge(load_judge(DATA / "dinov2-swiglu"), lambda x: images, [0])
+    with pytest.raises(ValueError, match="no classes of its own; ask CLIP"):
+        class_judge(load_judge(DATA / "clip"), lambda x: images, [0])
 
 
 def test_a_prompt_judge_adds_up_the_other_prompts(monkeypatch):
     judge = load_judge(DATA / "clip")
     scores = np.log([[0.5, 0.2, 0.3], [0.1, 0.1, 0.8]])
-    monkeypatch.setattr(type(judge), "prompt_logits", lambda self, images, prompts, batch: scores + 7)
+    monkeypatch.setattr(type(judge), "text_features", lambda self, prompts: np.ones((len(prompts), 1)))
+    monkeypatch.setattr(type(judge), "scaled_cosines", lambda self, images, texts: scores + 7)
     grey = np.zeros((2, 8, 8, 1), np.uint8)
     found = prompt_judge(judge, lambda x: grey, ["a cat"], ["a dog", "a car"])(np.zeros(2))
     np.testing.assert_allclose(np.exp(found), [[0.5, 0.5], [0.1, 0.9]], rtol=1e-5)

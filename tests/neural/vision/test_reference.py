@@ -76,6 +76,8 @@ def test_folders_of_images(tmp_path):
     (tmp_path / "b").mkdir()
     for i, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / ("b" if i % 2 else ".") / f"{i}.png")
+    # Left by a writer that was killed.
+    (tmp_path / "b" / ".7.png.partial-a.png").write_bytes(b"half a picture")
     files = image_files(tmp_path)
     assert [file.name for file in files] == ["0.png", "2.png", "4.png", "1.png", "3.png"]
     found = np.concatenate(list(read_images(files, 2)))

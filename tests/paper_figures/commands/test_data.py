@@ -129,7 +129,9 @@ def test_surrogates_of_few_classes_are_exact(classes):
         order = np.argsort(curve.t.values)
         near = np.interp(float(time), curve.t.values[order], curve[field].values[order])
         assert near == pytest.approx(value, rel=0.05)  # straight lines between 16 points
-        assert found.time_stderr.sel(source=GAUSSIAN, criterion=criterion) == 0
+        error = float(found.time_stderr.sel(source=GAUSSIAN, criterion=criterion))
+        # The cluster expansion is computed to a tolerance, the others to rounding.
+        assert 0 < error < 1e-3 if routes[GAUSSIAN] == "cluster" else error == 0
 
 
 def test_nearest_distances_are_those_of_all_pairs():

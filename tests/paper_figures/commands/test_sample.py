@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+from time import sleep
 
 import jax
 import jax.numpy as jnp
@@ -157,7 +161,10 @@ def test_a_network_that_ships_draws_what_it_was_trained_on(capsys, tmp_path):
 
 def test_states_that_are_no_pictures_are_refused_before_anything_is_made(capsys):
     line = run(capsys, "--model", "zoo:tree", "--dry-run", code=2)
-    assert "--model must make pictures; the states of zoo:tree, (64,), are none" in line
+    assert (
+        "--model must make pictures, unless --latents is given, which writes states; those of zoo:tree"
+        in line
+    )
 
 
 def test_what_a_class_model_cannot_do(data, capsys, tmp_path):
@@ -244,3 +251,66 @@ def test_schedules_that_are_refused(words, message, capsys, tmp_path):
     error = run(capsys, "--model", "zoo:digits", "--classes", 7, *words, "--out", tmp_path, code=2)
     assert re.search(message, error)
     assert error.count("\n") == 1
+
+
+COMMAND = "from paper_figures.cli import main; main()"
+MANY = ["sample", "--model", "zoo:digits", "--for-metrics", "--steps", "3", "--batch", "4"]
+# Bytes: every picture is larger.
+SMALL_FILE = 100
+LIMITED = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({SMALL_FILE}, -1)); {COMMAND}"
+
+
+def pictures(folder):
+    finished = [path for path in folder.rglob("*.png") if not path.name.startswith(".")]
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in finished}
+
+
+@pytest.mark.slow
+def test_many_pictures_outlive_kill_9(capsys, tmp_path):
+    """Killed again and again, each run goes on; what is finished is neither lost nor made again, nor cut short."""
+    count, killed = 240, tmp_path / "killed"
+    words = [*MANY, "--count", str(count)]
+    kept, kills = {}, 0
+    while kills < 3:
+        running = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, *words, "--out", str(killed)], stdout=subprocess.DEVNULL
+        )
+        while running.poll() is None and len(pictures(killed)) < len(kept) + 20:
+            sleep(0.01)
+        running.kill()
+        assert running.wait(60) == -signal.SIGKILL
+        after, kills = pictures(killed), kills + 1
+        # A reader of the folder sees whole pictures alone.
+        assert len(image_files(killed)) == len(after)
+        assert kept.items() <= after.items()
+        assert len(kept) < len(after) < count
+        kept = after
+    assert f"{count} picture(s), {len(kept)} of them there already" in run(
+        capsys, *words[1:], "--out", killed
+    )
+    run(capsys, *words[1:], "--out", tmp_path / "whole")
+    finished, whole = pictures(killed), pictures(tmp_path / "whole")
+    assert kept.items() <= finished.items()
+    assert {name: contents for name, (contents, _) in finished.items()} == {
+        name: contents for name, (contents, _) in whole.items()
+    }
+    assert len(image_files(killed)) == count
+    left = [path.name for path in killed.rglob("*") if path.is_file() and path.suffix != ".png"]
+    assert left == []
+
+
+def test_a_disk_that_fills_loses_no_picture(capsys, tmp_path):
+    """A limit on the size of files stands for a disk without room."""
+    run(capsys, *MANY[1:], "--count", 8, "--out", tmp_path)
+    kept = pictures(tmp_path)
+    words = [sys.executable, "-c", LIMITED, *MANY, "--count", "16", "--out", str(tmp_path)]
+    stopped = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 2
+    assert stopped.stderr.splitlines()[-1].startswith("speciation: cannot write ")
+    assert "Traceback" not in stopped.stderr
+    assert pictures(tmp_path) == kept
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".png"]
+    assert "16 picture(s), 8 of them there already" in run(
+        capsys, *MANY[1:], "--count", 16, "--out", tmp_path
+    )
+    assert len(pictures(tmp_path)) == 16

@@ -1,6 +1,8 @@
 """``speciation show``."""
 
 import dataclasses
+import json
+import re
 
 import numpy as np
 import pandas
@@ -8,13 +10,14 @@ import pytest
 import xarray as xr
 
 import gmm
+from gmm.netcdf import save_dataset
 from paper_figures import cli
 from paper_figures.commands import saved_files
 from paper_figures.drawing import curve as curve_picture
 from paper_figures.figures.job import Job
 from paper_figures.figures.registry import FIGURES
 from paper_figures.figures.settings import Settings
-from paper_figures.studies import sweep_laws
+from paper_figures.studies import comparison, sweep_laws
 from theory import entropy_curve, window
 
 CURVE = entropy_curve(gmm.vp(), np.linspace(0.1, 6.0, 60), 100.0)
@@ -178,7 +181,9 @@ def test_window_and_schedules_are_shown(tmp_path, capsys):
     assert f"σ/α = {str(found.median.sigma)[:5]}" in out
     assert "of 3 mine steps (0 the noisiest): 1 to 1" in out
     assert "decided: " in out
-    assert (tmp_path / "window.png").exists()
+    # Beside the picture that `speciation window` drew from the curve, not over it.
+    assert (tmp_path / "window-json.png").exists()
+    assert not (tmp_path / "window.png").exists()
     assert cli.run(["show", str(tmp_path / "window.json"), "--out", str(tmp_path / "w.csv")]) == 0
     np.testing.assert_allclose(pandas.read_csv(tmp_path / "w.csv").sigma, found.sigma)
 
@@ -186,7 +191,7 @@ def test_window_and_schedules_are_shown(tmp_path, capsys):
     gmm.save_guidance(tmp_path / "guidance.json", every)
     assert cli.run(["show", str(tmp_path / "guidance.json"), "--axis", "log-snr"]) == 0
     assert "inside" in capsys.readouterr().out
-    assert (tmp_path / "guidance-log-snr.png").exists()
+    assert (tmp_path / "guidance-log-snr-json.png").exists()
     table = saved_files._SCHEDULES.table(every, saved_files.View())
     assert set(table[table.schedule == "flat"].weight) == {2.0}
     assert table[(table.schedule == "inside") & (table.sigma > 0.51) & (table.sigma < 1.9)].weight.eq(3).all()
@@ -206,3 +211,34 @@ def test_json_that_is_not_ours_is_refused(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         saved_files.show_file(tmp_path / "x.json", saved_files.View())
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+def page_data(path):
+    """What a page holds for its script."""
+    (text,) = re.findall(r'id="data">(.*?)</script>', path.read_text(encoding="utf-8"), re.DOTALL)
+    return json.loads(text)
+
+
+def test_a_sweep_has_a_page_with_every_cell_and_its_times(sweep_file, tmp_path):
+    page = tmp_path / "new" / "sweep.html"
+    assert cli.run(["show", str(sweep_file), "--html", str(page)]) == 0
+    data, dataset = page_data(page), xr.load_dataset(sweep_file, engine="h5netcdf")
+    assert len(data["curves"]) == int((dataset.status == "ok").sum())
+    assert data["curves"][0]["prior"] == pytest.approx(np.log(dataset.classes.values[0]), rel=1e-5)
+    times = next(series for series in data["series"] if series["name"] == "t peak")
+    assert sum(len(line["y"]) for line in times["lines"]) == np.isfinite(dataset.t_peak.values).sum()
+
+
+def test_a_comparison_has_a_page_with_every_source(tmp_path):
+    lines = {
+        name: [comparison.saved_line(curve)]
+        for name, curve in (("one", CURVE), ("two", CURVE.take(slice(9))))
+    }
+    made = comparison.dataset_of(lines, ["classes"], "one", asks={})
+    save_dataset(tmp_path / "compare.nc", made)
+    assert cli.run(["show", str(tmp_path / "compare.nc"), "--html", str(tmp_path / "page.html")]) == 0
+    data = page_data(tmp_path / "page.html")
+    assert [(line["name"], len(line["h"])) for line in data["curves"]] == [("one", 60), ("two", 9)]
+    assert any("one: σ/α at half" in label for label, _ in data["facts"])
+    place = next(series for series in data["series"] if series["name"] == "place")
+    assert place["ticks"] == list(made.landmark.values)

@@ -167,7 +167,7 @@ def test_an_attack_is_one_line(capsys, tmp_path):
     for arguments in (("check", path), ("convert", path, tmp_path / "a.safetensors")):
         line = run(capsys, *arguments, code=2)
         assert line == (
-            f"speciation: {path}: the file asks for 'os'.'system', which a checkpoint does not need; "
+            f"speciation: {path}: the file uses 'os'.'system', which a checkpoint does not need; "
             "nothing of it was run\n"
         )
     assert list(tmp_path.iterdir()) == [path]

@@ -66,19 +66,28 @@ def test_each_figure_leaves_picture_data_and_page(two_figures, tmp_path, capsys)
     assert cli.run(["figures", "--out", str(tmp_path / "deep" / "er")]) == 0
     folder = tmp_path / "deep" / "er"
     assert names(folder) == sorted(
-        ["index.html"] + [f"{n}.{s}" for n in ("one", "two") for s in ("nc", "pdf", "png")]
+        ["index.html"] + [f"{n}.{s}" for n in ("one", "two") for s in ("html", "nc", "pdf", "png")]
     )
     page = (folder / "index.html").read_text()
     for text in (
         'src="one.png"',
         'href="two.pdf"',
         'href="two.nc"',
+        'href="two.html"',
         "A line, drawn.",
         "19.00 ± 0.50",
         "A &lt;line&gt;.",
     ):
         assert text in page
     assert "one: computed" in capsys.readouterr().out
+
+
+def test_the_page_links_the_explorer_where_it_lies_beside_the_figures(two_figures, tmp_path):
+    assert cli.run(["figures", "--out", str(tmp_path), "--only", "one"]) == 0
+    assert "explorer" not in (tmp_path / "index.html").read_text()
+    assert cli.run(["explore", "--out", str(tmp_path / "explorer.html")]) == 0
+    assert cli.run(["figures", "--out", str(tmp_path), "--only", "one"]) == 0
+    assert 'href="explorer.html"' in (tmp_path / "index.html").read_text()
 
 
 def test_second_run_computes_nothing_and_says_so(two_figures, tmp_path, capsys):
@@ -207,7 +216,7 @@ def test_interruption_keeps_what_is_finished(two_figures, tmp_path, capsys):
     two_figures.module.compute = interrupted
     assert cli.run(["figures", "--out", str(tmp_path)]) == 130
     assert "interrupted; what is finished stays in" in capsys.readouterr().err
-    assert names(tmp_path) == ["index.html", "one.nc", "one.pdf", "one.png"]
+    assert names(tmp_path) == ["index.html", "one.html", "one.nc", "one.pdf", "one.png"]
 
 
 def test_failure_while_writing_leaves_the_old_file(two_figures, tmp_path, monkeypatch):

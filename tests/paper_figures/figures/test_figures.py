@@ -5,13 +5,16 @@ import functools
 import importlib
 import json
 import re
+from itertools import pairwise
 
 import jax
 import matplotlib as mpl
 import numpy as np
 import pytest
 import scipy.stats
+from scipy.integrate import quad
 from scipy.optimize import brentq
+from scipy.special import xlogy
 
 import gmm
 from gmm.curve import EntropyCurve
@@ -270,13 +273,48 @@ def test_aligned_pair_against_theory():
         np.testing.assert_allclose(found.rate, exact.rate, rtol=1e-10)
 
 
+# Roots of quadratures of 20 digits (mpmath) along the line between the means: rho at half entropy, where E Σp² is
+# midway between Σπ² and 1, and where rho (1 - E Σp²) is largest.
+THRESHOLDS = {
+    0.5: (1.0440133154525, 0.8508444376142, 1.508330628786),
+    0.1: (1.2055966238187, 1.2773436340363, 1.6974106493040),
+    0.002: (1.9603397198214, 3.1112463911057, 2.6669108525726),
+}
+ROOTS = 1e-11  # twelve digits of the table, and of the roots
+
+
+@pytest.mark.parametrize("prior", THRESHOLDS)
+def test_thresholds_of_a_pair_are_roots_of_an_independent_quadrature(prior):
+    found = fig09_beyond_isotropic._thresholds(prior)
+    np.testing.assert_allclose(found, THRESHOLDS[prior], rtol=ROOTS)
+    # The same posterior, integrated by scipy.
+    entropy, agreement = _by_quad(found[0], prior)[0], _by_quad(found[1], prior)[1]
+    assert entropy == pytest.approx(-(xlogy(prior, prior) + xlogy(1 - prior, 1 - prior)) / 2, rel=ROOTS)
+    assert agreement == pytest.approx(1 - prior * (1 - prior), rel=ROOTS)
+
+
+def _by_quad(rho, prior):
+    """H and E Σp² of two classes at ±√rho in unit noise, by scipy's adaptive quadrature along the line."""
+    mean, log_priors = np.sqrt(rho), np.log([prior, 1 - prior])
+    middle = -(log_priors[0] - log_priors[1]) / (2 * mean)
+
+    def integrand(x, weigh):
+        joint = log_priors - 0.5 * (x - mean * np.array([1, -1])) ** 2
+        log_p = joint - np.logaddexp(*joint)
+        return float(np.sum(np.exp(joint) * weigh(log_p)) / np.sqrt(2 * np.pi))
+
+    ends = sorted([-mean - 12, -mean, mean, mean + 12, np.clip(middle, -mean - 11, mean + 11)])
+    return [
+        sum(quad(integrand, a, b, (weigh,), epsabs=1e-14, epsrel=1e-12)[0] for a, b in pairwise(ends))
+        for weigh in (np.negative, np.exp)
+    ]
+
+
 def test_balanced_thresholds_are_the_known_constants():
-    np.testing.assert_allclose(
-        fig09_beyond_isotropic._thresholds(0.5), fig09_beyond_isotropic.BALANCED, rtol=1e-5
-    )
+    assert THRESHOLDS[0.5] == fig09_beyond_isotropic.BALANCED
     # The maximum of dH/dt by another route: the root finder of the speciation times.
     time = speciation_time(gmm.vp(), 1e3, family="pair")
-    assert fig09_beyond_isotropic._thresholds(0.5)[2] == pytest.approx(1e3 * np.exp(-2 * time), rel=1e-5)
+    assert fig09_beyond_isotropic._thresholds(0.5)[2] == pytest.approx(1e3 * np.exp(-2 * time), rel=1e-9)
 
 
 def test_spectrum_has_mean_one():

@@ -6,8 +6,6 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
-
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 # Width and height of a desktop's window and of a phone's.
 SHAPES = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -22,18 +20,6 @@ def reason_to_skip():
     except ImportError:
         return "playwright is not installed; `make browser` installs it"
     return ""
-
-
-@pytest.fixture(scope="session")
-def browser():
-    if reason := reason_to_skip():
-        pytest.skip(reason)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @contextlib.contextmanager

@@ -1,14 +1,18 @@
 """The explorer in a real browser, against `theory` in Python."""
 
 import math
+import os
+import shlex
 
 import numpy as np
 import pytest
 
 import theory
+from gmm.curve import EntropyCurve
+from paper_figures import cli
 from paper_figures.pages.explorer import write_explorer
 from paper_figures.pages.setting import Setting, exact_curve, noise_levels
-from tests.paper_figures.pages.browser import SHAPES, browser, opened, violations  # noqa: F401
+from tests.paper_figures.pages.browser import SHAPES, opened, violations
 
 pytestmark = pytest.mark.browser
 
@@ -31,7 +35,7 @@ def page_file(tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, page_file):  # noqa: F811
+def page(browser, page_file):
     with opened(browser, page_file) as page:
         yield page
 
@@ -175,7 +179,7 @@ def test_one_setting_of_each_mode(page, mode):
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape, colours, tmp_path):  # noqa: F811
+def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape, colours, tmp_path):
     with opened(browser, page_file, "#mode=guided&over=0.4", shape, colours) as page:
         assert violations(page) == {}
         for name, start in (("csv", b"t,log_snr"), ("svg", b"<svg"), ("png", b"\x89PNG")):
@@ -183,3 +187,92 @@ def test_everyone_can_use_the_page_and_take_its_files(browser, page_file, shape,
                 page.click(f"#{name}")
             download.value.save_as(tmp_path / name)
             assert (tmp_path / name).read_bytes().startswith(start)
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_on_a_phone_the_pictures_stay_in_sight_of_the_sliders(browser, page_file, colours):
+    with opened(browser, page_file, "", "phone", colours) as page:
+        tops = [
+            page.locator(name).bounding_box()["y"] for name in ("#answer", "#plot", "#form", "#point-title")
+        ]
+        assert tops == sorted(tops)
+        slider = page.locator("#variance-slider")
+        page.evaluate("(top) => scrollTo(0, top)", slider.bounding_box()["y"] - 600)
+        plot, moved = page.locator("#plot").bounding_box(), slider.bounding_box()
+        assert plot["y"] == 0
+        assert plot["height"] < moved["y"] < SHAPES["phone"][1]
+        assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+# Moves the setting of a mode a little, so that nothing is remembered, and updates.
+MOVE = """([mode, count]) => {
+  Object.assign(state, DEFAULTS, { mode });
+  durations.length = 0;
+  for (let i = 0; i < count; i++) {
+    Object.assign(state, { classes: 10 + i, separation: 0.5 + 0.03 * i, inner: 0.1 + 0.01 * i, prior: 0.01 * (i + 1),
+      weight: 1.5 + 0.1 * i });
+    update();
+  }
+  return durations;
+}"""
+MOVES = 31
+
+
+@pytest.mark.parametrize("mode", ["flat", "prior", "tree", "guided"])
+def test_time_of_an_update_is_reported(page, mode, report):
+    durations = page.evaluate(MOVE, [mode, MOVES])
+    assert len(durations) == MOVES
+    processors = page.evaluate("navigator.hardwareConcurrency")
+    report(
+        f"explorer, {mode}: an update takes {np.median(durations):.1f} ms of script (median of {MOVES}, load "
+        f"{os.getloadavg()[0]:.1f} on {processors} processors); goal: 16"
+    )
+
+
+TAKEN = [
+    {"mode": "flat", "classes": 1e12, "dim": 1e9, "family": "orthogonal", "process": "flow"},
+    {"mode": "flat", "classes": 3, "variance": 0, "process": "edm", "dim": 7},
+    {"mode": "prior", "prior": 1e-5, "separation": 0.03, "process": "vp-linear"},
+    {"mode": "tree", "coarse": 5, "fine": 40, "inner": 0.05, "variance": 0.3, "process": "ve"},
+    {"mode": "guided", "prior": 0.3, "weight": 3.5, "sampler": "flow", "process": "ddpm", "dim": 50},
+    {"mode": "guided", "weight": 6, "sampler": "sde"},
+]
+# The page's own values at the noise levels of a curve: those that its readout shows.
+VALUES = """(levels) => levels.map(
+  (level) => state.mode === "guided" ? valueAt(current[0], level) : pointsOf()(level)[0])"""
+
+
+def taken(page, values, button):
+    """What a button copies, in a setting."""
+    page.evaluate("(values) => { Object.assign(state, DEFAULTS, values); show(); update(); }", values)
+    page.click(f"#{button}")
+    return page.evaluate("() => document.body.dataset.copied")
+
+
+def compare_curve(page, curve, mode):
+    """A curve that was computed by what the page said, with the page's numbers at the same noise levels."""
+    found = page.evaluate(VALUES, list(map(float, curve.log_snr)))
+    scale = math.log(2) if mode == "guided" else curve.prior_entropy
+    share = STATED[mode] * scale
+    np.testing.assert_allclose([point["h"] for point in found], curve.entropy, rtol=0, atol=share)
+    rates = [point["dh"] for point in found]
+    np.testing.assert_allclose(rates, curve.rate / curve.log_snr_slope, rtol=0, atol=RATES[mode] * scale)
+
+
+@pytest.mark.parametrize("values", TAKEN, ids=lambda values: "-".join(map(str, values.values())))
+def test_copied_python_computes_the_curve_of_the_page(page, values, capsys):
+    text = taken(page, values, "python")
+    names = {}
+    exec(compile(text, "copied", "exec"), names)
+    assert "log_snr" in capsys.readouterr().out  # the text ends by printing its data frame
+    assert len(names["curve"].t) == 200
+    compare_curve(page, names["curve"], values["mode"])
+
+
+@pytest.mark.parametrize("values", TAKEN, ids=lambda values: "-".join(map(str, values.values())))
+def test_copied_command_computes_the_curve_of_the_page(page, values, tmp_path, monkeypatch):
+    program, *arguments = shlex.split(taken(page, values, "command"))
+    assert program == "speciation"
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(arguments) == 0
+    compare_curve(page, EntropyCurve.load(tmp_path / "curve.nc"), values["mode"])

@@ -1,10 +1,10 @@
 """Stand-ins for the names that a trainer's checkpoint uses and that no weights need.
 
-Beside its ``state_dict`` such a file holds whatever the trainer keeps: callbacks, schedulers, configurations,
-objects of any package. A stand-in is only a word: nothing is imported or called for it, and what is put into it
-is dropped (`neural.checkpoints.machine.Opaque`). That alone makes it safe. Names of the standard library that
-are no plain values, and names that load or run code, are refused all the same: no trainer stores ``os.system``,
-and the numbers of a file that asks for it deserve no trust either.
+Besides its ``state_dict`` such a file holds whatever the trainer keeps: callbacks, schedulers, configurations,
+objects of any package. A stand-in holds nothing but a name: nothing is imported or called for it, and what is put
+into it is dropped (`neural.checkpoints.machine.Opaque`). That alone makes it safe. Names of the standard library that
+are not plain values, and names that load or run code, are refused all the same: no trainer stores ``os.system``, and
+the numbers of a file that uses it cannot be trusted either.
 """
 
 import _compat_pickle  # how Python's own pickle module translates the names of Python 2
@@ -61,32 +61,32 @@ _LOADERS = (
 )  # fmt: skip
 
 
-class Strangers:
-    """Makes the stand-ins of one file, and remembers their names."""
+class StandIns:
+    """The stand-ins of one file, by name."""
 
     def __init__(self) -> None:
-        self._met: dict[tuple[str, str], Opaque] = {}
+        self._by_name: dict[tuple[str, str], Opaque] = {}
 
     def __call__(self, module: str, name: str) -> Opaque:
         """The stand-in of a name; the same for the same name.
 
         Raises:
-            CheckpointError: for a name of the standard library that is no plain value, for one that loads or
-                runs code, for text that is no name, and when there are too many.
+            CheckpointError: for a name of the standard library that is not a plain value, for one that loads or
+                runs code, for text that is not a name, and when there are too many.
         """
         if not (_is_path(module) and _is_path(name)) or _is_refused(module, name):
             raise CheckpointError(
-                f"the file asks for {quoted(module)}.{quoted(name)}, which a checkpoint does not need; "
+                f"the file uses {quoted(module)}.{quoted(name)}, which a checkpoint does not need; "
                 "nothing of it was run"
             )
-        if len(self._met) == MAX_NAMES and (module, name) not in self._met:
-            raise CheckpointError(f"the file asks for more than {MAX_NAMES} names that weights do not need")
-        return self._met.setdefault((module, name), Opaque(f"{module}.{name}"))
+        if len(self._by_name) == MAX_NAMES and (module, name) not in self._by_name:
+            raise CheckpointError(f"the file uses more than {MAX_NAMES} names that weights do not need")
+        return self._by_name.setdefault((module, name), Opaque(f"{module}.{name}"))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What was asked for, sorted."""
-        return tuple(sorted(stranger.name for stranger in self._met.values()))
+        """The names that the file uses, sorted."""
+        return tuple(sorted(stand_in.name for stand_in in self._by_name.values()))
 
 
 def _is_refused(module: str, name: str) -> bool:
