@@ -265,9 +265,8 @@ def _entropy_rate(problem: Problem) -> float:
         return _log_rate_slope(problem, log_snr) - float(clock.bend / clock.slope**2)
 
     top = _top(log_rate, slope, low, high)
-    return (
-        top if math.isfinite(top) else math.nan
-    )  # the rate may still grow where the process or the data end
+    # The rate may still grow where the process or the data end.
+    return top if math.isfinite(top) else math.nan
 
 
 def _top(
