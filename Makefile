@@ -15,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES ?= -1
 
 # Line integrals and cluster expansions are NumPy's alone.
 STRICT := tests/test_strict_numerics.py $(filter-out $(addprefix %/test_,$(addsuffix .py,bracket chernoff class_structure cluster files)), \
-  $(wildcard tests/gmm/test_*.py tests/theory/test_*.py)) $(addprefix tests/neural/,test_trackers.py edm2/test_denoiser.py stable_diffusion/test_denoiser.py)
+  $(wildcard tests/gmm/test_*.py tests/theory/test_*.py)) $(addprefix tests/neural/,test_trackers.py edm2/test_denoiser.py edm2/test_latents.py stable_diffusion/test_denoiser.py)
 
 .PHONY: help figures test slow strict torch browser lint javascript hardening minimum wheel parity bench docs clean
 help:  ## list the targets

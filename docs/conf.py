@@ -101,7 +101,7 @@ def _as_plain_text(_app: Any, _what: str, _name: str, _object: Any, _options: An
             in_code = False
         if not in_code:
             parts = re.split(r"(``.+?``|`.+?`)", line)
-            parts[::2] = [re.sub(r"\||\*(?=\w)", r"\\\g<0>", part) for part in parts[::2]]
+            parts[::2] = [re.sub(r"\||\*(?=[*\w])", r"\\\g<0>", part) for part in parts[::2]]
             lines[number] = "".join(parts)
         in_code = in_code or line.rstrip().endswith("::")
 

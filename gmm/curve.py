@@ -48,6 +48,7 @@ _CELL_FIELDS = {
     "per_cell": "mean of -log p(z|X_t) given Z = z",
     "per_cell_stderr": "standard error of per_cell",
 }
+_MAY_BE_ABSENT = ("cross_entropy", "cross_entropy_stderr", *_CELL_FIELDS)
 _POINTWISE = ("t", "log_snr", "log_snr_slope", *_POINT_FIELDS, *_CELL_FIELDS)
 # How a field scales with the unit of information; fields that are not named here do not.
 _INFORMATION_POWER = {
@@ -271,14 +272,20 @@ class EntropyCurve:
         return dataclasses.replace(self, units=units, **scaled)
 
     def to_dataset(self) -> xr.Dataset:
-        """Labelled form: dimensions point and cell, coordinates t, log_snr, sigma; see docs/reference/curves.md."""
+        """Labelled form: dimensions point and cell, coordinates t, log_snr, sigma; see docs/reference/curves.md.
+
+        Fields that the curve does not have are absent: the cells' of a curve without values for single cells, and the
+        cross-entropy of unguided ones.
+        """
         described = _POINT_FIELDS | {"log_snr_slope": "d log_snr / dt"}
         data: dict[str, Any] = {
             name: ("point", getattr(self, name), {"long_name": text})
             for name, text in described.items()
             if getattr(self, name) is not None
         }
-        data |= {n: (("point", "cell"), getattr(self, n), {"long_name": x}) for n, x in _CELL_FIELDS.items()}
+        if self._cells != (0,):
+            by_cell = {n: (("point", "cell"), getattr(self, n)) for n in _CELL_FIELDS}
+            data |= {n: (*values, {"long_name": _CELL_FIELDS[n]}) for n, values in by_cell.items()}
         data["prior_entropy"] = ((), self.prior_entropy, {"long_name": "prior entropy H[Z]"})
         for name in data:
             power = _INFORMATION_POWER.get(name, 0)
@@ -348,11 +355,7 @@ class EntropyCurve:
                 raise ValueError(f"entropy curve lacks the attribute {name}")
             if not isinstance(value, str):
                 raise ValueError(f"the attribute {name} of an entropy curve must be text, got {value!r:.60}")
-        missing = [
-            n
-            for n in (*_POINTWISE, "prior_entropy")
-            if n not in dataset and not n.startswith("cross_entropy")
-        ]
+        missing = [n for n in (*_POINTWISE, "prior_entropy") if n not in dataset and n not in _MAY_BE_ABSENT]
         if missing:
             raise ValueError(f"entropy curve lacks {', '.join(missing)}")
         fields: dict[str, Any] = {

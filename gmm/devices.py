@@ -4,7 +4,9 @@ After `jax.distributed.initialize` (called before anything else) `jax.devices()`
 nothing else changes. See docs/how-to/scaling.md.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import jax
@@ -15,6 +17,7 @@ from jaxtyping import Array, Int
 
 T = TypeVar("T")
 AXIS = "devices"
+_alone: contextvars.ContextVar[bool] = contextvars.ContextVar("alone", default=False)
 
 
 def over_devices(
@@ -49,6 +52,21 @@ def rows_for(items: int, most: int) -> Int[Array, "b s"]:
     rows = -(-items // (most * count)) * count
     size = -(-items // rows)
     return jnp.arange(rows * size).reshape(rows, size)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Within, this process computes whole results by itself: the work is divided among processes already."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def sharing() -> int:
+    """How many processes share one result: all that have joined, or one within `alone`."""
+    return 1 if _alone.get() else jax.process_count()
 
 
 def of_every_host(tree: T) -> T:

@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from gmm.checks import choose
 from gmm.curve import EntropyCurve
 from gmm.estimate import Estimate
+from gmm.process import DDPM
 from gmm.windows import check_coverage, crossing, window
 
 LANDMARKS = ("half", "peak", "low", "median", "high")
@@ -83,7 +84,8 @@ def fastest(curve: EntropyCurve, per: str = "log-noise") -> Estimate:
 
     The maximum of a polynomial fitted to the rates and, integrated, to the entropies around the top. The error covers
     errors of the points that are independent as well as smooth ones, and what a lower degree changes. Points of unknown
-    error carry no weight; where hardly any other is left, the error of the place is unknown (NaN).
+    error carry no weight; where hardly any other is left, the error of the place is unknown (NaN). On a discrete chain
+    dH/dt jumps at every index, and its maximum is known to one step: the error covers that as well.
 
     Args:
         curve: an entropy curve, points in any order.
@@ -104,7 +106,16 @@ def fastest(curve: EntropyCurve, per: str = "log-noise") -> Estimate:
     best, *lower = (_maximum(top, degree - less) for less in range(compared))
     moved2 = [(o.value - best.value) ** 2 - abs(o.stderr**2 - best.stderr**2) for o in lower]
     bias2 = np.nan_to_num(max(0.0, *moved2), nan=0.25 * np.ptp(top.noise) ** 2)
-    return Estimate(best.value, np.sqrt(best.stderr**2 + bias2))
+    step = _chain_step(curve, float(best.value)) if per == "t" else 0.0
+    return Estimate(best.value, np.sqrt(best.stderr**2 + bias2 + step**2))
+
+
+def _chain_step(curve: EntropyCurve, place: float) -> float:
+    """Width in log(σ/α) of one step around a place of a discrete chain; zero for a process with a smooth clock."""
+    if not str(curve.metadata.get("process", "")).startswith(f"{DDPM.name}("):
+        return 0.0
+    order = np.argsort(curve.sigma)
+    return float(np.interp(place, np.log(curve.sigma[order]), -0.5 * curve.log_snr_slope[order]))
 
 
 class _Top(NamedTuple):

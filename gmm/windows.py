@@ -233,11 +233,13 @@ def check_coverage(curve: EntropyCurve, share: float) -> None:
     # Towards data the remaining information is unknown; a falling curve bounds it by its last slope
     # (information decays at least as fast as e^{-log-noise}).
     missing_low = slope[0]
-    for missing, end, direction in (
-        (missing_high, noise[-1], "more noise"),
-        (missing_low, noise[0], "less noise"),
+    largest = np.nan_to_num(curve.entropy_stderr).max()
+    at_most_noise = np.nan_to_num(curve.entropy_stderr[np.argmin(curve.log_snr)], nan=largest)
+    for missing, error, end, direction in (
+        (missing_high, at_most_noise, noise[-1], "more noise"),
+        (missing_low, largest, noise[0], "less noise"),
     ):
-        if missing > _COVERAGE * tail + 3 * np.nan_to_num(curve.entropy_stderr).max():
+        if missing > _COVERAGE * tail + 3 * error:
             raise ValueError(
                 f"curve must cover the decision: beyond log(sigma/alpha) = {end:.3g} it still gains about "
                 f"{missing:.2g} {curve.units}; add times with {direction}, or pass `allow_partial`"

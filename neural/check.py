@@ -51,7 +51,12 @@ INFORMATION = 0.03  # nats claimed at much noise beyond those of the class means
 EXCESS = 0.15  # relative excess over a bound
 CORRELATION = 0.2  # size of a regression coefficient that should vanish
 POSTERIOR = 0.1  # overconfidence on data, in units of the prior entropy
+_NEVER = 9  # more changes of a wrapper than are tried
 _TINY = 1e-30  # keeps quotients of vanishing predictions finite
+# A correction is tried in full where D on `2 * CLASSES` states, by a sampler of `FEW_STEPS` steps, is not far off: at
+# much noise its variation is below this part of the noise level, at little noise it differs from x/α by less than this
+# many times the noise. Wrong conversions are off by the noise level itself, and by 50 times the noise.
+FEW_STEPS, PART_OF_LEVEL, FAR = 6, 0.25, 10.0
 MATCH = 0.1  # relative difference between the measured ratio of two scales and a known one
 
 
@@ -195,6 +200,15 @@ class _Probe:
         alpha, sigma = self.scales(self.times[-1])
         times = edm_times(self.denoiser.process, len(self.times), sigma_min=sigma / alpha, sigma_max=high)
         return dataclasses.replace(self, times=times)
+
+    def few(self) -> "_Probe":
+        """The same with few states and a sampler of few steps."""
+        levels = [sigma / alpha for alpha, sigma in map(self.scales, (self.times[-1], self.times[0]))]
+        times = edm_times(self.denoiser.process, FEW_STEPS, sigma_min=levels[0], sigma_max=levels[1])
+        n = 2 * CLASSES
+        return dataclasses.replace(
+            self, z=self.z[:n], noise=(self.noise[0][:n], self.noise[1][:n]), times=times
+        )
 
     @functools.cached_property
     def own_samples(self) -> np.ndarray:
@@ -449,30 +463,35 @@ def _posterior(probe: _Probe, data: tuple[np.ndarray, np.ndarray]) -> list[Check
 def _diagnosis(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None, rows: list[CheckRow]) -> CheckRow:
     """Which correction of the wrapper passes all checks, or which way out the failed checks suggest."""
     failed = {row.name for row in rows if row.verdict == FAIL}
-    fits = [_fit(probe, data, "")]
-    for words, corrected in _corrections(probe.denoiser):
-        fits.append(_fit(dataclasses.replace(probe, denoiser=corrected), data, words))
-    error, words = min(fits)
-    if error == np.inf and "data: scale" in failed and all(name.startswith("data") for name in failed):
+    # The fewest changes; of these, the one under which D denoises its own samples best.
+    fits = [_fit(probe, data, "", _amplifies(probe.denoiser))]
+    fits += [
+        _fit(dataclasses.replace(probe, denoiser=corrected), data, words, amplifies)
+        for words, corrected, amplifies in _corrections(probe.denoiser)
+    ]
+    changes, _, words = min(fits)
+    if changes == _NEVER and "data: scale" in failed and all(name.startswith("data") for name in failed):
         words = "the model agrees with its own samples and not with x0: rescale x0"
-    elif error == np.inf:
+    elif changes == _NEVER:
         words = "no known slip of a sign, a scale or a time explains it"
     return CheckRow("diagnosis", FAIL, np.nan, words)
 
 
-def _fit(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None, words: str) -> tuple[float, str]:
-    """The mean error of D on own samples if the checks pass, infinite if they do not; and the advice."""
+def _fit(
+    probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None, words: str, amplifies: bool
+) -> tuple[int, float, str]:
+    """How many changes make the checks pass (`_NEVER` if none do), the error of D on own samples, and the advice."""
     if words and _passes(probe, data):
-        return _own_error(probe), words
-    other = _without_much_noise(probe, data)
+        return 1, _own_error(probe), words
+    other = _without_much_noise(probe, data) if amplifies else None
     if other is None or not _passes(other, data):
-        return np.inf, words
+        return _NEVER, np.inf, words
     low, high = (x0 := other.own_samples if data is None else data[0]).min(), x0.max()
     advice = (
         "the conversion multiplies the network's error at much noise: pass the range of the data as data_range=(low, "
         f"high), ({low:.2g}, {high:.2g}) by these samples, or times that start at a smaller noise level"
     )
-    return _own_error(other), f"{words}; then {advice}" if words else advice
+    return 1 + bool(words), _own_error(other), f"{words}; then {advice}" if words else advice
 
 
 def _own_error(probe: _Probe) -> float:
@@ -486,7 +505,7 @@ def _without_much_noise(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | Non
         clipped = _as_function(probe.denoiser, probe.denoiser.denoise, ends)
         return dataclasses.replace(probe, denoiser=clipped)
     with np.errstate(all="ignore"):
-        scale = float(probe.from_level(LOWER_HIGH).own_samples.std())
+        scale = float(probe.few().from_level(LOWER_HIGH).own_samples.std())
     return probe.from_level(3 * scale) if 10 * LOW < scale < HIGH else None
 
 
@@ -504,13 +523,36 @@ def _passes(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None) -> bool:
     """Whether no check fails; a correction that cannot be evaluated fails."""
     with np.errstate(all="ignore"):
         try:
-            return all(row.verdict != FAIL for row in _rows(probe, data))
+            rows = (
+                _rows(probe, data) if _plausible(probe, data) else [CheckRow("plausible", FAIL, np.nan, "")]
+            )
+            return all(row.verdict != FAIL for row in rows)
         except (ValueError, FloatingPointError):
             return False
 
 
-def _corrections(denoiser: Denoiser) -> list[tuple[str, FunctionDenoiser]]:
-    """What the wrapper may have meant: a sentence for the user, and the denoiser that it would be."""
+def _plausible(probe: _Probe, data: tuple[np.ndarray, np.ndarray] | None) -> bool:
+    """Whether D may be a posterior mean, by few evaluations: a full check of every correction would take minutes."""
+    if data is not None:
+        n = len(probe.z)
+        return all(row.verdict != FAIL for row in _denoising(probe, "data", data[0][:n], data[1][:n]))
+    few = probe.few()
+    alpha, sigma = few.scales(few.times[0])
+    noise = sigma * np.asarray(few.noise[1], np.float64).reshape(len(few.z), -1)
+    spread = np.sqrt(np.mean(_within(few.denoise(noise, few.times[0], few.z), few.z) ** 2))
+    if not spread < PART_OF_LEVEL * sigma / alpha or not np.isfinite(few.own_samples).all():
+        return False
+    return _little_noise(few, few.own_samples).value < FAR
+
+
+def _amplifies(denoiser: Denoiser) -> bool:
+    """Whether the conversion may multiply the network's error by σ/α: that of eps, or one that the user wrote."""
+    used = getattr(denoiser, "prediction", "x0")
+    return used == "eps" or (used == "x0" and not hasattr(denoiser, "null"))
+
+
+def _corrections(denoiser: Denoiser) -> list[tuple[str, FunctionDenoiser, bool]]:
+    """What the wrapper may have meant: a sentence for the user, the denoiser that it would be, and `_amplifies`."""
     process = denoiser.process
     used = getattr(denoiser, "prediction", "x0")
     sigma_data = getattr(denoiser, "sigma_data", 0.5)
@@ -521,18 +563,24 @@ def _corrections(denoiser: Denoiser) -> list[tuple[str, FunctionDenoiser]]:
     ) -> Callable[..., Any]:
         return lambda x, t, c: to_x0(prediction, process, x, t, sign * raw(x, time(t), c), sigma_data)
 
+    kept = _amplifies(denoiser)
     others = [p for p in ("eps", "v", "velocity", "x0", "F") if p != used]
-    corrections = [(f'the network predicts "{p}": pass prediction="{p}"', reads(p)) for p in others]
-    corrections.append(
-        (f'the output has the wrong sign for prediction="{used}": negate it', reads(used, -1.0))
-    )
+    corrections = [
+        (f'the network predicts "{p}": pass prediction="{p}"', reads(p), p == "eps") for p in others
+    ]
+    words = f'the output has the wrong sign for prediction="{used}": negate it'
+    corrections.append((words, reads(used, -1.0), kept))
     opposite = [p for p in ("velocity", "v", "eps") if p != used]
-    corrections += [(f'the network predicts "{p}" with the opposite sign', reads(p, -1.0)) for p in opposite]
+    corrections += [
+        (f'the network predicts "{p}" with the opposite sign', reads(p, -1.0), p == "eps") for p in opposite
+    ]
     if used == "x0":
-        corrections += _slips(process, raw)
+        corrections += [(*slip, kept) for slip in _slips(process, raw)]
     if used != "x0" or hasattr(denoiser, "null"):
-        corrections += _other_times(process, functools.partial(reads, used))
-    return [(words, _as_function(denoiser, function)) for words, function in corrections]
+        corrections += [(*time, kept) for time in _other_times(process, functools.partial(reads, used))]
+    return [
+        (words, _as_function(denoiser, function), amplifies) for words, function, amplifies in corrections
+    ]
 
 
 def _other_times(process: Any, reads: Callable[..., Any]) -> list[tuple[str, Callable[..., Any]]]:

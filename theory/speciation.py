@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq
 from scipy.special import entr
 
 from gmm.checks import check_values, choose, padded
@@ -254,20 +254,41 @@ def _entropy_rate(problem: Problem) -> float:
     low, high = problem.log_snr_range()
     if not low < high:  # the process ends before anything is decided, or starts after
         return math.nan
-
-    def log_rate(log_snr: ArrayLike) -> np.ndarray:
-        level = np.atleast_1d(np.asarray(log_snr, float))
-        return _log_rate_in_noise(problem, level) + np.log(-problem.clock(level).slope)
-
     if isinstance(problem.process, DDPM):
         return _peak_of_table(problem, problem.process)
+
+    def log_rate(log_snr: np.ndarray) -> np.ndarray:
+        return _log_rate_in_noise(problem, log_snr) + np.log(-problem.clock(log_snr).slope)
+
+    def slope(log_snr: float) -> float:
+        clock = problem.clock(log_snr)
+        return _log_rate_slope(problem, log_snr) - float(clock.bend / clock.slope**2)
+
+    top = _top(log_rate, slope, low, high)
+    # The rate may still grow where the process or the data end.
+    return top if math.isfinite(top) else math.nan
+
+
+def _top(
+    values: Callable[[np.ndarray], np.ndarray], slope: Callable[[float], float], low: float, high: float
+) -> float:
+    """Noise level of the largest value; -inf or inf where the values still grow at `low` or at `high`.
+
+    Args:
+        values: noise levels -> values, which have one maximum.
+        slope: noise level -> slope of the values in log(σ²/α²), the opposite of log-SNR.
+        low: the noisiest level.
+        high: the cleanest level.
+    """
     grid = np.linspace(low, high, _SCAN)
-    values = log_rate(grid)
-    best = int(np.argmax(values))
-    if best in (0, _SCAN - 1):  # the rate still grows where the process or the data end
-        return math.nan
-    # A root of the derivative is found to rounding, a maximum of the value only to its square root.
-    return _root(lambda x: _log_rate_slope(problem, x), float(grid[best - 1]), float(grid[best + 1]))
+    best = int(np.argmax(values(grid)))
+    noisier, cleaner = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _SCAN - 1)])
+    # A root of the slope is found to rounding, a maximum of the values only to its square root.
+    if best == 0 and not slope(noisier) < 0:  # a slope of values that underflow is NaN
+        return -math.inf
+    if best == _SCAN - 1 and not slope(cleaner) > 0:
+        return math.inf
+    return _root(slope, noisier, cleaner)
 
 
 def _log_rate_in_noise(problem: Problem, log_snr: np.ndarray) -> np.ndarray:
@@ -279,30 +300,27 @@ def _log_rate_in_noise(problem: Problem, log_snr: np.ndarray) -> np.ndarray:
 
 
 def _log_rate_slope(problem: Problem, log_snr: float) -> float:
-    """d log(dH/dt) / d log(σ²/α²), from d²H/dρ² and the process's second derivative."""
-    clock = problem.clock(log_snr)
+    """d log(-dH/dλ) / d log(σ²/α²), from d²H/dρ²."""
     rho = problem.rho(log_snr)
     moved = float(shares(log_snr, problem.variance)[1])  # -d log ρ / d log(σ²/α²)
-    relative = rho * problem.entropy_second(rho) / problem.entropy_rate(rho)
-    return float(1 - clock.bend / clock.slope**2 - moved * (2 + relative))
+    with np.errstate(invalid="ignore"):  # both may underflow
+        relative = rho * problem.entropy_second(rho) / problem.entropy_rate(rho)
+    return float(1 - moved * (2 + relative))
 
 
 def _peak_of_table(problem: Problem, chain: DDPM) -> float:
-    """Maximum over a chain, whose log-SNR is linear between indices and jumps in slope at each.
+    """Maximum over a chain, whose log-SNR is linear between indices and jumps in slope at each; NaN at its ends.
 
     Within a cell dH/dt is -dH/dλ times a constant, and -dH/dλ has one maximum: a cell's own is the point
     nearest to it.
     """
     table = np.asarray(chain.log_snr_table, np.float64)
-    grid = np.linspace(*problem.log_snr_range(), _SCAN)
-    best = int(np.argmax(_log_rate_in_noise(problem, grid)))
-    bounds = grid[max(best - 1, 0)], grid[min(best + 1, _SCAN - 1)]
-    negative = lambda x: -float(_log_rate_in_noise(problem, np.array([x]))[0])
-    top = float(minimize_scalar(negative, bounds=bounds, method="bounded").x)  # type: ignore[attr-defined]
-    steps = -np.diff(table)
+    values = functools.partial(_log_rate_in_noise, problem)
+    top = _top(values, functools.partial(_log_rate_slope, problem), *problem.log_snr_range())
     nearest = np.clip(top, table[1:], table[:-1])
-    peak = float(nearest[np.argmax(_log_rate_in_noise(problem, nearest) + np.log(steps))])
-    return math.nan if peak in (table[0], table[-1]) else peak
+    best = int(np.argmax(values(nearest) + np.log(-np.diff(table))))
+    at_end = nearest[best] == table[0] or nearest[best] == table[-1]
+    return math.nan if at_end else float(nearest[best])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ import dataclasses
 import importlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from neural.adapters.schedules import NoiseSchedule, read_schedule
 from neural.denoiser import FunctionDenoiser, State
 
 _MAX_BYTES = 1 << 20
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -106,7 +108,9 @@ def from_diffusers(
     not part of the process.
 
     Args:
-        source: a pipeline, or a folder or name that `DiffusionPipeline.from_pretrained` reads.
+        source: a pipeline; a folder that `DiffusionPipeline.from_pretrained` reads; or the name of one on the Hugging
+            Face hub, "owner/name", which diffusers downloads unless it is there already. Weights are read from
+            safetensors alone.
         conditions: prompts, or class labels for DiT.
         height: of the images in pixels; by default that of the pipeline.
         width: likewise.
@@ -159,9 +163,12 @@ def _load(source: Any, dtype: Any) -> Any:
             "from_diffusers needs diffusers; run: python -m pip install diffusers transformers torch"
         ) from error
     path = Path(source).expanduser()
+    if not path.exists() and isinstance(source, str) and _HUB_NAME.fullmatch(source):
+        path = _downloaded(diffusers, source)
     if not (path / "model_index.json").is_file():
         raise ValueError(
-            f"source must be a pipeline or a folder with model_index.json, got {os.fspath(source)!r}"
+            "source must be a pipeline, a folder with model_index.json or a name of the Hugging Face hub "
+            f"(owner/name), got {os.fspath(source)!r}"
         )
     options = {} if dtype is None else {"torch_dtype": dtype}
     # Parts that a folder leaves out (SD3 without T5) are named as None; weights in pickles are not read.
@@ -170,6 +177,15 @@ def _load(source: Any, dtype: Any) -> Any:
     options |= {"local_files_only": True, "use_safetensors": True}
     with _quiet():
         return diffusers.DiffusionPipeline.from_pretrained(str(path), **options)
+
+
+def _downloaded(diffusers: Any, name: str) -> Path:
+    """The folder of a pipeline of the Hugging Face hub."""
+    try:
+        return Path(diffusers.DiffusionPipeline.download(name, use_safetensors=True))
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"source {name!r} is no folder, and diffusers cannot get it: {reason}") from error
 
 
 @contextlib.contextmanager

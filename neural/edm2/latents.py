@@ -10,6 +10,8 @@ import dataclasses
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
+from gmm.checks import as_float
+
 
 @dataclasses.dataclass(frozen=True)
 class Latents:
@@ -36,15 +38,18 @@ class Latents:
 
     def from_raw(self, raw: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h w c"]:
         """The network's latents of the autoencoder's (means, or samples)."""
-        return jnp.asarray(raw) * _row(self.scale) + _row(self.bias)
+        z = as_float(raw)
+        return z * _row(self.scale, z) + _row(self.bias, z)
 
     def to_raw(self, x: Float[ArrayLike, "n h w c"]) -> Float[Array, "n h w c"]:
         """The input of the autoencoder's decoder, from the network's latents."""
-        return (jnp.asarray(x) - _row(self.bias)) / _row(self.scale)
+        z = as_float(x)
+        return (z - _row(self.bias, z)) / _row(self.scale, z)
 
 
-def _row(values: Float[Array, " c"]) -> Float[Array, "1 1 1 c"]:
-    return values[None, None, None]
+def _row(values: Float[Array, " c"], like: Float[Array, "n h w c"]) -> Float[Array, "1 1 1 c"]:
+    """The values of each channel, in the precision of the latents."""
+    return values.astype(like.dtype)[None, None, None]
 
 
 IMG512 = Latents(raw_mean=(5.81, 3.25, 0.12, -2.15), raw_std=(4.17, 4.62, 3.71, 3.28))

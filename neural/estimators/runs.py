@@ -19,7 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from scipy.interpolate import CubicSpline
 
-from gmm.devices import of_every_host
+from gmm.devices import of_every_host, sharing
 from gmm.fingerprint import tree_fingerprint
 from neural.checkpoints import read_kept, write_kept
 from neural.denoiser import from_pytree
@@ -142,7 +142,7 @@ def run(
 
 def _blocks(begin: int, samples: int) -> list[tuple[int, int]]:
     """First trajectory and end of each process's part; fewer parts than processes where trajectories are fewer."""
-    hosts = min(jax.process_count(), samples - begin)
+    hosts = min(sharing(), samples - begin)
     edges = [begin + (samples - begin) * host // hosts for host in range(hosts + 1)]
     return list(itertools.pairwise(edges))
 

@@ -1,6 +1,10 @@
-"""Pipelines of diffusers as models: ``diffusers:FOLDER``; their conditions are prompts, or class labels of DiT."""
+"""Pipelines of diffusers as models: ``diffusers:FOLDER``; their conditions are prompts, or class labels of DiT.
+
+``diffusers:FOLDER@HEIGHTxWIDTH`` chooses the size of the images in pixels, in the place of the pipeline's own.
+"""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from neural.pictures import from_unit
 PREFIX = "diffusers:"
 _NOTHING = ""
 _MAX_BYTES = 1 << 20
+_FORM = re.compile(r"(?P<folder>.*?)(@(?P<height>\d{1,5})x(?P<width>\d{1,5}))?", re.DOTALL)
 
 
 def load(source: str, dtype: str) -> Model:
@@ -23,12 +28,11 @@ def load(source: str, dtype: str) -> Model:
     """
     from neural.adapters.diffusers_pipelines import from_diffusers
 
-    folder = source.removeprefix(PREFIX)
+    folder, size = _parts(source)
     try:
         classes = _classes(folder)
-        denoiser = from_diffusers(
-            folder, range(classes) if classes else [_NOTHING], dtype=_torch_dtype(dtype)
-        )
+        conditions = range(classes) if classes else [_NOTHING]
+        denoiser = from_diffusers(folder, conditions, dtype=_torch_dtype(dtype), **size)
     except ModuleNotFoundError as error:
         raise ValueError(
             f"{source} needs diffusers; run: python -m pip install diffusers transformers torch"
@@ -47,6 +51,16 @@ def load(source: str, dtype: str) -> Model:
         pictures=lambda x: from_unit(denoiser.pictures(x)),
         facts={"files": [folder], "network": type(denoiser.family).__name__},
     )
+
+
+def _parts(source: str) -> tuple[str, dict[str, Any]]:
+    """The folder, and the size of the images where the name chooses one."""
+    match = _FORM.fullmatch(source.removeprefix(PREFIX))
+    assert match is not None  # every text has this form
+    folder = match["folder"]
+    if not Path(folder).expanduser().is_dir():
+        raise ValueError(f"model must be {PREFIX}FOLDER with a folder that exists, got {source!r}")
+    return folder, {side: int(match[side]) for side in ("height", "width") if match[side] is not None}
 
 
 def _classes(folder: str) -> int:

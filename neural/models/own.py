@@ -4,8 +4,10 @@ Loading one executes the user's code, so the caller must say ``trust_code=True``
 """
 
 import dataclasses
+import functools
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -17,6 +19,8 @@ from neural.models.grids import Grid
 from neural.models.model import Model
 
 _FORM = re.compile(r"(?P<module>[^:]+|[A-Za-z]:[^:]+):(?P<object>[A-Za-z_][A-Za-z0-9_.]*)")
+# What a wrapped network says of itself, for the facts of results; its `repr` may hold addresses of one run.
+_FACTS = ("prediction", "data_range")
 FORM = "module:object or path/to/file.py:object"
 
 
@@ -54,19 +58,31 @@ def load_own(name: str) -> Model:
         if not hasattr(value, part):
             raise ValueError(f"{match['module']} has no object {match['object']!r}")
         value = getattr(value, part)
-    if isinstance(value, type) or (not isinstance(value, Model | Denoiser) and callable(value)):
+    if _is_maker(value):
         try:
             value = value()
         except Exception as error:
             raise ValueError(f"calling {name} failed: {type(error).__name__}: {error}") from error
     if isinstance(value, Model):
         return dataclasses.replace(value, name=name)
-    if isinstance(value, Denoiser):
-        return _of_denoiser(name, value)
+    if isinstance(value, Denoiser) and not isinstance(value, type):
+        return dataclasses.replace(_of_denoiser(name, value), files=_code(match["module"]))
     raise ValueError(
-        f"{name} must be a neural.Model or a denoiser (process, conditions, denoise), or a function that returns one; "
-        f"got {type(value).__name__}"
+        f"{name} must be a neural.Model or a denoiser (process, conditions, denoise), or a function without arguments "
+        f"that returns one; got {type(value).__name__}. neural.from_torch makes a denoiser of a PyTorch network, and "
+        "neural.from_function of a function of (x, t, condition)"
     )
+
+
+def _is_maker(value: Any) -> bool:
+    """Whether a value is a class or function that is called without arguments; a network is not called."""
+    if not isinstance(value, type | functools.partial) and not inspect.isroutine(value):
+        return False
+    try:
+        inspect.signature(value).bind()
+    except (TypeError, ValueError):  # it has arguments, or none that are known
+        return False
+    return True
 
 
 def _module(name: str, whole: str) -> ModuleType:
@@ -105,5 +121,13 @@ def _of_denoiser(name: str, denoiser: Any) -> Model:
         names=tuple(map(str, conditions)),
         grid=Grid("edm"),
         unconditional=getattr(denoiser, "unconditional", None),
-        facts={"network": repr(denoiser)[:200]},
+        facts={
+            "network": type(denoiser).__name__,
+            **{fact: getattr(denoiser, fact) for fact in _FACTS if hasattr(denoiser, fact)},
+        },
     )
+
+
+def _code(module: str) -> tuple[Path, ...]:
+    """The user's file: finished parts of a run are not used again after it changes."""
+    return (Path(module).expanduser().resolve(),) if module.endswith(".py") else ()

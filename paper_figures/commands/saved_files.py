@@ -140,6 +140,8 @@ def draw_beside(path: Path, view: View) -> None:
 def _default_target(path: Path, view: View) -> Path:
     chosen = [view.axis] if view.axis else []
     chosen += [view.units] if view.units != View().units else []
+    # The command that wrote window.json drew window.png from the curves beside it, which JSON does not hold.
+    chosen += ["json"] if path.suffix == ".json" else []
     return path.with_name("-".join([path.stem, *chosen]) + ".png")
 
 

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from paper_figures.drawing import style, u_turn
 from paper_figures.drawing.view import View
-from paper_figures.studies.comparison import compared, curve_of, difference
+from paper_figures.studies.comparison import ASKS, asks_of, compared, curve_of, difference
 from paper_figures.studies.sources import GAP, LABELS, ONLINE
 
 # What is exact is black and grey, what is trained has colour.
@@ -79,6 +79,10 @@ def _draw_level(
     style.say_contradiction(
         axes[0], {s: curve_of(dataset, s, level) for s in map(str, dataset.source.values)}
     )
+    asked = set(asks_of(dataset).values())
+    if asked - {ASKS["classes"]}:
+        what = "posterior entropy" if ASKS["classes"] in asked else r"$H[\mathrm{class\ or\ all}\,|\,X_t]$"
+        axes[0].set_ylabel(f"{what}  ({view.unit})")
     for ax in axes:
         ax.set_ylim(0, None)
 

@@ -25,7 +25,12 @@ img {{ width: 100%; background: #fff }}
 table {{ border-collapse: collapse; font-size: .9rem; margin: .8rem 0 }}
 th, td {{ text-align: left; padding: .15rem 1.2rem .15rem 0; border-bottom: 1px solid #eee }}
 td.n {{ font-variant-numeric: tabular-nums }}
-.facts {{ color: #666; font-size: .85rem }}
+.facts {{ color: #595959; font-size: .85rem }}
+table {{ display: block; overflow-x: auto }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ color-scheme: dark }} body {{ background: #14171c; color: #eceff3 }} a {{ color: #7cc0ff }}
+  .facts {{ color: #b4bdc8 }} h2, th, td {{ border-color: #3d4651 }}
+}}
 </style>
 <h1>Class speciation in diffusion models</h1>
 <p>When, along the noise axis, is the class of a sample decided? H[Z|X<sub>t</sub>] is the entropy of the

@@ -12,7 +12,7 @@ import numpy as np
 
 from gmm import programs
 from gmm.curve import EntropyCurve
-from gmm.devices import agreed
+from gmm.devices import agreed, alone
 from gmm.netcdf import load_whole
 from neural.checkpoints import read_kept, write_kept
 from neural.progress import Progress
@@ -124,7 +124,8 @@ class Parts(Generic[T]):
         """Compute and write some of the parts."""
         for rank, number in enumerate(numbers):
             programs.drop_if_many()
-            part = compute(number, share(progress, rank, len(numbers)))
+            with alone():
+                part = compute(number, share(progress, rank, len(numbers)))
             self.write(part, self._path(names[number]))
 
     def _path(self, name: str) -> Path:

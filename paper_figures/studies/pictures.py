@@ -181,7 +181,10 @@ def plan_pictures(
     check_values("seed", seed, "in 0..2^31 - 1 - count", lambda s: (s >= 0) & (s < 2**31 - count))
     loaded = load_model(model, dtype=dtype, trust_code=trust_code, **(changes or {}))
     if not latents and loaded.pictures is None and not _needs_decoder(loaded):
-        raise ValueError(f"model must make pictures; the states of {loaded.name}, {loaded.shape}, are none")
+        raise ValueError(
+            f"model must make pictures, unless `latents` is given, which writes states; those of {loaded.name}, "
+            f"{loaded.shape}, are no pictures"
+        )
     settings = _settings(loaded, sampler, steps, guidance_scale, dtype)
     decoder = vae if _needs_decoder(loaded) and not latents else ""
     settings = dataclasses.replace(

@@ -310,6 +310,23 @@ def test_a_data_frame_has_one_row_for_each_time_and_all_fields():
     assert "cross_entropy" not in frame
 
 
+def test_datasets_of_curves_without_cells_have_no_empty_dimension(tmp_path):
+    made = theory.entropy_curve(gmm.vp(), np.linspace(1, 5, 7), energy=100.0, classes=10)
+    dataset = made.to_dataset()
+    assert set(dataset.dims) == {"point"}
+    assert len(dataset.to_dataframe()) == 7
+    made.save(tmp_path / "new.nc")
+    # Earlier versions wrote the fields of the cells with length zero.
+    older = dataset.assign(
+        {name: (("point", "cell"), np.empty((7, 0))) for name in ("per_cell", "per_cell_stderr")}
+    )
+    older.to_netcdf(tmp_path / "old.nc", engine="h5netcdf")
+    for name in ("new.nc", "old.nc"):
+        loaded = EntropyCurve.load(tmp_path / name)
+        assert loaded.per_cell.shape == loaded.per_cell_stderr.shape == (7, 0)
+        np.testing.assert_array_equal(loaded.entropy, made.entropy)
+
+
 def test_the_repr_has_three_lines_and_names_the_route():
     sampled = gmm.class_entropy(gmm.families.pair(2), gmm.vp(), [0.5], key=jax.random.key(0), samples=32)
     exact = theory.entropy_curve(gmm.edm(), [0.5, 80.0], 4.0, classes=3)

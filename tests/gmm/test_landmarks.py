@@ -83,6 +83,23 @@ def test_exact_curves_give_the_places_that_quadrature_solves_for(case):
             assert abs(found.value - true) <= 3 * found.stderr
 
 
+@pytest.mark.parametrize("steps", [100, 1000])
+@pytest.mark.parametrize(("energy", "variance", "classes"), [(1.0, 0.01, 2), (30.0, 1.0, 3), (1e3, 1.0, 2)])
+def test_the_fastest_time_of_a_chain_is_known_to_one_step(steps, energy, variance, classes):
+    """dH/dt jumps at every index, and so does its largest value; dH/d log(σ/α) does not."""
+    chain = gmm.ddpm(np.linspace(0.1, 20.0, steps) / steps)
+    problem = {"variance": variance, "classes": classes}
+    true = noise_at(chain, speciation_time(chain, energy, **problem))
+    step = -0.5 * np.diff(chain.log_snr_table)[int(times_at(chain, np.array([true]))[0])]
+    for t in (np.linspace(0, steps - 1, 60), np.unique(np.round(np.linspace(0, steps - 1, 60)))):
+        curve = entropy_curve(chain, t, energy, **problem)
+        place = fastest(curve, per="t")
+        assert abs(place.value - true) <= min(place.stderr, 1.1 * step)
+        assert place.stderr < 1.5 * step
+        smooth = entropy_curve(gmm.edm(), curve.sigma, energy, **problem)
+        assert fastest(curve).value == pytest.approx(fastest(smooth).value, abs=1e-6)
+
+
 def exact_places(exact, clock, energy, classes):
     middle = 0.5 * np.log(energy / (2 * np.log(2 * classes)))
     noise = np.linspace(middle - 4, min(middle + 4, noise_at(clock, clock.t_max)), 60)

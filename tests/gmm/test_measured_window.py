@@ -52,6 +52,19 @@ def test_an_estimate_that_leaves_the_range_contradicts_itself():
     assert gmm.window(within).decided > 0.9
 
 
+def test_a_decision_that_begins_before_the_curve_has_no_window():
+    # An eps-network claims a tenth of the information at the most noise; the errors are large in the middle only.
+    begun = 0.93 * CURVE.entropy
+    errors = 0.03 * np.exp(-(((CURVE.entropy - 0.35) / 0.1) ** 2))
+    with pytest.raises(ValueError, match=r"it still gains about 0\.049 nats; add times with more noise"):
+        gmm.window(changed(entropy=begun, rate=0.93 * CURVE.rate, entropy_stderr=errors))
+    # Where the error at the most noise is that large, the curve may be whole.
+    assert (
+        gmm.window(changed(entropy=begun, rate=0.93 * CURVE.rate, entropy_stderr=np.full(60, 0.03))).decided
+        < 1
+    )
+
+
 def test_an_unknown_error_is_no_contradiction_unless_the_estimate_is_far_off():
     # Too few paths of the denoiser gap: the curve of a right model ends below zero, by an error that they do not show.
     unknown = np.where(CURVE.entropy < 0.2, np.nan, 0.01)

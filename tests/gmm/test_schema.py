@@ -41,7 +41,7 @@ def test_values_of_the_declared_type():
         ({"parts": [{"level": float("inf")}]}, "^parts.0.level must be a finite number, got inf$"),
         (
             {"parts": [{"level": 10**400}]},
-            "^(parts.0.level must be a finite number|Invalid JSON: number out of range)",
+            "^(parts.0.level must be a (finite )?number|Invalid JSON: number out of range)",
         ),
         ({"parts": [{"level": -1}]}, "^parts.0.level must be above 0.0, got -1$"),
         ({"parts": [{}]}, "^parts.0.level is missing$"),

@@ -126,6 +126,7 @@ def networks():
         "eps": from_torch(eps, digits.process("eps"), prediction="eps", **chain),
         "eps, clipped": from_torch(eps, digits.process("eps"), prediction="eps", data_range=(-1, 1), **chain),
         "eps as x0": from_torch(eps, digits.process("eps"), prediction="x0", **chain),
+        "eps as v": from_torch(eps, digits.process("eps"), prediction="v", **chain),
         "flow": from_torch(flow, gmm.flow(), prediction="velocity", **call),
         "flow, wrong sign": from_torch(lambda *a: -flow(*a), gmm.flow(), prediction="velocity", **call),
     }
@@ -141,12 +142,15 @@ def test_trained_networks_right_and_wrong():
     wanted = {
         "eps": "range of the data as data_range",
         "eps as x0": 'pass prediction="eps"',
+        "eps as v": 'pass prediction="eps"',
         "flow, wrong sign": 'wrong sign for prediction="velocity"',
     }
     for name, advice in wanted.items():
         check = check_denoiser(models[name])
         assert not check.ok, f"{name}\n{check}"
         assert advice in diagnosis(check), f"{name}\n{check}"
+        # A right conversion that only multiplies the network's error is not taken for another one.
+        assert diagnosis(check).startswith("the conversion multiplies") == (name == "eps"), f"{name}\n{check}"
 
 
 @pytest.mark.torch

@@ -101,7 +101,7 @@ def test_curves_and_folders(tmp_path):
 
 
 def test_what_is_no_known_pipeline_says_the_way_out(tmp_path):
-    with pytest.raises(ValueError, match="source must be a pipeline or a folder with model_index"):
+    with pytest.raises(ValueError, match="source must be a pipeline, a folder with model_index"):
         from_diffusers(tmp_path, PROMPTS)
     pipeline = tiny.made(tiny.stable_diffusion, tmp_path)
     with pytest.raises(ValueError, match="height and width must be multiples of 2 pixels, got 5"):
@@ -110,6 +110,25 @@ def test_what_is_no_known_pipeline_says_the_way_out(tmp_path):
         from_diffusers(pipeline, [])
     with pytest.raises(ValueError, match="conditions must be prompts, got 3"):
         from_diffusers(pipeline, [3])
+
+
+def test_names_of_the_hub_are_downloaded_by_diffusers(tmp_path, monkeypatch):
+    pipeline = tiny.made(tiny.stable_diffusion, tmp_path)
+    pipeline.save_pretrained(tmp_path / "pipe")
+
+    def download(name, **options):
+        assert options == {"use_safetensors": True}
+        if name != "someone/tiny":
+            raise OSError(f"{name} is not a repository\nand a second line")
+        return str(tmp_path / "pipe")
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", download)
+    model = from_diffusers("someone/tiny", PROMPTS)
+    x = jnp.asarray(latents(model.state_shape))
+    same = from_diffusers(pipeline, PROMPTS)
+    np.testing.assert_allclose(model.denoise(x, 500.0, "a cat"), same.denoise(x, 500.0, "a cat"), atol=PARITY)
+    with pytest.raises(ValueError, match=r"diffusers cannot get it: someone/else is not a repository$"):
+        from_diffusers("someone/else", PROMPTS)
 
 
 @pytest.mark.parametrize("kind", ["linear", "scaled_linear", "squaredcos_cap_v2"])
@@ -183,3 +202,9 @@ def test_folders_are_models_by_name(tmp_path):
     assert np.isfinite(curve.entropy).all()
     tiny.made(tiny.dit, tmp_path).save_pretrained(tmp_path / "dit")
     assert load_model(f"diffusers:{tmp_path / 'dit'}").names == tuple("0123456789")
+    # A name may choose the size of the images; a latent pixel has two pixels along each side.
+    assert load_model(f"diffusers:{tmp_path / 'pipe'}@24x12").shape == (12, 6, 4)
+    with pytest.raises(ValueError, match="height and width must be multiples of 2 pixels, got 5"):
+        load_model(f"diffusers:{tmp_path / 'pipe'}@5x12")
+    with pytest.raises(ValueError, match="must be diffusers:FOLDER with a folder that exists"):
+        load_model(f"diffusers:{tmp_path / 'other'}@8x8")

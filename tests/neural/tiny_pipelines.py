@@ -24,6 +24,8 @@ from diffusers import (
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+torch.set_num_threads(1)  # networks this small lose by more, and wait for each other on a busy machine
+
 MERGES = [("c", "a"), ("ca", "t</w>"), ("d", "o"), ("do", "g</w>")]
 STEP = 500  # the one step of a sampler with leading spacing
 SIZE = 8  # of the latents

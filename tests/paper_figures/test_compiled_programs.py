@@ -15,6 +15,7 @@ from paper_figures import compiled_programs
 with compiled_programs.kept():
     import jax
     logging.getLogger("jax._src.compiler").setLevel(logging.DEBUG)
+    logging.getLogger("jax._src.compiler").propagate = False  # JAX 0.8 prints it to standard error as well
     logging.getLogger("jax._src.compiler").addHandler(logging.StreamHandler(sys.stdout))
     print("answer", float(jax.jit(lambda x: 3 * x + 1)(2.0)))
 """

@@ -120,6 +120,30 @@ def test_weights_below_one_part_the_quantiles_as_their_equation_says(w, rho):
     assert again.entropy[0] == pytest.approx(found.entropy[0], abs=PARTED)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("w", "rho"), [(0.0, 16.0), (-1.0, 8.0), (-1.0, 16.0), (-4.0, 8.0), (-4.0, 16.0)])
+def test_weights_below_one_far_beyond_the_decision(w, rho):
+    """E f = ∫ f(q) φ(q(start)) dq(start)/dq dq: points at the end, dense around the boundary, followed to the start."""
+    s = np.linspace(-7, 7, 4001)
+    logit, root = np.sinh(s), np.sqrt(rho)
+
+    def slope(a, state):
+        q = state[: len(s)]
+        other = special.expit(-2 * a * (a + q))
+        return np.concatenate([2 * (w - 1) * other, -4 * a * (w - 1) * other * (1 - other)])
+
+    end = np.concatenate([logit / (2 * root) - root, np.zeros(len(s))])
+    solution = solve_ivp(slope, (root, 0), end, rtol=1e-11, atol=1e-12, method="DOP853").y[:, -1]
+    start, log_spread = np.split(solution, 2)
+    mass = np.exp(-0.5 * start**2 + log_spread) * np.cosh(s)
+    mass /= mass.sum()
+    surprise = np.logaddexp(0, -logit)
+    entropy = special.expit(logit) * surprise + special.expit(-logit) * np.logaddexp(0, logit)
+    found = guided_pair(16.0, gmm.cfg(w), [rho], sampler="flow")
+    assert found.entropy[0] == pytest.approx(mass @ entropy, rel=1e-5)
+    assert found.cross_entropy[0] == pytest.approx(mass @ surprise, abs=PARTED)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -100,6 +100,36 @@ def test_entropy_rate_peak_is_a_maximum_of_the_curve():
         assert abs(shift) < 1e-2 * 1e-3 * t + MAXIMUM
 
 
+@pytest.mark.parametrize("betas", [np.linspace(1e-4, 0.02, 300), np.linspace(1e-3, 0.4, 60)])
+@pytest.mark.parametrize("variance", [1.0, 1e-4])
+def test_entropy_rate_peak_of_a_chain_is_the_largest_of_dense_points(betas, variance):
+    """Points close to both sides of every index and within every cell; energies that move the peak over the chain."""
+    chain = gmm.ddpm(betas)
+    last = len(betas) - 1
+    dense = (np.arange(last)[:, None] + np.array([1e-9, 0.25, 0.5, 0.75, 1 - 1e-9])).ravel()
+    ends = []
+    for energy in np.geomspace(1e-2, 1e7, 28):
+        options = {"energy": energy, "variance": variance, "classes": 2, "family": "orthogonal"}
+        place = dense[np.argmax(theory.entropy_curve(chain, dense, **options).rate)]
+        found = float(theory.speciation_time(chain, **options))
+        ends.append(math.isnan(found))
+        assert (place < 0.3 or place > last - 0.3) if ends[-1] else abs(found - place) < 0.25
+    assert 0 < sum(ends) < len(ends)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_entropy_rate_peak_close_to_the_end_of_a_process_is_found(classes):
+    """The process ends a little after the peak, within one step of the search, or a little before it."""
+    exact = float(theory.speciation_time(gmm.vp_linear(), 1e3, classes=classes))
+    for share, there in ((1.002, True), (0.998, False)):
+        # Time in units of the end: integrals of beta scale with it.
+        end = exact * share
+        shorter = gmm.vp_linear(0.1 * end, (0.1 + 19.9 * end) * end)
+        found = float(theory.speciation_time(shorter, 1e3, classes=classes))
+        assert found == pytest.approx(1 / share, rel=MAXIMUM) if there else math.isnan(found)
+    assert math.isnan(float(theory.speciation_time(gmm.vp_linear(), 1e9, classes=classes)))
+
+
 @pytest.mark.parametrize(("top", "t", "index"), BIROLI)
 def test_biroli_speciation_times(top, t, index):
     found = theory.speciation_time(gmm.vp(), top - 1.0, criterion="covariance")

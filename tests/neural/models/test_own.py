@@ -27,6 +27,9 @@ def written(folder, text):
 def test_the_example_is_a_model():
     model = load_model(f"{EXAMPLE}:model", trust_code=True)
     assert (model.kind, model.names, model.shape) == ("own", ("0", "1"), (16,))
+    # Facts are the same in every run, and name the code: parts of an unfinished run are kept by them.
+    assert model.facts == {"network": "FunctionDenoiser", "prediction": "x0", "data_range": None}
+    assert model.files == (EXAMPLE,)
     curve = online_entropy(model.denoiser, [0, 1], key=jax.random.key(0), samples=256, steps=48)
     half = sys.modules["_own_own_model"].MEANS
     # Two Gaussians of variance 1: the exact entropy of the pair with the same distance.
@@ -60,6 +63,19 @@ def test_code_is_executed_only_on_request(tmp_path):
         ("", "has no object 'model'"),
         ("model = 3\n", "must be a neural.Model or a denoiser .*; got int"),
         ("1 / 0\n", "loading .* failed: ZeroDivisionError"),
+        # A network of torch and its like, and a function of (x, t, condition), are named with the way on.
+        (
+            "class Net:\n    def __call__(self, x, t):\n        pass\nmodel = Net()\n",
+            "got Net. neural.from_torch",
+        ),
+        (
+            "def model(x, t, c):\n    return x\n",
+            "got function. neural.from_torch .*, and neural.from_function",
+        ),
+        (
+            "class model:\n    def __init__(self, width):\n        pass\n",
+            "must be a neural.Model .*; got type",
+        ),
         ("def model():\n    raise KeyError('key')\n", "calling .* failed: KeyError"),
     ],
 )

@@ -13,6 +13,8 @@ from gmm.contrast import floor_of
 from gmm.curve import load_dataset
 from gmm.process import edm
 from paper_figures import cli
+from paper_figures.drawing import comparison as picture
+from paper_figures.drawing.style import View
 from paper_figures.studies import asked, sources
 from paper_figures.studies.comparison import asks_of, compared, curve_of
 from tests.paper_figures.asked import PAIR, TREE, run, thousand_classes
@@ -254,6 +256,7 @@ def test_one_class_against_all_is_laid_over_the_exact_curve_of_the_same(tmp_path
     labels = {n["label"]: n["value"] for n in json.loads(found.attrs["numbers"])}
     assert labels["classes, exact: floor (nat)"] == pytest.approx(floor_of(0.25))
     assert labels["classes, trained, online: entropy at the least noise (nat)"] == online.entropy[-1]
+    assert "class\\ or\\ all" in picture.draw(found, View()).axes[0].get_ylabel()
 
 
 def test_another_question_is_laid_over_no_exact_curve(tmp_path, capsys):

@@ -21,6 +21,7 @@ BUILT = {
     "sd": (tiny.stable_diffusion, PROMPTS),
     "sdxl": (tiny.sdxl, PROMPTS),
     "sd3": (tiny.sd3, PROMPTS),
+    "flux": (tiny.flux, PROMPTS),
     "pixart": (tiny.pixart, PROMPTS),
     "dit": (tiny.dit, ["--classes", "2", "7"]),
 }
@@ -42,7 +43,9 @@ def asked(request, tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tiny.made(build, folder).save_pretrained(folder / "pipe")
-    return ["--model", f"diffusers:{folder / 'pipe'}", *decision]
+    # Flux has no size of its own below a million pixels.
+    size = f"@{2 * tiny.SIZE}x{2 * tiny.SIZE}" if request.param == "flux" else ""
+    return ["--model", f"diffusers:{folder / 'pipe'}{size}", *decision]
 
 
 def run(capsys, *arguments, codes=(0,)):

@@ -161,7 +161,10 @@ def test_a_network_that_ships_draws_what_it_was_trained_on(capsys, tmp_path):
 
 def test_states_that_are_no_pictures_are_refused_before_anything_is_made(capsys):
     line = run(capsys, "--model", "zoo:tree", "--dry-run", code=2)
-    assert "--model must make pictures; the states of zoo:tree, (64,), are none" in line
+    assert (
+        "--model must make pictures, unless --latents is given, which writes states; those of zoo:tree"
+        in line
+    )
 
 
 def test_what_a_class_model_cannot_do(data, capsys, tmp_path):

@@ -181,7 +181,9 @@ def test_window_and_schedules_are_shown(tmp_path, capsys):
     assert f"σ/α = {str(found.median.sigma)[:5]}" in out
     assert "of 3 mine steps (0 the noisiest): 1 to 1" in out
     assert "decided: " in out
-    assert (tmp_path / "window.png").exists()
+    # Beside the picture that `speciation window` drew from the curve, not over it.
+    assert (tmp_path / "window-json.png").exists()
+    assert not (tmp_path / "window.png").exists()
     assert cli.run(["show", str(tmp_path / "window.json"), "--out", str(tmp_path / "w.csv")]) == 0
     np.testing.assert_allclose(pandas.read_csv(tmp_path / "w.csv").sigma, found.sigma)
 
@@ -189,7 +191,7 @@ def test_window_and_schedules_are_shown(tmp_path, capsys):
     gmm.save_guidance(tmp_path / "guidance.json", every)
     assert cli.run(["show", str(tmp_path / "guidance.json"), "--axis", "log-snr"]) == 0
     assert "inside" in capsys.readouterr().out
-    assert (tmp_path / "guidance-log-snr.png").exists()
+    assert (tmp_path / "guidance-log-snr-json.png").exists()
     table = saved_files._SCHEDULES.table(every, saved_files.View())
     assert set(table[table.schedule == "flat"].weight) == {2.0}
     assert table[(table.schedule == "inside") & (table.sigma > 0.51) & (table.sigma < 1.9)].weight.eq(3).all()

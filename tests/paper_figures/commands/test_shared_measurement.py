@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gmm.curve import EntropyCurve, load_dataset
+from gmm.devices import alone
 from gmm.window_file import load_window
 from neural.estimators.runs import _blocks
 from paper_figures import cli
@@ -99,6 +100,16 @@ def test_every_trajectory_belongs_to_one_process(monkeypatch):
         blocks = _blocks(begin, samples)
         assert [i for block in blocks for i in range(*block)] == list(range(begin, samples))
         assert all(stop > start for start, stop in blocks)
+
+
+def test_work_that_is_divided_already_is_not_divided_again(monkeypatch):
+    import jax
+
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    assert len(_blocks(0, 9)) == 3
+    with alone():
+        assert _blocks(0, 9) == [(0, 9)]
+    assert len(_blocks(0, 9)) == 3
 
 
 def test_a_process_that_is_not_the_first_prints_nothing(capsys):
