@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
@@ -79,7 +80,7 @@ def quality_of(
 ) -> SampleQuality:
     """The quality of given samples."""
     x, y = np.asarray(data[0]), np.asarray(data[1])
-    log_p = np.asarray(judge(states), np.float64)[np.arange(len(asked)), asked]
+    log_p = np.asarray(judge(jnp.asarray(states)), np.float64)[np.arange(len(asked)), asked]
     p = np.exp(log_p)
     apart = [(states[asked == c], x[y == c]) for c in np.unique(asked)]
     distances = [kernel_distance(made, real) for made, real in apart]

@@ -22,7 +22,7 @@ def interruptible(what_stays: str) -> Iterator[None]:
 
 
 @contextmanager
-def reliable_interrupts(signum: int = signal.SIGINT) -> Iterator[None]:
+def reliable_interrupts(signum: signal.Signals = signal.SIGINT) -> Iterator[None]:
     """Make sure that a signal whose handler raises ends the work within.
 
     From some places, such as functions that JAX calls at each garbage collection, Python passes no exception on: it
@@ -48,7 +48,7 @@ def reliable_interrupts(signum: int = signal.SIGINT) -> Iterator[None]:
         work_ended.set()
 
 
-def _send(signum: int, hook_left: list[bool], work_ended: threading.Event) -> None:
+def _send(signum: signal.Signals, hook_left: list[bool], work_ended: threading.Event) -> None:
     """Raise the signal in the main thread, once that has left the hook and unless the work has ended meanwhile."""
     while not work_ended.wait(MOMENT):
         if hook_left:

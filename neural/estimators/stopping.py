@@ -16,22 +16,22 @@ from gmm.windows import window
 def landmark_errors(curve: EntropyCurve, share: float) -> float:
     """The largest standard error in log(σ/α) of half entropy and the window's ends; infinite where unknown."""
     found = window(curve, share, allow_partial=True)
-    return _largest(half_entropy(curve).stderr, found.low_stderr, found.high_stderr)
+    return _largest(float(half_entropy(curve).stderr), found.low_stderr, found.high_stderr)
 
 
 def has_landmarks(curve: EntropyCurve, share: float) -> bool:
     """Whether the curve passes half entropy and both ends of the window."""
     found = window(curve, share, allow_partial=True)
-    return bool(np.isfinite([half_entropy(curve).value, found.low, found.high]).all())
+    return bool(np.isfinite([float(half_entropy(curve).value), found.low, found.high]).all())
 
 
 def half_error(curve: EntropyCurve) -> float:
     """The standard error in log(σ/α) of half entropy; infinite where unknown."""
-    return _largest(half_entropy(curve).stderr)
+    return _largest(float(half_entropy(curve).stderr))
 
 
-def _largest(*errors: float | np.ndarray) -> float:
-    return max(float(error) if np.isfinite(error) else math.inf for error in errors)
+def _largest(*errors: float) -> float:
+    return max(error if math.isfinite(error) else math.inf for error in errors)
 
 
 def next_total(total: int, first: int, most: int, precision: float | None) -> int:
