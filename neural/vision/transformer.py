@@ -58,7 +58,7 @@ class TransformerConfig:
 
 def all_tokens(
     weights: Weights, config: TransformerConfig, pixels: Images, last: int = 1
-) -> list[Float[Array, "n tokens channels"]]:
+) -> list[Float[Array, "n tokens units"]]:
     """The tokens after each of the `last` layers, deepest last: class token, registers, patches; not normalised.
 
     Args:
@@ -87,7 +87,7 @@ def class_token(
 
 
 def linear_head(
-    weights: Weights, config: TransformerConfig, tokens: list[Float[Array, "n tokens channels"]]
+    weights: Weights, config: TransformerConfig, tokens: list[Float[Array, "n tokens units"]]
 ) -> Float[Array, "n classes"]:
     """Logits of DINOv2's linear head, which reads the class tokens of some layers and the mean of the last patches."""
     normed = [layers.layer_norm(x, weights, "norm", config.epsilon) for x in tokens]
