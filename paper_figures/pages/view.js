@@ -280,7 +280,7 @@ function build() {
   }));
   for (const part of [$("facts-title"), $("facts")]) part.hidden = !DATA.facts.length;
   $("accuracy").textContent = (DATA.leftOut ? `${DATA.leftOut} further curves of the file are not on this page. ` : "") +
-    `Of a line at most ${DATA.mostPoints} points are shown, evenly chosen. speciation ${DATA.version}, ${DATA.format}.`;
+    `Of a quantity at most ${DATA.mostLines} lines are shown, and of a line at most ${DATA.mostPoints} points, evenly chosen. speciation ${DATA.version}, ${DATA.format}.`;
 }
 
 function listen() {

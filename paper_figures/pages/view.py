@@ -13,7 +13,15 @@ from bokeh.plotting import figure
 
 from gmm.curve import AXES
 from gmm.schema import printable
-from paper_figures.formats.lines import MOST_POINTS, NamedCurve, Series, curves_of, left_out, series_of
+from paper_figures.formats.lines import (
+    MOST_LINES,
+    MOST_POINTS,
+    NamedCurve,
+    Series,
+    curves_of,
+    left_out,
+    series_of,
+)
 from paper_figures.formats.numbers import numbers_of
 from paper_figures.pages.bundle import asset, write_page
 from paper_figures.pages.panel import new_panel, numbers
@@ -51,6 +59,7 @@ def write_view(
         "curves": [_curve(named) for named in curves],
         "leftOut": left_out(dataset),
         "series": [_of_series(one) for one in series],
+        "mostLines": MOST_LINES,
         "mostPoints": MOST_POINTS,
     }
     layout = column(*_panels(), sizing_mode="stretch_width")
