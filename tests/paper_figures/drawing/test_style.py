@@ -21,6 +21,7 @@ from paper_figures.drawing.style import (
     fit_height,
     lay_out,
     letter_panels,
+    log_ticks,
     new_figure,
     noise_axis,
     paper_style,
@@ -207,3 +208,14 @@ def test_layout_is_placed_once():
         first = axes[0, 1].get_position().bounds
         picture.draw_without_rendering()
         assert axes[0, 1].get_position().bounds == first
+
+
+def test_a_logarithmic_axis_with_nothing_on_it_has_no_ticks():
+    """As the windows of a network that decides nothing leave it."""
+    with paper_style():
+        picture, axes = new_figure(1, 1, height=2)
+        axes[0, 0].set_xlim(-0.05, 0.05)
+        log_ticks(axes[0, 0])
+        axes[0, 0].barh([], [])
+        lay_out(picture)
+        assert not any(np.isfinite(axes[0, 0].xaxis.get_major_locator().tick_values(-0.05, 0.05)))
