@@ -200,8 +200,6 @@ class _LogTicks(LogLocator):
     """Ticks of a logarithmic axis, few enough for their labels: powers of ten, or 1, 2, 5 where those are few."""
 
     def tick_values(self, vmin: float, vmax: float) -> np.ndarray:
-        if min(vmin, vmax) <= 0:  # nothing is drawn that has a place on this axis
-            return np.array([])
         decades = abs(math.log10(vmax / vmin))
         if decades < _FEW_DECADES[0]:
             return np.asarray(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax))
@@ -212,6 +210,8 @@ class _LogTicks(LogLocator):
 def log_ticks(ax: Axes) -> None:
     """Make the horizontal axis logarithmic, with labels that do not run into each other."""
     ax.set_xscale("log")
+    if min(ax.get_xlim()) <= 0:  # nothing is drawn that has a place on this axis
+        ax.set_xlim(1, 10)
     ax.xaxis.set_major_locator(_LogTicks())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_power(value)))
     ax.xaxis.set_minor_formatter(NullFormatter())

@@ -210,12 +210,13 @@ def test_layout_is_placed_once():
         assert axes[0, 1].get_position().bounds == first
 
 
-def test_a_logarithmic_axis_with_nothing_on_it_has_no_ticks():
+def test_a_logarithmic_axis_may_have_nothing_on_it():
     """As the windows of a network that decides nothing leave it."""
     with paper_style():
         picture, axes = new_figure(1, 1, height=2)
-        axes[0, 0].set_xlim(-0.05, 0.05)
+        axes[0, 0].hlines([0, 1], [np.nan] * 2, [np.nan] * 2)
+        axes[0, 0].plot([np.nan] * 2, [0, 1], "o")
+        axes[0, 0].invert_yaxis()
         log_ticks(axes[0, 0])
-        axes[0, 0].barh([], [])
         lay_out(picture)
-        assert not any(np.isfinite(axes[0, 0].xaxis.get_major_locator().tick_values(-0.05, 0.05)))
+        assert min(axes[0, 0].get_xlim()) > 0
