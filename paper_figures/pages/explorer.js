@@ -643,13 +643,10 @@ async function copy(text, what) {
 }
 
 function buildButtons() {
-  const panels = () => PANELS.map((name) => model(`panel-${name}`));
   $("link").addEventListener("click", () => copy(`${location.href.split("#")[0]}#${fragment()}`, "Link"));
   $("python").addEventListener("click", () => copy(asPython(), "Python"));
   $("command").addEventListener("click", () => copy(asCommand(), "Command"));
-  $("csv").addEventListener("click", () => download(new Blob([asCsv()], { type: "text/csv" }), "speciation.csv"));
-  $("svg").addEventListener("click", () => download(asSvg(panels()), "speciation.svg"));
-  $("png").addEventListener("click", async () => download(await asPng(panels()), "speciation.png"));
+  offerFiles(asCsv, () => PANELS.map((name) => model(`panel-${name}`)));
 }
 
 // ---------------------------------------------------------------------------------------------- start

@@ -155,3 +155,13 @@ function asPng(panels) {
   }
   return new Promise((resolve) => canvas.toBlob((blob) => resolve(/** @type {Blob} */ (blob)), "image/png"));
 }
+
+/**
+ * Let the buttons for CSV, SVG and PNG offer what is shown when they are pressed.
+ * @param {() => string} asCsv @param {() => any[]} panels models of the pictures, from above
+ */
+function offerFiles(asCsv, panels) {
+  $("csv").addEventListener("click", () => download(new Blob([asCsv()], { type: "text/csv" }), "speciation.csv"));
+  $("svg").addEventListener("click", () => download(asSvg(panels()), "speciation.svg"));
+  $("png").addEventListener("click", async () => download(await asPng(panels()), "speciation.png"));
+}

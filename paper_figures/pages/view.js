@@ -314,10 +314,7 @@ function listen() {
     tabulate(panels());
   });
   $("form").addEventListener("submit", (/** @type {Event} */ event) => event.preventDefault());
-  const drawnPanels = () => panels().map((_, i) => model(`panel-${i}`));
-  $("csv").addEventListener("click", () => download(new Blob([asCsv()], { type: "text/csv" }), "speciation.csv"));
-  $("svg").addEventListener("click", () => download(asSvg(drawnPanels()), "speciation.svg"));
-  $("png").addEventListener("click", async () => download(await asPng(drawnPanels()), "speciation.png"));
+  offerFiles(asCsv, () => panels().map((_, i) => model(`panel-${i}`)));
 }
 
 async function begin() {
